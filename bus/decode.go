@@ -1,0 +1,425 @@
+package bus
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+	"github.com/paulmach/orb"
+)
+
+// A FieldError says what is wrong with one value of a JSON document.
+type FieldError struct {
+	Pointer string // RFC 6901; empty for the whole document
+	Reason  string
+}
+
+func (e *FieldError) Error() string {
+	if e.Pointer == "" {
+		return e.Reason
+	}
+	return e.Pointer + ": " + e.Reason
+}
+
+// A Decoder reads events and GeoJSON Features. The raw fields of what it reads
+// alias the bytes it was given. The zero value is ready; it is not safe for
+// concurrent use.
+type Decoder struct {
+	json   jsontext.Decoder
+	source bytes.Buffer // jsontext reads a Buffer in place
+	raw    []byte
+}
+
+func (d *Decoder) start(raw []byte) {
+	d.raw = raw
+	d.source = *bytes.NewBuffer(raw)
+	d.json.Reset(&d.source)
+}
+
+// Event reads one line of an envelope into e. An error is about this line
+// alone.
+func (d *Decoder) Event(line []byte, e *Event) error {
+	d.start(line)
+	*e = Event{Point: Point{Altitude: math.NaN()}}
+	var hasPoint bool
+	err := d.members(func(name []byte) error {
+		switch string(name) {
+		case `"id"`:
+			s, err := d.text()
+			if err == nil {
+				e.ID, err = uuid.Parse(s)
+			}
+			return err
+		case `"type"`:
+			var err error
+			e.Type, err = d.text()
+			return err
+		case `"received"`:
+			var err error
+			e.Received, err = d.time()
+			return err
+		case `"point"`:
+			hasPoint = true
+			return d.feature(&e.Point)
+		}
+		return d.json.SkipValue() // a later version's addition
+	})
+	switch {
+	case err != nil:
+		return fmt.Errorf("decode event: %w", err)
+	case e.ID == uuid.Nil || e.Received.IsZero() || !hasPoint:
+		return errors.New("decode event: it needs id, received and point")
+	}
+	return nil
+}
+
+// Feature reads a GeoJSON Feature of a Point into p. What it refuses is a
+// [*FieldError].
+func (d *Decoder) Feature(raw []byte, p *Point) error {
+	d.start(raw)
+	*p = Point{Altitude: math.NaN()}
+	if err := d.feature(p); err != nil {
+		return asFieldError(err)
+	}
+	if _, err := d.json.ReadToken(); err != io.EOF {
+		return &FieldError{Reason: "something follows the Feature"}
+	}
+	return nil
+}
+
+func asFieldError(err error) error {
+	var syntax *jsontext.SyntacticError
+	if errors.As(err, &syntax) {
+		return &FieldError{Pointer: string(syntax.JSONPointer), Reason: "not JSON: " + syntax.Err.Error()}
+	}
+	if err == io.EOF || err == io.ErrUnexpectedEOF {
+		return &FieldError{Reason: "not JSON: it ends too early"}
+	}
+	return err
+}
+
+func (d *Decoder) feature(p *Point) error {
+	var isFeature, hasGeometry bool
+	err := d.members(func(name []byte) (err error) {
+		switch string(name) {
+		case `"type"`:
+			var s string
+			if s, err = d.text(); err == nil && s != "Feature" {
+				err = d.fail("it is a %q, but it must be a \"Feature\"", s)
+			}
+			isFeature = true
+		case `"id"`:
+			p.ExternalID, err = d.externalID()
+		case `"geometry"`:
+			hasGeometry = true
+			err = d.geometry(p)
+		case `"properties"`:
+			err = d.properties(p)
+		case `"time"`:
+			if d.json.PeekKind() == 'n' {
+				return d.json.SkipValue()
+			}
+			p.Time, err = d.time()
+		case `"position"`, `"received"`:
+			// Ours to give: a point that was read from Cairn goes in again.
+			err = d.json.SkipValue()
+		default:
+			name = bytes.Clone(name)
+			var value jsontext.Value
+			if value, err = d.value(); err == nil {
+				p.addMember(name, value)
+			}
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return err
+	case !isFeature:
+		return d.fail(`it has no "type": "Feature"`)
+	case !hasGeometry:
+		return d.fail("it has no geometry")
+	}
+	return nil
+}
+
+func (p *Point) addMember(name, value []byte) {
+	if p.Members == nil {
+		p.Members = append(p.Members, '{')
+	} else {
+		p.Members[len(p.Members)-1] = ','
+	}
+	p.Members = append(append(append(append(p.Members, name...), ':'), value...), '}')
+}
+
+func (d *Decoder) geometry(p *Point) error {
+	if d.json.PeekKind() == 'n' {
+		return d.failNext("it has no position: the geometry is null")
+	}
+	var isPoint, hasCoordinates bool
+	err := d.members(func(name []byte) error {
+		switch string(name) {
+		case `"type"`:
+			s, err := d.text()
+			if err == nil && s != "Point" {
+				err = d.fail("the geometry is a %q, but Cairn takes points: it must be a \"Point\"", s)
+			}
+			isPoint = true
+			return err
+		case `"coordinates"`:
+			hasCoordinates = true
+			return d.coordinates(p)
+		}
+		return d.json.SkipValue()
+	})
+	if err == nil && (!isPoint || !hasCoordinates) {
+		err = d.fail(`it must be {"type": "Point", "coordinates": [longitude, latitude]}`)
+	}
+	return err
+}
+
+func (d *Decoder) coordinates(p *Point) error {
+	if d.json.PeekKind() != '[' {
+		return d.failNext("it must be [longitude, latitude] or [longitude, latitude, altitude]")
+	}
+	if _, err := d.json.ReadToken(); err != nil {
+		return err
+	}
+	var c [3]float64
+	n := 0
+	for d.json.PeekKind() != ']' {
+		if n == len(c) {
+			return d.failNext("a position has two or three numbers")
+		}
+		f, err := d.number()
+		if err != nil {
+			return err
+		}
+		if err := CheckCoordinate(n, f); err != nil {
+			return d.fail("%s", err.Error())
+		}
+		c[n] = f
+		n++
+	}
+	if n < 2 {
+		return d.fail("a position has two or three numbers")
+	}
+	p.Position = orb.Point{c[0], c[1]}
+	if n == 3 {
+		p.Altitude = c[2]
+	}
+	_, err := d.json.ReadToken()
+	return err
+}
+
+// CheckCoordinate says what is wrong with a coordinate, if anything is, by its
+// index in a GeoJSON position: 0 is the longitude, −180 to 180 degrees; 1 the
+// latitude, −90 to 90 degrees; 2 the altitude, any finite number of metres.
+func CheckCoordinate(index int, f float64) error {
+	switch {
+	case index == 0 && !(f >= -180 && f <= 180):
+		return errors.New("the longitude must be from -180 to 180 degrees")
+	case index == 1 && !(f >= -90 && f <= 90):
+		return errors.New("the latitude must be from -90 to 90 degrees")
+	case math.IsNaN(f) || math.IsInf(f, 0):
+		return errors.New("it must be a finite number")
+	}
+	return nil
+}
+
+// properties keeps the object whole and copies what has a column of its own.
+// Whatever shape those members have, they are no reason to refuse.
+func (d *Decoder) properties(p *Point) error {
+	switch d.json.PeekKind() {
+	case 'n':
+		_, err := d.json.ReadToken()
+		return err
+	case '{':
+	default:
+		return d.failNext("the properties must be an object or null")
+	}
+	begin := int(d.json.InputOffset())
+	begin += bytes.IndexByte(d.raw[begin:], '{')
+	var title string
+	err := d.members(func(name []byte) error {
+		isName, isTitle, isTime := propertyColumn(name)
+		if !isName && !isTitle && !isTime || d.json.PeekKind() != '"' {
+			return d.json.SkipValue()
+		}
+		s, err := d.text()
+		switch {
+		case isTime && p.Time.IsZero():
+			p.Time, _ = parseTime(s)
+		case isName && utf8.RuneCountInString(s) <= MaxNameRunes:
+			p.Name = s
+		case isTitle && utf8.RuneCountInString(s) <= MaxNameRunes:
+			title = s
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	if p.Name == "" {
+		p.Name = title
+	}
+	end := int(d.json.InputOffset())
+	p.Properties = jsontext.Value(d.raw[begin:end:end])
+	return nil
+}
+
+func propertyColumn(name []byte) (isName, isTitle, isTime bool) {
+	return string(name) == `"name"`, string(name) == `"title"`, string(name) == `"time"`
+}
+
+func (d *Decoder) externalID() (jsontext.Value, error) {
+	kind := d.json.PeekKind()
+	if kind == 'n' { // as some writers say "none"
+		_, err := d.json.ReadToken()
+		return nil, err
+	}
+	if kind != '"' && kind != '0' {
+		return nil, d.failNext("the id must be a string or a number")
+	}
+	value, err := d.value()
+	if err != nil {
+		return nil, err
+	}
+	if _, err := IDText(value); err != nil {
+		return nil, d.fail("%s", err.Error())
+	}
+	return value, nil
+}
+
+// IDText is what a raw id, a JSON string or number, is called in paths and in
+// SQL: the string, or the number as it was written.
+func IDText(raw jsontext.Value) (string, error) {
+	text := string(raw)
+	if raw.Kind() == '"' {
+		b, err := jsontext.AppendUnquote(nil, raw)
+		if err != nil {
+			return "", err
+		}
+		text = string(b)
+	}
+	if text == "" || len(text) > MaxExternalID {
+		return "", fmt.Errorf("the id must have 1 to %d bytes", MaxExternalID)
+	}
+	return text, nil
+}
+
+// members reads an object and calls f with each name, in quotes as it is
+// written, when its value is next.
+func (d *Decoder) members(f func(name []byte) error) error {
+	if d.json.PeekKind() != '{' {
+		return d.failNext("it must be an object")
+	}
+	if _, err := d.json.ReadToken(); err != nil {
+		return err
+	}
+	for d.json.PeekKind() == '"' {
+		name, err := d.json.ReadValue()
+		if err != nil {
+			return err
+		}
+		if err := f(name); err != nil {
+			return err
+		}
+	}
+	_, err := d.json.ReadToken() // the end, or what is wrong here
+	return err
+}
+
+// value reads the next value; it aliases the input.
+func (d *Decoder) value() (jsontext.Value, error) {
+	v, err := d.json.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	end := int(d.json.InputOffset())
+	return jsontext.Value(d.raw[end-len(v) : end : end]), nil
+}
+
+func (d *Decoder) text() (string, error) {
+	if d.json.PeekKind() != '"' {
+		return "", d.failNext("it must be a string")
+	}
+	t, err := d.json.ReadToken()
+	if err != nil {
+		return "", err
+	}
+	return t.String(), nil
+}
+
+func (d *Decoder) number() (float64, error) {
+	if kind := d.json.PeekKind(); kind != '0' {
+		return 0, d.failNext("it must be a number, not %s", kindName(kind))
+	}
+	v, err := d.json.ReadValue()
+	if err != nil {
+		return 0, err
+	}
+	f, err := strconv.ParseFloat(string(v), 64)
+	if err != nil {
+		return 0, d.fail("the number is out of range")
+	}
+	return f, nil
+}
+
+func (d *Decoder) time() (time.Time, error) {
+	s, err := d.text()
+	if err != nil {
+		return time.Time{}, err
+	}
+	t, err := parseTime(s)
+	if err != nil {
+		return time.Time{}, d.fail("%s", err.Error())
+	}
+	return t, nil
+}
+
+// parseTime reads an RFC 3339 time, to the microsecond that Postgres keeps.
+func parseTime(s string) (time.Time, error) {
+	t, err := time.Parse(time.RFC3339Nano, s)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("%q is not an RFC 3339 time such as 2026-11-21T22:43:01Z", s)
+	}
+	return t.UTC().Truncate(time.Microsecond), nil
+}
+
+// fail is an error about the value that was read last.
+func (d *Decoder) fail(format string, args ...any) error {
+	return &FieldError{Pointer: string(d.json.StackPointer()), Reason: fmt.Sprintf(format, args...)}
+}
+
+// failNext is an error about the value that is next; where that is not even
+// JSON, it says so instead.
+func (d *Decoder) failNext(format string, args ...any) error {
+	if err := d.json.SkipValue(); err != nil {
+		return err
+	}
+	return d.fail(format, args...)
+}
+
+func kindName(k jsontext.Kind) string {
+	switch k {
+	case 'n':
+		return "null"
+	case 't', 'f':
+		return "a boolean"
+	case '"':
+		return "a string"
+	case '{':
+		return "an object"
+	case '[':
+		return "an array"
+	}
+	return "a number"
+}

@@ -1,0 +1,116 @@
+package bus
+
+import (
+	"math"
+	"strconv"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+	"github.com/google/uuid"
+	"github.com/paulmach/orb"
+)
+
+// Created is the type of the event that says: this point came in.
+const Created = "created"
+
+const (
+	// MaxEventBytes bounds one encoded event, so that it always fits an
+	// envelope and a page of answers.
+	MaxEventBytes = 256 << 10
+	// MaxNameRunes bounds what is copied into the column for names.
+	MaxNameRunes = 255
+)
+
+// An Event is one line of an envelope: something that happened to a point.
+//
+//	{"id":"0193…","type":"created","received":"2026-11-21T22:43:01.5Z","point":{GeoJSON Feature}}
+type Event struct {
+	ID       uuid.UUID // the point's primary key
+	Type     string
+	Received time.Time // when the ingest service had read it, to the microsecond
+	Point    Point
+}
+
+// A Point is the GeoJSON Feature (RFC 7946, section 3.2) that came in. The raw
+// fields hold JSON as it came, without insignificant white space.
+type Point struct {
+	// ExternalID is the id as the client gave it, a JSON string or number;
+	// nil where it gave none.
+	ExternalID jsontext.Value
+	Position   orb.Point // longitude, latitude (RFC 7946, section 4: WGS 84, degrees)
+	Altitude   float64   // metres above the ellipsoid; NaN where none was given
+	// Properties is a JSON object, or nil for GeoJSON's null.
+	Properties jsontext.Value
+	// Time is when it was observed; zero where the client did not say.
+	Time time.Time
+	// Members is a JSON object of the Feature's foreign members (RFC 7946,
+	// section 6.1), or nil where it has none.
+	Members jsontext.Value
+	// Name is what the Decoder found in the properties, "" where it found none.
+	Name string
+}
+
+// HasAltitude tells whether the point came with an altitude.
+func (p *Point) HasAltitude() bool { return !math.IsNaN(p.Altitude) }
+
+// AppendEvent appends the event as one line, its newline included. The caller
+// has checked the raw JSON in it; AppendEvent trusts it.
+func AppendEvent(dst []byte, e *Event) []byte {
+	dst = append(dst, `{"id":"`...)
+	dst = appendUUID(dst, e.ID)
+	dst = append(dst, `","type":"`...)
+	dst = append(dst, e.Type...)
+	dst = append(dst, `","received":"`...)
+	dst = e.Received.UTC().AppendFormat(dst, time.RFC3339Nano)
+	dst = append(dst, `","point":{"type":"Feature",`...)
+	if e.Point.ExternalID != nil {
+		dst = append(dst, `"id":`...)
+		dst = append(dst, e.Point.ExternalID...)
+		dst = append(dst, ',')
+	}
+	dst = append(dst, `"geometry":{"type":"Point","coordinates":[`...)
+	dst = AppendFloat(dst, e.Point.Position[0])
+	dst = append(dst, ',')
+	dst = AppendFloat(dst, e.Point.Position[1])
+	if e.Point.HasAltitude() {
+		dst = append(dst, ',')
+		dst = AppendFloat(dst, e.Point.Altitude)
+	}
+	dst = append(dst, `]},"properties":`...)
+	if e.Point.Properties == nil {
+		dst = append(dst, "null"...)
+	} else {
+		dst = append(dst, e.Point.Properties...)
+	}
+	if !e.Point.Time.IsZero() {
+		dst = append(dst, `,"time":"`...)
+		dst = e.Point.Time.AppendFormat(dst, time.RFC3339Nano)
+		dst = append(dst, '"')
+	}
+	if len(e.Point.Members) > len("{}") {
+		dst = append(dst, ',')
+		dst = append(dst, e.Point.Members[1:len(e.Point.Members)-1]...)
+	}
+	return append(dst, '}', '}', '\n')
+}
+
+// AppendFloat appends the shortest decimal that reads back as the same number,
+// with an exponent only where a plain decimal would be very long.
+func AppendFloat(dst []byte, f float64) []byte {
+	format := byte('f')
+	if a := math.Abs(f); a != 0 && (a < 1e-6 || a >= 1e21) {
+		format = 'e'
+	}
+	return strconv.AppendFloat(dst, f, format, -1, 64)
+}
+
+func appendUUID(dst []byte, u uuid.UUID) []byte {
+	const hex = "0123456789abcdef"
+	for i, b := range u {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			dst = append(dst, '-')
+		}
+		dst = append(dst, hex[b>>4], hex[b&15])
+	}
+	return dst
+}

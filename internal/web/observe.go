@@ -1,0 +1,100 @@
+package web
+
+import (
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// drainBytes is how much of a body that its handler did not want is read, so
+// that the connection can serve on; beyond that it is closed.
+const drainBytes = 256 << 10
+
+type requestMetrics struct {
+	seconds *prometheus.HistogramVec
+}
+
+func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
+	m := &requestMetrics{seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+		Name:    "cairn_http_request_seconds",
+		Help:    "Time from the end of a request's head to its answer.",
+		Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 60, 600},
+	}, []string{"method", "route", "status"})}
+	r.MustRegister(m.seconds)
+	return m
+}
+
+// observe wraps every request: it turns errors into problems, sees to unread
+// bodies, and writes the log line and the metrics.
+func (s *Server) observe(c *fiber.Ctx) error {
+	start := time.Now()
+	err := c.Next()
+	if err != nil {
+		if err2 := c.App().Config().ErrorHandler(c, err); err2 != nil {
+			return err2
+		}
+	}
+	finishBody(c)
+	took := time.Since(start)
+	status := c.Response().StatusCode()
+	s.metrics.seconds.WithLabelValues(c.Method(), c.Route().Path, strconv.Itoa(status)).Observe(took.Seconds())
+
+	level := slog.LevelInfo
+	if status >= http.StatusInternalServerError {
+		level = slog.LevelWarn
+	}
+	if !s.cfg.Log.Enabled(c.Context(), level) {
+		return nil
+	}
+	attrs := [...]slog.Attr{
+		slog.String("method", c.Method()),
+		slog.String("path", c.Path()),
+		slog.Int("status", status),
+		slog.Duration("took", took),
+		slog.Int("in", max(c.Request().Header.ContentLength(), 0)),
+		slog.Int("out", len(c.Response().Body())),
+		slog.String("from", c.Context().RemoteAddr().String()),
+		{},
+	}
+	n := len(attrs) - 1
+	if err != nil {
+		attrs[n] = slog.String("error", err.Error())
+		n++
+	}
+	s.cfg.Log.LogAttrs(c.Context(), level, "request", attrs[:n]...)
+	return nil
+}
+
+// finishBody leaves nothing of a body in front of the next request: fasthttp
+// would take what the handler did not read for a request of its own, which
+// behind a proxy that shares connections is another user's.
+func finishBody(c *fiber.Ctx) {
+	body := c.Context().RequestBodyStream()
+	if body == nil {
+		return
+	}
+	_, err := io.CopyN(io.Discard, body, drainBytes)
+	if err == io.EOF {
+		return
+	}
+	c.Context().Response.SetConnectionClose()
+	if conn, ok := c.Context().Conn().(*conn); ok {
+		conn.linger.Store(true)
+	}
+}
+
+// RollDeadline lets the request's body take as long as it likes, provided that
+// no single read waits longer than stall. Call the result when the body ends.
+func RollDeadline(c *fiber.Ctx, stall time.Duration) (done func()) {
+	conn, ok := c.Context().Conn().(*conn)
+	if !ok {
+		return func() {}
+	}
+	conn.stall.Store(int64(stall))
+	return func() { conn.stall.Store(0) }
+}

@@ -1,0 +1,189 @@
+// Package web is the HTTP server that every role shares: listening and
+// draining, problem details, health, metrics and the request log. It knows
+// nothing of points.
+//
+// A Server answers from the moment it listens: /livez at once, everything else
+// with 503 until the role that owns it is mounted.
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/valyala/fasthttp"
+)
+
+const (
+	// headTimeout bounds the time from a request's first byte to the end of
+	// its head and of the body's first 8 KiB: 300 B/s on a bad radio link.
+	headTimeout = 30 * time.Second
+	// idleTimeout is longer than the 60 s that proxies keep idle connections,
+	// so that it is they who close.
+	idleTimeout = 75 * time.Second
+	// writeTimeout bounds one answer to a client that does not read.
+	writeTimeout = 60 * time.Second
+	// maxHeadBytes bounds a request's line and header fields.
+	maxHeadBytes = 16 << 10
+	// prefetchBytes is what fasthttp may read of a body before the handler
+	// runs; the handlers bound bodies themselves.
+	prefetchBytes = 64 << 10
+	// drainTimeout bounds the end of the requests in flight at a stop.
+	drainTimeout = 15 * time.Second
+)
+
+// Config says how to listen.
+type Config struct {
+	Listen  string // host:port
+	Version string
+	Log     *slog.Logger
+}
+
+// A Role is what one part of Cairn answers.
+type Role struct {
+	Name   string
+	Routes func(fiber.Router)
+	// Ready says why the role can answer nothing correct, not even a refusal.
+	Ready func() error
+	// Status is the role's part of GET /status.
+	Status func(context.Context) any
+}
+
+// A Server listens on one address for one or more roles.
+type Server struct {
+	cfg      Config
+	listener net.Listener
+	fast     *fasthttp.Server
+	registry *prometheus.Registry
+	metrics  *requestMetrics
+
+	mu       sync.Mutex
+	roles    []Role
+	handler  atomic.Pointer[fasthttp.RequestHandler]
+	expected int
+	draining atomic.Bool
+}
+
+// Listen binds the address. The roles that will be mounted are counted, so that
+// /readyz says no until all are.
+func Listen(cfg Config, roles int) (*Server, error) {
+	l, err := net.Listen("tcp", cfg.Listen)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("%s is taken by another program: stop that, or choose another address with --listen", cfg.Listen)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("listen for HTTP: %w", err)
+	}
+	s := &Server{cfg: cfg, listener: listener{l}, expected: roles, registry: prometheus.NewRegistry()}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.metrics = newRequestMetrics(s.registry)
+	s.fast = &fasthttp.Server{
+		Handler:                      func(c *fasthttp.RequestCtx) { (*s.handler.Load())(c) },
+		ErrorHandler:                 s.refuseHead,
+		NoDefaultServerHeader:        true,
+		StreamRequestBody:            true,
+		MaxRequestBodySize:           prefetchBytes,
+		DisablePreParseMultipartForm: true,
+		ReadBufferSize:               maxHeadBytes,
+		ReadTimeout:                  headTimeout,
+		WriteTimeout:                 writeTimeout,
+		IdleTimeout:                  idleTimeout,
+		CloseOnShutdown:              true,
+		Logger:                       fastLog{cfg.Log},
+	}
+	s.rebuild()
+	return s, nil
+}
+
+// Addr is where the server listens, with the port that the system chose where
+// the configuration said 0.
+func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Registry takes the role's metrics.
+func (s *Server) Registry() prometheus.Registerer { return s.registry }
+
+// Mount adds a role's routes. They answer from now on.
+func (s *Server) Mount(r Role) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.roles = append(s.roles, r)
+	s.rebuild()
+}
+
+// rebuild makes a new fiber app of the roles so far and swaps it in: fiber's
+// routes cannot change under traffic.
+func (s *Server) rebuild() {
+	app := fiber.New(fiber.Config{
+		DisableStartupMessage: true,
+		CaseSensitive:         true,
+		ErrorHandler:          func(c *fiber.Ctx, err error) error { return writeProblem(c, problemOf(err)) },
+	})
+	app.Use(s.observe)
+	s.health(app, append([]Role(nil), s.roles...))
+	for _, r := range s.roles {
+		r.Routes(app)
+	}
+	app.Use(func(c *fiber.Ctx) error {
+		if len(s.roles) < s.expected {
+			return Unavailable("starting", time.Second)
+		}
+		return &Problem{Status: http.StatusNotFound, Detail: "there is nothing at " + c.Path()}
+	})
+	handler := app.Handler()
+	s.handler.Store(&handler)
+}
+
+// Run serves until ctx ends, then lets the requests in flight finish. It
+// returns nil after an orderly end.
+func (s *Server) Run(ctx context.Context) error {
+	served := make(chan error, 1)
+	go func() { served <- s.fast.Serve(s.listener) }()
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve HTTP on %s: %w", s.Addr(), err)
+	case <-ctx.Done():
+	}
+	s.draining.Store(true)
+	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
+	defer cancel()
+	if err := s.fast.ShutdownWithContext(bounded); err != nil {
+		return fmt.Errorf("requests were still running %v after the stop: %w", drainTimeout, err)
+	}
+	<-served
+	return nil
+}
+
+// refuseHead answers what never became a request.
+func (s *Server) refuseHead(c *fasthttp.RequestCtx, err error) {
+	p := BadRequest("the request cannot be read: " + err.Error())
+	var small *fasthttp.ErrSmallBuffer
+	var timeout net.Error
+	switch {
+	case errors.As(err, &small):
+		p = &Problem{Status: http.StatusRequestHeaderFieldsTooLarge, Detail: fmt.Sprintf("the header fields are larger than %d bytes", maxHeadBytes)}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		p = &Problem{Status: http.StatusRequestTimeout, Detail: fmt.Sprintf("the request did not arrive within %v", headTimeout)}
+	}
+	body, _ := p.MarshalJSON() // strings and numbers only
+	c.SetStatusCode(p.Status)
+	c.SetContentType("application/problem+json")
+	c.SetBody(body)
+	c.SetConnectionClose()
+}
+
+// fastLog passes on what fasthttp says, which is about single connections.
+type fastLog struct{ *slog.Logger }
+
+func (l fastLog) Printf(format string, args ...any) {
+	l.Debug("connection", "detail", fmt.Sprintf(format, args...))
+}
