@@ -3,7 +3,15 @@ package bus
 import (
 	"context"
 	"errors"
+	"log/slog"
+	"strconv"
 	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/nats-io/nuid"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -11,6 +19,19 @@ const (
 	// points larger ones gain nothing, and the broker's limit is 1 MiB.
 	MaxEnvelopePoints = 1000
 	MaxEnvelopeBytes  = 512 << 10
+
+	// queueBatches is how many batches may wait for the collector. At one
+	// point each they are gone within ten commits; more would only wait longer.
+	queueBatches = 8192
+
+	// publishAttempt is how long one publish may wait for its ack; it is then
+	// sent again with the same id, which the stream knows again.
+	publishAttempt = 3 * time.Second
+	// publishTimeout is when the collector gives up and says that it does not
+	// know. It must be less than the stream's window for duplicates.
+	publishTimeout = 12 * time.Second
+	// publishPause is the wait before an attempt that failed at once.
+	publishPause = 50 * time.Millisecond
 )
 
 // Why a batch did not go in. Nothing of it is stored, but for ErrUncertain,
@@ -53,9 +74,59 @@ func (b *Batch) Wait() (Position, error) {
 	return b.first, b.err
 }
 
-// Collector is the group commit; see NewCollector.
+// Answer ends the Wait of the batch's owner.
+func (b *Batch) Answer(first Position, err error) {
+	b.first, b.err = first, err
+	b.done <- struct{}{}
+}
+
+// Collector is the group commit. With SyncAlways every message costs one sync of
+// the disk and JetStream does not share it between messages, so one goroutine
+// makes one message of all that waits, waits for its ack, answers everyone in
+// it, and takes what has gathered meanwhile. No timer, no linger, one lane.
 type Collector struct {
-	queue chan *Batch
+	queue   chan *Batch
+	publish func(context.Context, *nats.Msg) (*jetstream.PubAck, error)
+	stopped chan struct{}
+	log     *slog.Logger
+	metrics collectorMetrics
+}
+
+type collectorMetrics struct {
+	points  prometheus.Histogram
+	seconds prometheus.Histogram
+	failed  *prometheus.CounterVec
+}
+
+// NewCollector starts a collector that publishes over js. Close ends it.
+func NewCollector(js jetstream.JetStream, r prometheus.Registerer, log *slog.Logger) *Collector {
+	c := &Collector{
+		queue: make(chan *Batch, queueBatches),
+		publish: func(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
+			return js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
+		},
+		stopped: make(chan struct{}),
+		log:     log,
+		metrics: collectorMetrics{
+			points: prometheus.NewHistogram(prometheus.HistogramOpts{
+				Name: "cairn_envelope_points", Help: "Points in one message, which is one sync of the disk.",
+				Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000},
+			}),
+			seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+				Name: "cairn_publish_seconds", Help: "Time from sending a message to its ack, retries included.",
+				Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .5, 1, 3, 12},
+			}),
+			failed: prometheus.NewCounterVec(prometheus.CounterOpts{
+				Name: "cairn_publish_failures_total", Help: "Messages that were not acknowledged, by reason.",
+			}, []string{"reason"}),
+		},
+	}
+	r.MustRegister(c.metrics.points, c.metrics.seconds, c.metrics.failed,
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "cairn_collector_waiting", Help: "Batches that wait for the collector.",
+		}, func() float64 { return float64(len(c.queue)) }))
+	go c.run()
+	return c
 }
 
 // Offer hands the batch over, or returns ErrBusy at once.
@@ -77,3 +148,123 @@ func (c *Collector) Enqueue(ctx context.Context, b *Batch) error {
 		return context.Cause(ctx)
 	}
 }
+
+// Close answers what was handed over and ends the collector. Nothing may be
+// handed over any more.
+func (c *Collector) Close() {
+	close(c.queue)
+	<-c.stopped
+}
+
+func (c *Collector) run() {
+	defer close(c.stopped)
+	var waiting []*Batch
+	var lines []byte
+	next, open := <-c.queue
+	for open {
+		waiting, lines = append(waiting[:0], next), append(lines[:0], next.Lines...)
+		count := next.Count
+		next = nil
+	gather:
+		for {
+			select {
+			case next, open = <-c.queue:
+				if !open || count+next.Count > MaxEnvelopePoints || len(lines)+len(next.Lines) > MaxEnvelopeBytes {
+					break gather
+				}
+				waiting, lines = append(waiting, next), append(lines, next.Lines...)
+				count += next.Count
+				next = nil
+			default:
+				break gather
+			}
+		}
+		sequence, err := c.commit(lines, count)
+		answer(waiting, sequence, err)
+		if open && next == nil {
+			next, open = <-c.queue
+		}
+	}
+}
+
+func answer(waiting []*Batch, sequence uint64, err error) {
+	index := 0
+	for _, b := range waiting {
+		count := b.Count // b is its owner's again from Answer on
+		b.Answer(At(sequence, index), err)
+		index += count
+	}
+}
+
+// commit publishes one envelope and waits until it is on disk.
+func (c *Collector) commit(lines []byte, count int) (uint64, error) {
+	start := time.Now()
+	m := nats.NewMsg(Subject)
+	m.Header.Set(jetstream.MsgIDHeader, nuid.Next())
+	m.Header.Set(headerFormat, Format)
+	m.Header.Set(headerCount, strconv.Itoa(count))
+	m.Data = lines
+	sequence, err := c.publishUntil(m, start.Add(publishTimeout))
+	c.metrics.seconds.Observe(time.Since(start).Seconds())
+	if err != nil {
+		c.metrics.failed.WithLabelValues(err.Error()).Inc()
+		return 0, err
+	}
+	c.metrics.points.Observe(float64(count))
+	return sequence, nil
+}
+
+// publishUntil sends m until the stream has answered. A refusal is final: the
+// caller's client hears it and decides. Silence is not: m goes again, verbatim,
+// and the stream tells by the id whether it has it.
+func (c *Collector) publishUntil(m *nats.Msg, deadline time.Time) (uint64, error) {
+	uncertain := false
+	for {
+		ctx, cancel := context.WithTimeout(context.Background(), publishAttempt)
+		ack, err := c.publish(ctx, m)
+		cancel()
+		if err == nil {
+			return ack.Sequence, nil
+		}
+		refusal := refusalOf(err)
+		switch {
+		case refusal != nil && !uncertain:
+			c.log.Warn("a message was refused", "error", err)
+			return 0, refusal
+		case refusal == nil:
+			uncertain = true
+		case !errors.Is(refusal, ErrUnavailable):
+			// The stream looks for the id before it looks for room, so an
+			// earlier attempt was not stored.
+			return 0, refusal
+		}
+		c.log.Warn("a message is sent again", "error", err)
+		if time.Until(deadline) < publishPause {
+			return 0, ErrUncertain
+		}
+		time.Sleep(publishPause)
+	}
+}
+
+// refusalOf is why a message was certainly not stored by this attempt, or nil
+// where that is not certain.
+func refusalOf(err error) error {
+	var api *jetstream.APIError
+	switch {
+	case errors.As(err, &api) && api.Code == 429:
+		return ErrBusy
+	case errors.As(err, &api) && (api.ErrorCode == codeStoreFailed || api.ErrorCode == codeInsufficient):
+		return ErrFull
+	case errors.As(err, &api), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
+		errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrConnectionReconnecting),
+		errors.Is(err, nats.ErrConnectionClosed):
+		return ErrUnavailable
+	}
+	return nil
+}
+
+// Codes of the broker's answer to a publish.
+const (
+	codeStoreFailed  jetstream.ErrorCode = 10077 // the stream is full
+	codeInsufficient jetstream.ErrorCode = 10023 // the store is full
+)

@@ -256,7 +256,7 @@ func (d *Decoder) properties(p *Point) error {
 		s, err := d.text()
 		switch {
 		case isTime && p.Time.IsZero():
-			p.Time, _ = parseTime(s)
+			p.Time, _ = ParseTime(s)
 		case isName && utf8.RuneCountInString(s) <= MaxNameRunes:
 			p.Name = s
 		case isTitle && utf8.RuneCountInString(s) <= MaxNameRunes:
@@ -315,8 +315,8 @@ func IDText(raw jsontext.Value) (string, error) {
 	return text, nil
 }
 
-// members reads an object and calls f with each name, in quotes as it is
-// written, when its value is next.
+// members reads an object and calls f with each name, in quotes and with no
+// needless escapes, when its value is next.
 func (d *Decoder) members(f func(name []byte) error) error {
 	if d.json.PeekKind() != '{' {
 		return d.failNext("it must be an object")
@@ -329,12 +329,26 @@ func (d *Decoder) members(f func(name []byte) error) error {
 		if err != nil {
 			return err
 		}
+		if bytes.IndexByte(name, '\\') >= 0 { // "\u0074ime" is the name "time"
+			if name, err = canonicalName(name); err != nil {
+				return err
+			}
+		}
 		if err := f(name); err != nil {
 			return err
 		}
 	}
 	_, err := d.json.ReadToken() // the end, or what is wrong here
 	return err
+}
+
+// canonicalName is the one way to write a name in quotes.
+func canonicalName(name []byte) ([]byte, error) {
+	text, err := jsontext.AppendUnquote(nil, name)
+	if err != nil {
+		return nil, err
+	}
+	return jsontext.AppendQuote(nil, text)
 }
 
 // value reads the next value; it aliases the input.
@@ -378,20 +392,24 @@ func (d *Decoder) time() (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	t, err := parseTime(s)
+	t, err := ParseTime(s)
 	if err != nil {
 		return time.Time{}, d.fail("%s", err.Error())
 	}
 	return t, nil
 }
 
-// parseTime reads an RFC 3339 time, to the microsecond that Postgres keeps.
-func parseTime(s string) (time.Time, error) {
+// ParseTime reads an RFC 3339 time, to the microsecond that Postgres keeps.
+func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("%q is not an RFC 3339 time such as 2026-11-21T22:43:01Z", s)
 	}
-	return t.UTC().Truncate(time.Microsecond), nil
+	t = t.UTC().Truncate(time.Microsecond)
+	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 { // an offset can lead out of the years that it can write
+		return time.Time{}, fmt.Errorf("%q is out of range", s)
+	}
+	return t, nil
 }
 
 // fail is an error about the value that was read last.

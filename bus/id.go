@@ -18,11 +18,12 @@ var (
 )
 
 // Key is the primary key of the point that a client calls id. A UUID in its
-// usual form of 36 characters is its own key; anything else is keyed by its
-// version 5 UUID in a namespace of its own, so 42 and "42" are one point.
+// usual form of 36 characters is its own key, but for the nil UUID, which says
+// that there is none; anything else is keyed by its version 5 UUID in a
+// namespace of its own, so 42 and "42" are one point.
 func Key(id string) uuid.UUID {
 	if len(id) == 36 {
-		if u, err := uuid.Parse(id); err == nil {
+		if u, err := uuid.Parse(id); err == nil && u != uuid.Nil {
 			return u
 		}
 	}

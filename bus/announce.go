@@ -1,0 +1,39 @@
+package bus
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"github.com/nats-io/nats.go"
+)
+
+// subjectApplied carries announcements over core NATS: a hint, which may be
+// lost, and never proof.
+const subjectApplied = "cairn.applied"
+
+// Applied announces that the projection has come to Sequence: what is there, up
+// to and with that envelope, is rows now, but for the positions that it parked.
+type Applied struct {
+	Sequence uint64     `json:"sequence"`
+	Parked   []Position `json:"parked,omitempty"`
+}
+
+// Announce tells whoever listens.
+func Announce(nc *nats.Conn, a Applied) error {
+	data, err := json.Marshal(a)
+	if err != nil {
+		return fmt.Errorf("encode announcement: %w", err)
+	}
+	return nc.Publish(subjectApplied, data)
+}
+
+// OnApplied calls f with every announcement heard until the connection closes.
+func OnApplied(nc *nats.Conn, f func(Applied)) error {
+	_, err := nc.Subscribe(subjectApplied, func(m *nats.Msg) {
+		var a Applied
+		if json.Unmarshal(m.Data, &a) == nil {
+			f(a)
+		}
+	})
+	return err
+}

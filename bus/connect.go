@@ -1,0 +1,59 @@
+package bus
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// reconnectWait is the pause between attempts to reach a server that is away.
+const reconnectWait = 250 * time.Millisecond
+
+// An Endpoint is how a role reaches the NATS server.
+type Endpoint struct {
+	// URL of the server, nats://host:port; several are separated by commas.
+	// It may carry user:password@, which wins over the fields.
+	URL      string
+	User     string
+	Password string
+	// Server, where it is not nil, is an embedded server of this process.
+	Server *Server
+}
+
+// Connect returns a connection that lives until it is closed: it need not
+// succeed at first, and comes back by itself for as long as it takes.
+// While there is no server, a publish fails at once rather than wait in memory.
+func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
+	opts = append(opts,
+		nats.Name("cairn "+e.User),
+		nats.UserInfo(e.User, e.Password),
+		nats.MaxReconnects(-1),
+		nats.RetryOnFailedConnect(true),
+		nats.ReconnectWait(reconnectWait),
+		nats.ReconnectBufSize(-1),
+		nats.IgnoreAuthErrorAbort(),
+		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
+			if err != nil {
+				log.Warn("lost the NATS server", "error", err)
+			}
+		}),
+		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
+			// A denied publish shows here and nowhere else.
+			log.Error("NATS refused something", "error", err)
+		}),
+	)
+	if e.Server != nil {
+		opts = append(opts, nats.InProcessServer(e.Server.server))
+	}
+	nc, err := nats.Connect(e.URL, opts...)
+	if err != nil {
+		if errors.Is(err, nats.ErrNoServers) {
+			err = fmt.Errorf("no server at %s", e.URL)
+		}
+		return nil, fmt.Errorf("connect to NATS: %w", err)
+	}
+	return nc, nil
+}

@@ -1,0 +1,173 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+const (
+	// startTimeout bounds the start of the embedded server, most of which is
+	// reading the store: 1 GiB took 0.3 s.
+	startTimeout = 60 * time.Second
+	// writeDeadline is how long the server waits for a client that does not
+	// read before it cuts it.
+	writeDeadline = 10 * time.Second
+)
+
+// The users of the server. Each may do what its role needs and no more.
+const (
+	UserIngest    = "ingest"    // publishes points
+	UserProjector = "projector" // owns the stream and its consumer, announces
+	UserQuery     = "query"     // hears announcements, publishes nothing
+	UserInspect   = "inspect"   // for people and the nats CLI: looks, changes nothing
+)
+
+// Users are all of them.
+var Users = []string{UserIngest, UserProjector, UserQuery, UserInspect}
+
+// permissions are the subjects that each user may publish to and subscribe to,
+// in the words of the server's configuration file.
+var permissions = map[string]string{
+	UserIngest: `publish: ["` + Subject + `", "$JS.API.STREAM.INFO.` + Stream + `"], subscribe: ["_INBOX.>", "` + subjectApplied + `"]`,
+	UserProjector: `publish: ["` + subjectApplied + `", "$JS.API.STREAM.*.` + Stream + `", "$JS.API.STREAM.MSG.*.` + Stream + `",` +
+		` "$JS.API.DIRECT.GET.` + Stream + `", "$JS.API.DIRECT.GET.` + Stream + `.>", "$JS.API.CONSUMER.*.` + Stream + `.>",` +
+		` "$JS.API.CONSUMER.MSG.NEXT.` + Stream + `.>", "$JS.ACK.` + Stream + `.>"], subscribe: ["_INBOX.>"]`,
+	UserQuery: `publish: {deny: ">"}, subscribe: ["_INBOX.>", "` + subjectApplied + `"]`,
+	UserInspect: `publish: ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.*",` +
+		` "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.NAMES.*", "$JS.API.CONSUMER.LIST.*",` +
+		` "$JS.API.CONSUMER.INFO.>"], subscribe: ["_INBOX.>", "points.>", "cairn.>"]`,
+}
+
+// ServerConfig says how to run the embedded server.
+type ServerConfig struct {
+	Listen   string // host:port; port 0 or -1 takes a free one
+	StoreDir string
+	// MaxStore bounds all streams and consumers together, in bytes.
+	MaxStore int64
+	// Passwords by user. On a loopback address, a client that gives none is
+	// UserInspect, so that the nats CLI works at once.
+	Passwords map[string]string
+	Log       *slog.Logger
+}
+
+// A Server is an embedded NATS server with JetStream, set so that a message it
+// acknowledges is on disk.
+type Server struct {
+	server *server.Server
+	cfg    ServerConfig
+}
+
+// StartServer starts the embedded server and waits until it takes connections.
+func StartServer(cfg ServerConfig) (*Server, error) {
+	host, port, err := splitListen(cfg.Listen)
+	if err != nil {
+		return nil, err
+	}
+	if err := checkFree(host, port); err != nil {
+		return nil, err
+	}
+	opts := &server.Options{}
+	// Accounts and users by the server's own configuration language: set in
+	// code, the stream lost its leader after a restart (nats-server 6890).
+	if err := opts.ProcessConfigString(configFile(cfg, isLoopback(host))); err != nil {
+		return nil, fmt.Errorf("configure the embedded NATS server: %w", err)
+	}
+	opts.Host, opts.Port = host, port
+	opts.ServerName = "cairn"
+	opts.NoSigs = true // its signal handler would end the process
+	opts.JetStream = true
+	opts.StoreDir = cfg.StoreDir
+	opts.JetStreamMaxStore = cfg.MaxStore
+	opts.SyncAlways = true // the default syncs every two minutes
+	opts.WriteDeadline = writeDeadline
+	opts.DisableShortFirstPing = true
+
+	s, err := server.NewServer(opts)
+	if err != nil {
+		return nil, fmt.Errorf("make the embedded NATS server: %w", err)
+	}
+	logger := &serverLog{Logger: cfg.Log}
+	s.SetLoggerV2(logger, false, false, false)
+	s.Start()
+	if !s.ReadyForConnections(startTimeout) || !s.JetStreamEnabled() {
+		s.Shutdown()
+		return nil, fmt.Errorf("the embedded NATS server did not start on %s with its store in %s: %s",
+			cfg.Listen, cfg.StoreDir, logger.lastError())
+	}
+	return &Server{server: s, cfg: cfg}, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() string { return s.server.Addr().String() }
+
+// Endpoint is how a role in this process reaches the server.
+func (s *Server) Endpoint(user string) Endpoint {
+	return Endpoint{User: user, Password: s.cfg.Passwords[user], Server: s}
+}
+
+// Close stops the server. What it acknowledged is on disk already.
+func (s *Server) Close() {
+	s.server.Shutdown()
+	s.server.WaitForShutdown()
+}
+
+func configFile(cfg ServerConfig, open bool) string {
+	var b strings.Builder
+	b.WriteString("authorization { users: [\n")
+	for _, user := range slices.Sorted(maps.Keys(permissions)) {
+		fmt.Fprintf(&b, "{ user: %s, password: %q, permissions: { %s } }\n", user, cfg.Passwords[user], permissions[user])
+	}
+	b.WriteString("] }\n")
+	if open {
+		fmt.Fprintf(&b, "no_auth_user: %s\n", UserInspect)
+	}
+	return b.String()
+}
+
+func splitListen(listen string) (string, int, error) {
+	host, text, err := net.SplitHostPort(listen)
+	if err != nil {
+		return "", 0, fmt.Errorf("the NATS address %q is not host:port: %w", listen, err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil || port < -1 || port > 65535 {
+		return "", 0, fmt.Errorf("the NATS address %q has no port from 0 to 65535", listen)
+	}
+	if port == 0 {
+		port = server.RANDOM_PORT
+	}
+	return host, port, nil
+}
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// checkFree makes a taken port an error that says so: the server itself would
+// only log it and go on without a listener.
+func checkFree(host string, port int) error {
+	if port == server.RANDOM_PORT {
+		return nil
+	}
+	address := net.JoinHostPort(host, strconv.Itoa(port))
+	l, err := (&net.ListenConfig{}).Listen(context.Background(), "tcp", address)
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("%s is taken by another program (another NATS server?): stop that, or choose another address with --nats-listen", address)
+	}
+	if err != nil {
+		return fmt.Errorf("listen for NATS: %w", err)
+	}
+	return l.Close()
+}

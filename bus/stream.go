@@ -1,0 +1,102 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// The stream, its subject and its consumer.
+const (
+	Stream   = "POINTS"
+	Subject  = "points.events"
+	Consumer = "projector"
+)
+
+const (
+	// DefaultMaxBytes bounds the stream where the disk allows: five million
+	// points of 200 bytes.
+	DefaultMaxBytes = 1 << 30
+	// MinMaxBytes is the least that is of use: a few hundred full envelopes.
+	MinMaxBytes = 64 << 20
+
+	// duplicates is how long the stream knows a message by its id again; a
+	// publish is retried for publishTimeout, which must be less.
+	duplicates = 2 * time.Minute
+
+	// ackWait and maxAckPending keep the broker from sending anything twice or
+	// stopping by itself: the checkpoint says what is due, not the acks. They
+	// are above any batch and any commit.
+	ackWait       = 5 * time.Minute
+	maxAckPending = 100_000
+)
+
+// Header fields of an envelope, beside nats.MsgIdHdr.
+const (
+	headerFormat = "Cairn-Format"
+	headerCount  = "Cairn-Count"
+	headerTrace  = "traceparent" // W3C Trace Context
+)
+
+// Format is the version of the envelope: NDJSON, one event a line.
+const Format = "1"
+
+// CreateStream makes the stream, with its first sequence above what a database
+// has seen of an earlier one: no position is ever given twice.
+func CreateStream(ctx context.Context, js jetstream.JetStream, after uint64, maxBytes int64) (jetstream.Stream, error) {
+	s, err := js.CreateStream(ctx, jetstream.StreamConfig{
+		Name:        Stream,
+		Description: "Cairn: points on their way to PostGIS",
+		Subjects:    []string{"points.>"},
+		Storage:     jetstream.FileStorage,
+		Retention:   jetstream.LimitsPolicy,
+		Discard:     jetstream.DiscardNew,
+		MaxBytes:    maxBytes,
+		Duplicates:  duplicates,
+		AllowDirect: true,
+		FirstSeq:    after + 1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create stream %s: %w", Stream, err)
+	}
+	return s, nil
+}
+
+// ResumeAfter makes the durable consumer, or sets it back, so that the next
+// message it gives is the one after sequence.
+func ResumeAfter(ctx context.Context, js jetstream.JetStream, sequence uint64) (jetstream.Consumer, error) {
+	c, err := js.CreateOrUpdateConsumer(ctx, Stream, jetstream.ConsumerConfig{
+		Durable:       Consumer,
+		Description:   "Cairn: what is not in PostGIS yet",
+		DeliverPolicy: jetstream.DeliverAllPolicy,
+		AckPolicy:     jetstream.AckAllPolicy,
+		AckWait:       ackWait,
+		MaxAckPending: maxAckPending,
+		MaxDeliver:    -1,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("create consumer %s: %w", Consumer, err)
+	}
+	if _, err := js.ResetConsumerToSequence(ctx, Stream, Consumer, sequence+1); err != nil {
+		return nil, fmt.Errorf("set consumer %s to sequence %d: %w", Consumer, sequence+1, err)
+	}
+	return c, nil
+}
+
+// MessageID is the id of the message at sequence, or ErrNoMessage.
+func MessageID(ctx context.Context, s jetstream.Stream, sequence uint64) (string, error) {
+	m, err := s.GetMsg(ctx, sequence)
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return "", ErrNoMessage
+	}
+	if err != nil {
+		return "", fmt.Errorf("get message %d of stream %s: %w", sequence, Stream, err)
+	}
+	return m.Header.Get(jetstream.MsgIDHeader), nil
+}
+
+// ErrNoMessage says that the stream has no message at a sequence.
+var ErrNoMessage = errors.New("no such message")
