@@ -1,8 +1,10 @@
 package web
 
 import (
+	"errors"
 	"io"
 	"net"
+	"os"
 	"sync/atomic"
 	"time"
 )
@@ -30,15 +32,44 @@ func (l listener) Accept() (net.Conn, error) {
 
 type conn struct {
 	net.Conn
-	stall  atomic.Int64 // time.Duration of silence allowed; 0: the server's deadline holds
+	roll   atomic.Pointer[rolling] // nil: the server's deadline holds
 	linger atomic.Bool
+	ended  atomic.Bool // the client sends no more
+}
+
+// rolling is how long the reads of one body may wait.
+type rolling struct {
+	stall  time.Duration
+	pause  time.Duration
+	paused func()
 }
 
 func (c *conn) Read(p []byte) (int, error) {
-	if stall := time.Duration(c.stall.Load()); stall > 0 {
-		if err := c.SetReadDeadline(time.Now().Add(stall)); err != nil {
-			return 0, err
+	n, err := c.readRolling(p)
+	if err == io.EOF {
+		c.ended.Store(true)
+	}
+	return n, err
+}
+
+func (c *conn) readRolling(p []byte) (int, error) {
+	r := c.roll.Load()
+	if r == nil {
+		return c.Conn.Read(p)
+	}
+	if r.paused != nil {
+		n, err := c.readWithin(p, r.pause)
+		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {
+			return n, err
 		}
+		r.paused()
+	}
+	return c.readWithin(p, r.stall)
+}
+
+func (c *conn) readWithin(p []byte, d time.Duration) (int, error) {
+	if err := c.SetReadDeadline(time.Now().Add(d)); err != nil {
+		return 0, err
 	}
 	return c.Conn.Read(p)
 }

@@ -74,27 +74,36 @@ func (s *Server) observe(c *fiber.Ctx) error {
 // would take what the handler did not read for a request of its own, which
 // behind a proxy that shares connections is another user's.
 func finishBody(c *fiber.Ctx) {
-	body := c.Context().RequestBodyStream()
-	if body == nil {
+	if c.Context().RequestBodyStream() == nil {
 		return
 	}
-	_, err := io.CopyN(io.Discard, body, drainBytes)
-	if err == io.EOF {
+	body := RequestBody(c)
+	if body.err == io.EOF {
+		return
+	}
+	conn, ok := c.Context().Conn().(*conn)
+	if ok { // a slow client must not wait for an answer that is ready
+		_ = conn.SetReadDeadline(time.Now().Add(lingerTimeout))
+	}
+	// One byte more than allowed, so that a body of just that size ends.
+	if _, err := io.CopyN(io.Discard, body, drainBytes+1); err == io.EOF {
 		return
 	}
 	c.Context().Response.SetConnectionClose()
-	if conn, ok := c.Context().Conn().(*conn); ok {
+	if ok {
 		conn.linger.Store(true)
 	}
 }
 
 // RollDeadline lets the request's body take as long as it likes, provided that
-// no single read waits longer than stall. Call the result when the body ends.
-func RollDeadline(c *fiber.Ctx, stall time.Duration) (done func()) {
+// no single read waits longer than stall. A read that has waited for pause
+// calls paused, if there is one, in the handler's goroutine, and waits on. Call
+// the result when the body ends.
+func RollDeadline(c *fiber.Ctx, stall, pause time.Duration, paused func()) (done func()) {
 	conn, ok := c.Context().Conn().(*conn)
 	if !ok {
 		return func() {}
 	}
-	conn.stall.Store(int64(stall))
-	return func() { conn.stall.Store(0) }
+	conn.roll.Store(&rolling{stall: stall, pause: pause, paused: paused})
+	return func() { conn.roll.Store(nil) }
 }

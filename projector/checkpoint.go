@@ -1,0 +1,129 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"cairn/bus"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A checkpoint is how far a database has come, and on which stream.
+type checkpoint struct {
+	streamCreated time.Time // zero: no stream yet
+	sequence      uint64
+	messageID     string // "" where the stream began after sequence
+}
+
+func readCheckpoint(ctx context.Context, conn *pgx.Conn) (checkpoint, error) {
+	var c checkpoint
+	var created *time.Time
+	err := conn.QueryRow(ctx, `select stream_created, sequence, message_id from checkpoint`).Scan(&created, &c.sequence, &c.messageID)
+	if err != nil {
+		return c, fmt.Errorf("read the checkpoint: %w", err)
+	}
+	if created != nil {
+		c.streamCreated = created.UTC()
+	}
+	return c, nil
+}
+
+// A Mismatch says that the stream and the database do not belong together as
+// they are. To go on would lose events or give positions twice, so the
+// projector stops, and a person decides.
+type Mismatch struct{ What, Remedy string }
+
+func (m *Mismatch) Error() string { return m.What + ". " + m.Remedy }
+
+func mismatch(remedy, format string, args ...any) error {
+	return &Mismatch{What: fmt.Sprintf(format, args...), Remedy: remedy}
+}
+
+const (
+	remedyRestore = "Restore the store (or the database) from the backup that goes with the other; or, if you accept that events which are in neither are lost, delete the stream if there still is one and start the projector with --new-stream"
+)
+
+// openStream finds the stream that the checkpoint speaks of, or makes the first
+// one, and checks that the two belong together.
+func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c checkpoint, cfg Config) (jetstream.Stream, checkpoint, error) {
+	s, err := js.Stream(ctx, bus.Stream)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		if !c.streamCreated.IsZero() && !cfg.NewStream {
+			return nil, c, mismatch(remedyRestore, "the stream %s, which this database has applied up to sequence %d, is gone", bus.Stream, c.sequence)
+		}
+		if s, err = bus.CreateStream(ctx, js, c.sequence, cfg.MaxBytes); err != nil {
+			return nil, c, err
+		}
+		cfg.Log.Info("created the stream", "stream", bus.Stream, "first_sequence", c.sequence+1, "max_bytes", cfg.MaxBytes)
+	case err != nil:
+		return nil, c, fmt.Errorf("look up stream %s: %w", bus.Stream, err)
+	}
+	info := s.CachedInfo()
+	created := info.Created.UTC().Truncate(time.Microsecond) // what Postgres keeps
+	if err := compare(c, created, info.State, cfg.NewStream); err != nil {
+		return nil, c, err
+	}
+	if !c.streamCreated.Equal(created) {
+		c, err = adoptStream(ctx, conn, c, created)
+		return s, c, err
+	}
+	if c.messageID == "" {
+		return s, c, nil
+	}
+	id, err := bus.MessageID(ctx, s, c.sequence)
+	switch {
+	case errors.Is(err, bus.ErrNoMessage):
+		return nil, c, mismatch(remedyRestore, "the stream %s has lost message %d, which this database applied last: its store is damaged", bus.Stream, c.sequence)
+	case err != nil:
+		return nil, c, err
+	case id != c.messageID:
+		return nil, c, mismatch(remedyRestore, "message %d of the stream %s is not the one that this database applied: its store was damaged and has used sequences again", c.sequence, bus.Stream)
+	}
+	return s, c, nil
+}
+
+func compare(c checkpoint, created time.Time, state jetstream.StreamState, accept bool) error {
+	first := state.FirstSeq
+	if state.Msgs == 0 {
+		first = state.LastSeq + 1
+	}
+	switch {
+	case !c.streamCreated.IsZero() && !c.streamCreated.Equal(created) && !(accept && first > c.sequence):
+		return mismatch(remedyRestore, "the stream %s was created at %s, but this database was fed from one created at %s",
+			bus.Stream, created.Format(time.RFC3339), c.streamCreated.Format(time.RFC3339))
+	case first > c.sequence+1 && !accept:
+		return mismatch(remedyRestore, "the stream %s begins at sequence %d, but this database has applied only up to %d: what was between is gone from the stream",
+			bus.Stream, first, c.sequence)
+	case state.LastSeq < c.sequence:
+		return mismatch(remedyRestore, "the stream %s ends at sequence %d, but this database has applied up to %d: the store lost messages",
+			bus.Stream, state.LastSeq, c.sequence)
+	}
+	return nil
+}
+
+// adoptStream notes which stream the database is fed from, from now on.
+func adoptStream(ctx context.Context, conn *pgx.Conn, c checkpoint, created time.Time) (checkpoint, error) {
+	tag, err := conn.Exec(ctx, `update checkpoint set stream_created = $1, message_id = '', updated_at = now()
+		where sequence = $2 and stream_created is not distinct from $3`,
+		created, int64(c.sequence), nullTime(c.streamCreated)) //nolint:gosec // below 2⁵¹
+	if err != nil {
+		return c, fmt.Errorf("note the stream in the checkpoint: %w", err)
+	}
+	if tag.RowsAffected() != 1 {
+		return c, errFenced
+	}
+	c.streamCreated, c.messageID = created, ""
+	return c, nil
+}
+
+func nullTime(t time.Time) *time.Time {
+	if t.IsZero() {
+		return nil
+	}
+	return &t
+}

@@ -1,0 +1,51 @@
+package projector
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	rows     prometheus.Counter
+	parked   *prometheus.CounterVec
+	seconds  prometheus.Histogram
+	sessions prometheus.Counter
+	sequence prometheus.Gauge
+	behind   prometheus.Gauge
+	bytes    prometheus.Gauge
+	trimmed  prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) metrics {
+	m := metrics{
+		rows: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_projected_events_total", Help: "Events applied, retries of known points included."}),
+		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cairn_parked_events_total", Help: "Events that did not become a row, by reason."}, []string{"reason"}),
+		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "cairn_projection_commit_seconds", Help: "Time to apply one batch, its commit included.",
+			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 60}}),
+		sessions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_projection_interruptions_total", Help: "Times that the projection began anew after a failure."}),
+		sequence: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cairn_checkpoint_sequence", Help: "Last message applied."}),
+		behind: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cairn_stream_unprojected_messages", Help: "Messages that are not applied yet."}),
+		bytes: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "cairn_stream_bytes", Help: "Size of the stream."}),
+		trimmed: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_stream_trimmed_messages_total", Help: "Projected messages removed from the stream."}),
+	}
+	r.MustRegister(m.rows, m.parked, m.seconds, m.sessions, m.sequence, m.behind, m.bytes, m.trimmed)
+	return m
+}
+
+func (m metrics) observe(b *batch, list []parked, took time.Duration) {
+	m.rows.Add(float64(len(b.rows)))
+	m.seconds.Observe(took.Seconds())
+	m.sequence.Set(float64(b.last))
+	for _, p := range list {
+		m.parked.WithLabelValues(p.reason).Inc()
+	}
+}

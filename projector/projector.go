@@ -1,0 +1,242 @@
+// Package projector turns the stream's envelopes into rows. It stands between
+// bus and the database and is the only writer of points.
+//
+// Each event is applied exactly once, in the stream's order: a batch's rows and
+// its checkpoint are one transaction, whose first statement moves the
+// checkpoint only from where this projector read it. Whatever fails — the
+// broker, Postgres, this process — ends the session; the next one reads the
+// checkpoint and goes on behind it. There is no other state.
+//
+// Two projectors at once are harmless: one of them meets the fence, rolls back
+// and reads again.
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/web"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"golang.org/x/sync/errgroup"
+)
+
+const (
+	// commitInterval is the least time from one commit to the next, unless a
+	// batch is full: the readers' caches live that long, and a point is visible
+	// within twice that.
+	commitInterval = 25 * time.Millisecond
+	// applyTimeout bounds one batch. It is a hundred times what a full batch
+	// takes; a connection that stalls longer is given up.
+	applyTimeout = 60 * time.Second
+	// stopTimeout bounds the last batch after the stop.
+	stopTimeout = 10 * time.Second
+	// rollbackTimeout bounds a rollback; after it the connection is closed.
+	rollbackTimeout = 5 * time.Second
+	// fencePatience is how long we wait for another transaction to let go of
+	// the checkpoint before we end its backend: no batch of ours takes as long,
+	// and a projector that was stopped in the middle of one never ends by itself.
+	fencePatience = 10 * time.Second
+	// connectTimeout bounds an attempt to reach Postgres.
+	connectTimeout = 5 * time.Second
+	// pauseMin and pauseMax bound the pause after a session that failed.
+	pauseMin, pauseMax = 100 * time.Millisecond, 2 * time.Second
+)
+
+// Config says what to connect.
+type Config struct {
+	Server      *web.Server
+	Bus         bus.Endpoint
+	DatabaseURL string
+	// MaxBytes bounds the stream, should it have to be created.
+	MaxBytes int64
+	// Replay says how much of what is projected the stream keeps.
+	Replay ReplayWindow
+	// NewStream accepts a stream that the database was not fed from, or makes
+	// one, in place of one that is lost.
+	NewStream bool
+	Log       *slog.Logger
+}
+
+// Run projects until ctx ends, then finishes the batch at hand. It returns an
+// error only where going on would break a guarantee: a [*Mismatch].
+func Run(ctx context.Context, cfg Config) error {
+	p := &projector{cfg: cfg, metrics: newMetrics(cfg.Server.Registry())}
+	reconnected := make(chan struct{}, 1)
+	nc, err := bus.Connect(cfg.Bus, cfg.Log, nats.ReconnectHandler(func(*nats.Conn) {
+		select {
+		case reconnected <- struct{}{}:
+		default:
+		}
+	}))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
+	p.nc, p.js = nc, js
+	cfg.Server.Mount(p.role())
+
+	pause := pauseMin
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := p.session(ctx, reconnected)
+		var stop *Mismatch
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case errors.As(err, &stop):
+			p.problem.Store(&err)
+			return fmt.Errorf("projector: %w", err)
+		}
+		p.problem.Store(&err)
+		p.metrics.sessions.Inc()
+		if time.Since(began) > pauseMax {
+			pause = pauseMin
+		}
+		cfg.Log.Warn("projection interrupted; trying again", "error", err, "pause", pause)
+		select {
+		case <-ctx.Done():
+		case <-time.After(pause):
+		}
+		pause = min(2*pause, pauseMax)
+	}
+	return nil
+}
+
+type projector struct {
+	cfg     Config
+	nc      *nats.Conn
+	js      jetstream.JetStream
+	metrics metrics
+	state   atomic.Pointer[state]
+	problem atomic.Pointer[error] // why the last session ended, until one works
+	gapAt   uint64                // the sequence that was missing last time
+}
+
+// session connects, checks that stream and database belong together, and
+// projects until something fails or ctx ends.
+func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) error {
+	conn, err := connect(ctx, p.cfg.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		_ = conn.Close(ctx)
+	}()
+	at, err := readCheckpoint(ctx, conn)
+	if err != nil {
+		return err
+	}
+	stream, at, err := openStream(ctx, p.js, conn, at, p.cfg)
+	if err != nil {
+		return err
+	}
+	if p.gapAt == at.sequence+1 {
+		if _, err := bus.MessageID(ctx, stream, p.gapAt); errors.Is(err, bus.ErrNoMessage) {
+			return mismatch(remedyRestore, "message %d is missing from the middle of the stream %s: somebody deleted it, or its store is damaged", p.gapAt, bus.Stream)
+		}
+	}
+	consumer, err := bus.ResumeAfter(ctx, p.js, at.sequence)
+	if err != nil {
+		return err
+	}
+	w := &writer{conn: conn, at: at, log: p.cfg.Log}
+	p.cfg.Log.Info("projecting", "after_sequence", at.sequence)
+	p.problem.Store(nil)
+	p.note(func(s *state) { s.Sequence = at.sequence })
+
+	messages, full, any := make(chan jetstream.Msg), make(chan *batch), make(chan *batch)
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return fetch(ctx, consumer, messages) })
+	group.Go(func() error { return build(ctx, at.sequence, messages, full, any) })
+	group.Go(func() error { return p.write(ctx, w, full, any) })
+	group.Go(func() error { return p.housekeeping(ctx, stream) })
+	group.Go(func() error {
+		select {
+		case <-reconnected:
+			return errors.New("the connection to NATS was lost and is back: checking the stream again")
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	err = group.Wait()
+	if errors.Is(err, errGap) {
+		p.gapAt = w.at.sequence + 1
+	}
+	return err
+}
+
+func connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("read the database URL: %w", err)
+	}
+	cfg.RuntimeParams["application_name"] = applicationName
+	cfg.ConnectTimeout = connectTimeout
+	conn, err := pgx.ConnectConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	return conn, nil
+}
+
+// write applies batches: at once when idle, then at most every commitInterval
+// unless a batch is full.
+func (p *projector) write(ctx context.Context, w *writer, full, any <-chan *batch) error {
+	pace := time.NewTimer(0)
+	for {
+		var b *batch
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case b = <-full:
+		case <-pace.C:
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case b = <-full:
+			case b = <-any:
+			}
+		}
+		pace.Reset(commitInterval)
+		if err := p.applyBatch(ctx, w, b); err != nil {
+			return err
+		}
+	}
+}
+
+// applyBatch applies one batch, even when the stop comes in the middle of it.
+func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
+	start := time.Now()
+	apply, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
+	defer cancel()
+	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTimeout, cancel) })()
+	parked, err := w.apply(apply, b)
+	if err != nil {
+		return err
+	}
+	p.metrics.observe(b, parked, time.Since(start))
+	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
+	applied := bus.Applied{Sequence: b.last}
+	for _, e := range parked {
+		p.cfg.Log.Warn("parked an event", "position", int64(e.position), "reason", e.reason, "detail", e.detail)
+		applied.Parked = append(applied.Parked, e.position)
+	}
+	// Both are hints: if they are lost, a tick or the next batch makes up for it.
+	_ = bus.Announce(p.nc, applied)
+	_ = b.ack()
+	return nil
+}

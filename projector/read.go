@@ -1,0 +1,78 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"cairn/bus"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// fetchBytes bounds what the broker may send ahead of us.
+const fetchBytes = 8 << 20
+
+// errGap says that the stream gave another message than the next one.
+var errGap = errors.New("not the next message")
+
+// fetch takes messages from the consumer, in order, until ctx ends.
+func fetch(ctx context.Context, consumer jetstream.Consumer, out chan<- jetstream.Msg) error {
+	messages, err := consumer.Messages(jetstream.PullMaxBytes(fetchBytes))
+	if err != nil {
+		return fmt.Errorf("subscribe to the consumer: %w", err)
+	}
+	defer messages.Stop()
+	for {
+		m, err := messages.Next(jetstream.NextContext(ctx))
+		if err != nil {
+			return fmt.Errorf("next message: %w", err)
+		}
+		select {
+		case out <- m:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// build decodes messages into batches while the writer is busy with the one
+// before. A batch goes out as soon as the writer wants one: on full when it has
+// all it may have, on any with what there is.
+func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any chan<- *batch) error {
+	var decoder bus.Decoder
+	b := newBatch(after + 1)
+	for {
+		messages, toFull, toAny := in, full, any
+		switch {
+		case b.full():
+			messages = nil
+		case b.empty():
+			toFull, toAny = nil, nil
+		default:
+			toFull = nil
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case toFull <- b:
+			b = newBatch(b.last + 1)
+		case toAny <- b:
+			b = newBatch(b.last + 1)
+		case m := <-messages:
+			meta, err := m.Metadata()
+			if err != nil {
+				return fmt.Errorf("message without metadata: %w", err)
+			}
+			sequence := meta.Sequence.Stream
+			if sequence <= b.last {
+				continue // sent again; we have it
+			}
+			if sequence != b.last+1 {
+				return fmt.Errorf("%w: %d came after %d", errGap, sequence, b.last)
+			}
+			b.add(&decoder, sequence, m.Headers().Get(jetstream.MsgIDHeader), m.Data())
+			b.ack = m.Ack
+		}
+	}
+}

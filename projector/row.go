@@ -1,0 +1,100 @@
+package projector
+
+import (
+	"encoding/binary"
+	"math"
+	"time"
+
+	"cairn/bus"
+)
+
+// copyRows is the one statement that writes points. Its columns are those that
+// appendRow writes, in that order.
+const copyRows = `copy %s (id, external_id, external_id_number, position, name, geom, altitude,
+	observed_at, received_at, properties, members) from stdin binary`
+
+const copyColumns = 11
+
+// The parts of Postgres' binary COPY format around the rows.
+var (
+	copyHeader  = append([]byte("PGCOPY\n\xff\r\n\x00"), 0, 0, 0, 0, 0, 0, 0, 0)
+	copyTrailer = []byte{0xff, 0xff}
+)
+
+// postgresEpoch is what timestamptz counts microseconds from.
+var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
+
+// ewkbPoint begins the extended well-known binary of a point in WGS 84: little
+// endian, type Point with an SRID, SRID 4326. Two doubles follow.
+var ewkbPoint = [9]byte{1, 0x01, 0, 0, 0x20, 0xe6, 0x10, 0, 0}
+
+// appendRow appends the event as one row of binary COPY.
+func appendRow(dst []byte, e *bus.Event, position bus.Position) []byte {
+	p := &e.Point
+	dst = binary.BigEndian.AppendUint16(dst, copyColumns)
+	dst = appendLength(dst, len(e.ID))
+	dst = append(dst, e.ID[:]...)
+	dst = appendExternalID(dst, e)
+	dst = appendLength(dst, 8)
+	dst = binary.BigEndian.AppendUint64(dst, uint64(position)) //nolint:gosec // a position is positive
+	if p.Name == "" {
+		dst = appendNull(dst)
+	} else {
+		dst = appendLength(dst, len(p.Name))
+		dst = append(dst, p.Name...)
+	}
+	dst = appendLength(dst, len(ewkbPoint)+16)
+	dst = append(dst, ewkbPoint[:]...)
+	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(p.Position[0]))
+	dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(p.Position[1]))
+	if p.HasAltitude() {
+		dst = appendLength(dst, 8)
+		dst = binary.BigEndian.AppendUint64(dst, math.Float64bits(p.Altitude))
+	} else {
+		dst = appendNull(dst)
+	}
+	dst = appendTime(dst, p.Time)
+	dst = appendTime(dst, e.Received)
+	dst = appendJSONB(dst, p.Properties)
+	return appendJSONB(dst, p.Members)
+}
+
+// appendExternalID leaves both columns null where the id is the key's own text.
+func appendExternalID(dst []byte, e *bus.Event) []byte {
+	if e.Point.ExternalID == nil {
+		return appendNull(appendNull(dst))
+	}
+	text, err := bus.IDText(e.Point.ExternalID)
+	if err != nil || text == e.ID.String() {
+		return appendNull(appendNull(dst))
+	}
+	dst = appendLength(dst, len(text))
+	dst = append(dst, text...)
+	if e.Point.ExternalID.Kind() != '0' {
+		return appendNull(dst)
+	}
+	return append(appendLength(dst, 1), 1)
+}
+
+func appendTime(dst []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return appendNull(dst)
+	}
+	dst = appendLength(dst, 8)
+	return binary.BigEndian.AppendUint64(dst, uint64(t.UnixMicro()-postgresEpoch)) //nolint:gosec // two's complement is the format
+}
+
+func appendJSONB(dst, raw []byte) []byte {
+	if raw == nil {
+		return appendNull(dst)
+	}
+	dst = appendLength(dst, 1+len(raw))
+	dst = append(dst, 1) // the format's version
+	return append(dst, raw...)
+}
+
+func appendLength(dst []byte, n int) []byte {
+	return binary.BigEndian.AppendUint32(dst, uint32(n)) //nolint:gosec // below MaxEventBytes
+}
+
+func appendNull(dst []byte) []byte { return append(dst, 0xff, 0xff, 0xff, 0xff) }

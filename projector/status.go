@@ -1,0 +1,130 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/web"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// tick is how often the checkpoint is announced again, in case an
+	// announcement was lost, and the stream is looked at.
+	tick = time.Second
+	// lookTimeout bounds one look at the stream.
+	lookTimeout = 5 * time.Second
+)
+
+// state is what the projector knows of itself, for /status.
+type state struct {
+	Sequence uint64    // last message applied
+	Applied  time.Time // when; zero: none since the start
+	Stream   *jetstream.StreamInfo
+}
+
+func (p *projector) note(change func(*state)) {
+	for {
+		before := p.state.Load()
+		var after state
+		if before != nil {
+			after = *before
+		}
+		change(&after)
+		if p.state.CompareAndSwap(before, &after) {
+			return
+		}
+	}
+}
+
+// housekeeping announces the checkpoint and trims the stream, once a tick.
+func (p *projector) housekeeping(ctx context.Context, stream jetstream.Stream) error {
+	ticker := time.NewTicker(tick)
+	defer ticker.Stop()
+	for {
+		applied := p.state.Load().Sequence
+		_ = bus.Announce(p.nc, bus.Applied{Sequence: applied}) // a hint
+		if err := p.look(ctx, stream, applied); err != nil && ctx.Err() == nil {
+			p.cfg.Log.Warn("housekeeping", "error", err)
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+}
+
+func (p *projector) look(ctx context.Context, stream jetstream.Stream, applied uint64) error {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	info, err := stream.Info(ctx)
+	if err != nil {
+		return err
+	}
+	p.note(func(s *state) { s.Stream = info })
+	p.metrics.bytes.Set(float64(info.State.Bytes))
+	if info.State.LastSeq >= applied {
+		p.metrics.behind.Set(float64(info.State.LastSeq - applied))
+	}
+	return p.trim(ctx, stream, info, applied)
+}
+
+// role is what the projector answers over HTTP: health and status only.
+func (p *projector) role() web.Role {
+	return web.Role{
+		Name:   "projector",
+		Routes: func(fiber.Router) {},
+		Ready: func() error {
+			var stop *Mismatch
+			if err := p.problem.Load(); err != nil && errors.As(*err, &stop) {
+				return *err
+			}
+			return nil
+		},
+		Status: p.status,
+	}
+}
+
+// Status is the projector's part of GET /status.
+type Status struct {
+	Problem  string        `json:"problem,omitempty"`
+	Sequence uint64        `json:"sequence"`
+	Position bus.Position  `json:"position"`
+	Stream   *StreamStatus `json:"stream,omitempty"`
+}
+
+// StreamStatus is what the projector sees of the stream.
+type StreamStatus struct {
+	FirstSequence uint64    `json:"first_sequence"`
+	LastSequence  uint64    `json:"last_sequence"`
+	Unprojected   uint64    `json:"unprojected_messages"`
+	Bytes         uint64    `json:"bytes"`
+	MaxBytes      int64     `json:"max_bytes"`
+	Created       time.Time `json:"created"`
+}
+
+func (p *projector) status(context.Context) any {
+	var out Status
+	if err := p.problem.Load(); err != nil {
+		out.Problem = (*err).Error()
+	}
+	s := p.state.Load()
+	if s == nil {
+		return out
+	}
+	out.Sequence, out.Position = s.Sequence, bus.EndOf(s.Sequence)
+	if s.Stream != nil {
+		st := s.Stream.State
+		out.Stream = &StreamStatus{FirstSequence: st.FirstSeq, LastSequence: st.LastSeq, Bytes: st.Bytes,
+			MaxBytes: s.Stream.Config.MaxBytes, Created: s.Stream.Created}
+		if st.LastSeq > s.Sequence {
+			out.Stream.Unprojected = st.LastSeq - s.Sequence
+		}
+	}
+	return out
+}

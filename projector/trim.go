@@ -1,0 +1,103 @@
+package projector
+
+import (
+	"context"
+	"fmt"
+	"sort"
+	"time"
+
+	"cairn/bus"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A ReplayWindow is how much of what is projected stays in the stream, to look
+// at and to rebuild from. What is not projected stays in any case.
+type ReplayWindow struct {
+	Age   time.Duration
+	Bytes int64
+}
+
+const (
+	// DefaultReplayAge is a working day with its night: what went wrong
+	// yesterday evening can still be looked at.
+	DefaultReplayAge = 24 * time.Hour
+	// replayShare is the part of the stream's bound that is replay window by
+	// default; the rest is room for a backlog.
+	replayShare = 0.5
+	// crowded is the part of the stream's bound above which projected messages
+	// go, whatever the window says: room for what is not projected comes first.
+	// They go until it is down to roomy, if there are enough of them.
+	crowded, roomy = 0.8, 0.6
+	// trimStep is the least part of the stream's messages worth a removal: each
+	// rewrites a block of the store.
+	trimStep = 0.05
+)
+
+// trimmable is the first sequence to keep: everything below may go. It returns
+// 0 where nothing should. It never lets go of the checkpoint's own message, by
+// which the stream is recognised.
+func trimmable(ctx context.Context, s jetstream.Stream, info *jetstream.StreamInfo, applied uint64, w ReplayWindow, now time.Time) (uint64, error) {
+	st := info.State
+	if st.Msgs == 0 || applied <= st.FirstSeq {
+		return 0, nil
+	}
+	keep, messages, projected := st.FirstSeq, st.LastSeq-st.FirstSeq+1, applied-st.FirstSeq
+	// By size: as if all messages were of one, which over coarse steps they are.
+	size, bound := float64(st.Bytes), float64(info.Config.MaxBytes)
+	window := float64(w.Bytes)
+	if window <= 0 {
+		window = replayShare * bound
+	}
+	excess := size*float64(projected)/float64(messages) - window
+	if size > crowded*bound {
+		excess = max(excess, size-roomy*bound)
+	}
+	if excess > 0 {
+		keep += min(uint64(excess/size*float64(messages)), projected)
+	}
+	if w.Age > 0 && now.Sub(st.FirstTime) > w.Age {
+		byAge, err := firstAfter(ctx, s, keep, applied, now.Add(-w.Age))
+		if err != nil {
+			return 0, err
+		}
+		keep = max(keep, byAge)
+	}
+	keep = min(keep, applied)
+	if float64(keep-st.FirstSeq) < trimStep*float64(messages) {
+		return 0, nil
+	}
+	return keep, nil
+}
+
+// firstAfter is the first sequence from low to high whose message came after t.
+func firstAfter(ctx context.Context, s jetstream.Stream, low, high uint64, t time.Time) (uint64, error) {
+	var failed error
+	n := sort.Search(int(high-low), func(i int) bool { //nolint:gosec // both are in the stream
+		if failed != nil {
+			return true
+		}
+		m, err := s.GetMsg(ctx, low+uint64(i)) //nolint:gosec // i ≥ 0
+		if err != nil {
+			failed = fmt.Errorf("look at message %d: %w", low+uint64(i), err) //nolint:gosec // i ≥ 0
+			return true
+		}
+		return m.Time.After(t)
+	})
+	return low + uint64(n), failed //nolint:gosec // n ≥ 0
+}
+
+// trim removes from the stream what is projected and beyond the replay window,
+// in coarse steps.
+func (p *projector) trim(ctx context.Context, s jetstream.Stream, info *jetstream.StreamInfo, applied uint64) error {
+	keep, err := trimmable(ctx, s, info, applied, p.cfg.Replay, time.Now())
+	if err != nil || keep == 0 {
+		return err
+	}
+	if err := s.Purge(ctx, jetstream.WithPurgeSequence(keep)); err != nil {
+		return fmt.Errorf("trim stream %s below %d: %w", bus.Stream, keep, err)
+	}
+	p.metrics.trimmed.Add(float64(keep - info.State.FirstSeq))
+	p.cfg.Log.Info("trimmed the stream", "below_sequence", keep, "messages", keep-info.State.FirstSeq)
+	return nil
+}
