@@ -208,6 +208,9 @@ func (d *Decoder) coordinates(p *Point) error {
 		c[n] = f
 		n++
 	}
+	if _, err := d.json.ReadToken(); err != nil {
+		return err
+	}
 	if n < 2 {
 		return d.fail("a position has two or three numbers")
 	}
@@ -215,8 +218,7 @@ func (d *Decoder) coordinates(p *Point) error {
 	if n == 3 {
 		p.Altitude = c[2]
 	}
-	_, err := d.json.ReadToken()
-	return err
+	return nil
 }
 
 // CheckCoordinate says what is wrong with a coordinate, if anything is, by its

@@ -28,7 +28,8 @@ type writer struct {
 	// staging: the last batch had ids that were there already, as when a file
 	// is loaded again; the next probably has too, so it does not try the
 	// straight way first.
-	staging bool
+	staging  bool
+	patience time.Duration // with another holder of the checkpoint
 }
 
 // apply makes the batch's rows and the new checkpoint one transaction, and
@@ -79,7 +80,7 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 	fence := fmt.Sprintf(`begin; set local lock_timeout = %d;
 		update checkpoint set sequence = %d, message_id = '%s', updated_at = now()
 		where sequence = %d and stream_created = '%s'`,
-		fencePatience.Milliseconds(), b.last, quote(b.lastID), w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
+		w.patience.Milliseconds(), b.last, quote(b.lastID), w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
 	results, err := w.conn.PgConn().Exec(ctx, fence).ReadAll()
 	if err != nil {
 		return fmt.Errorf("move the checkpoint: %w", err)
@@ -135,7 +136,7 @@ func (w *writer) endHolder(ctx context.Context) {
 		where l.relation = 'checkpoint'::regclass and l.mode = 'RowExclusiveLock' and l.granted
 			and a.application_name = $1 and a.pid <> pg_backend_pid()`, applicationName)
 	w.log.Warn("another projector held the checkpoint too long; ended its connections",
-		"after", fencePatience, "connections", tag.RowsAffected(), "error", err)
+		"after", w.patience, "connections", tag.RowsAffected(), "error", err)
 }
 
 // isContent tells whether Postgres refused something for its content: data

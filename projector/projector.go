@@ -153,7 +153,7 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	if err != nil {
 		return err
 	}
-	w := &writer{conn: conn, at: at, log: p.cfg.Log}
+	w := &writer{conn: conn, at: at, log: p.cfg.Log, patience: fencePatience}
 	p.cfg.Log.Info("projecting", "after_sequence", at.sequence)
 	p.problem.Store(nil)
 	p.note(func(s *state) { s.Sequence = at.sequence })

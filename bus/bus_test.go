@@ -1,0 +1,318 @@
+package bus_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/testkit"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func dial(t testing.TB, s *bus.Server, user string) jetstream.JetStream {
+	t.Helper()
+	nc, err := bus.Connect(s.Endpoint(user), testkit.Log(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return js
+}
+
+func collector(t testing.TB, s *bus.Server) *bus.Collector {
+	c := bus.NewCollector(dial(t, s, bus.UserIngest), prometheus.NewRegistry(), testkit.Log(t))
+	t.Cleanup(c.Close)
+	return c
+}
+
+func publish(t testing.TB, c *bus.Collector, lines string) (bus.Position, error) {
+	b := bus.NewBatch()
+	defer b.Release()
+	b.Lines, b.Count = append(b.Lines, lines...), strings.Count(lines, "\n")
+	if err := c.Enqueue(t.Context(), b); err != nil {
+		return 0, err
+	}
+	return b.Wait()
+}
+
+func TestCollectorGroupsAndNumbers(t *testing.T) {
+	s := testkit.NATS(t)
+	stream, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, bus.MinMaxBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := collector(t, s)
+
+	const writers, each = 64, 50
+	type written struct {
+		position bus.Position
+		line     string
+	}
+	all := make(chan written, writers*each)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range each {
+				line := fmt.Sprintf("writer %d line %d\n", w, i)
+				p, err := publish(t, c, line)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				all <- written{p, line}
+			}
+		})
+	}
+	wg.Wait()
+	close(all)
+	seen := map[bus.Position]bool{}
+	for w := range all {
+		if seen[w.position] {
+			t.Fatalf("position %d was given twice", w.position)
+		}
+		seen[w.position] = true
+		m, err := stream.GetMsg(t.Context(), w.position.Sequence())
+		if err != nil {
+			t.Fatal(err)
+		}
+		lines := strings.SplitAfter(string(m.Data), "\n")
+		if index := int(w.position & bus.MaxIndex); lines[index] != w.line {
+			t.Fatalf("at position %d is %q, want %q", w.position, lines[index], w.line)
+		}
+	}
+	info, err := stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := info.State.Msgs; got >= writers*each {
+		t.Errorf("%d messages for %d points: nothing was grouped", got, writers*each)
+	}
+}
+
+func TestCollectorKeepsEnvelopesInBounds(t *testing.T) {
+	s := testkit.NATS(t)
+	stream, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, 1<<30)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := collector(t, s)
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() {
+			if _, err := publish(t, c, strings.Repeat("x\n", 400)); err != nil {
+				t.Error(err)
+			}
+		})
+		wg.Go(func() {
+			if _, err := publish(t, c, strings.Repeat("y", 200<<10)+"\n"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	wg.Wait()
+	info, err := stream.Info(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sequence := uint64(1); sequence <= info.State.LastSeq; sequence++ {
+		m, err := stream.GetMsg(t.Context(), sequence)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := strings.Count(string(m.Data), "\n"); n > bus.MaxEnvelopePoints || len(m.Data) > bus.MaxEnvelopeBytes {
+			t.Errorf("envelope %d has %d points in %d bytes", sequence, n, len(m.Data))
+		}
+	}
+}
+
+func TestCollectorSaysWhyNot(t *testing.T) {
+	s := testkit.NATS(t)
+	c := collector(t, s)
+	if _, err := publish(t, c, "x\n"); !errors.Is(err, bus.ErrUnavailable) {
+		t.Errorf("without a stream: %v, want %v", err, bus.ErrUnavailable)
+	}
+	js := dial(t, s, bus.UserProjector)
+	stream, err := bus.CreateStream(t.Context(), js, 0, 1<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last bus.Position
+	for range 20 {
+		var p bus.Position
+		if p, err = publish(t, c, strings.Repeat("x", 200<<10)+"\n"); err != nil {
+			break
+		}
+		last = p
+	}
+	if !errors.Is(err, bus.ErrFull) {
+		t.Errorf("a full stream: %v, want %v", err, bus.ErrFull)
+	}
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSequence(last.Sequence())); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := publish(t, c, "x\n"); err != nil {
+		t.Errorf("after room was made: %v", err)
+	}
+}
+
+func TestNewStreamBeginsAfterTheCheckpoint(t *testing.T) {
+	s := testkit.NATS(t)
+	if _, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 41, bus.MinMaxBytes); err != nil {
+		t.Fatal(err)
+	}
+	p, err := publish(t, collector(t, s), "x\n")
+	if err != nil || p != bus.At(42, 0) {
+		t.Errorf("first position %d of sequence %d, %v; want sequence 42", p, p.Sequence(), err)
+	}
+}
+
+func TestConsumerResumes(t *testing.T) {
+	s := testkit.NATS(t)
+	js := dial(t, s, bus.UserProjector)
+	if _, err := bus.CreateStream(t.Context(), js, 0, bus.MinMaxBytes); err != nil {
+		t.Fatal(err)
+	}
+	c := collector(t, s)
+	for range 5 {
+		if _, err := publish(t, c, "x\n"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, after := range []uint64{0, 3, 1, 4} {
+		consumer, err := bus.ResumeAfter(t.Context(), js, after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m, err := consumer.Next(jetstream.FetchMaxWait(5 * time.Second))
+		if err != nil {
+			t.Fatal(err)
+		}
+		meta, err := m.Metadata()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if meta.Sequence.Stream != after+1 {
+			t.Errorf("resumed after %d, got %d", after, meta.Sequence.Stream)
+		}
+	}
+}
+
+func TestUsersMayDoTheirPartOnly(t *testing.T) {
+	s := testkit.NATS(t)
+	if _, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, bus.MinMaxBytes); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := publish(t, collector(t, s), "x\n"); err != nil {
+		t.Fatal(err)
+	}
+	for _, user := range []string{bus.UserQuery, bus.UserInspect, bus.UserProjector} {
+		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+		if _, err := dial(t, s, user).Publish(ctx, bus.Subject, []byte("x"), jetstream.WithRetryAttempts(0)); err == nil {
+			t.Errorf("%s could publish points", user)
+		}
+		cancel()
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if err := dial(t, s, bus.UserInspect).DeleteStream(ctx, bus.Stream); err == nil {
+		t.Error("inspect could delete the stream")
+	}
+	// Who gives no password on loopback is inspect.
+	nc, err := nats.Connect("nats://" + s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stream, err := js.Stream(t.Context(), bus.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := stream.GetMsg(t.Context(), 1); err != nil || string(m.Data) != "x\n" {
+		t.Errorf("inspect reads %v, %v", m, err)
+	}
+	if nc, err := nats.Connect("nats://"+s.Addr(), nats.UserInfo(bus.UserInspect, "wrong")); err == nil {
+		nc.Close()
+		t.Error("a wrong password was accepted")
+	}
+}
+
+func TestAnnouncementsReachQueryAndIngest(t *testing.T) {
+	s := testkit.NATS(t)
+	heard := make(chan bus.Applied, 2)
+	for _, user := range []string{bus.UserQuery, bus.UserIngest} {
+		nc := dial(t, s, user).Conn()
+		if err := bus.OnApplied(nc, func(a bus.Applied) { heard <- a }); err != nil {
+			t.Fatal(err)
+		}
+		if err := nc.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := bus.Announce(dial(t, s, bus.UserProjector).Conn(), bus.Applied{Sequence: 7, Parked: []bus.Position{9}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		select {
+		case a := <-heard:
+			if a.Sequence != 7 || len(a.Parked) != 1 {
+				t.Errorf("heard %+v", a)
+			}
+		case <-time.After(5 * time.Second):
+			t.Fatal("nobody heard it")
+		}
+	}
+}
+
+func TestTakenPortIsSaid(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	_, err = bus.StartServer(bus.ServerConfig{Listen: l.Addr().String(), StoreDir: t.TempDir(), Log: testkit.Log(t)})
+	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "--nats-listen") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestStoreSurvivesARestart(t *testing.T) {
+	dir := t.TempDir()
+	cfg := bus.ServerConfig{Listen: "127.0.0.1:0", StoreDir: dir, MaxStore: 1 << 30, Log: testkit.Log(t),
+		Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d"}}
+	for i := range 3 {
+		s, err := bus.StartServer(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		js := dial(t, s, bus.UserProjector)
+		if i == 0 {
+			if _, err := bus.CreateStream(t.Context(), js, 0, bus.MinMaxBytes); err != nil {
+				t.Fatal(err)
+			}
+		}
+		c := bus.NewCollector(dial(t, s, bus.UserIngest), prometheus.NewRegistry(), testkit.Log(t))
+		p, err := publish(t, c, "x\n")
+		if err != nil || p != bus.At(uint64(i)+1, 0) {
+			t.Errorf("start %d: position %d, %v", i, p, err)
+		}
+		c.Close()
+		s.Close()
+	}
+}

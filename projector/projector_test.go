@@ -1,0 +1,493 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/testkit"
+	"cairn/internal/web"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/paulmach/orb"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+func TestMain(m *testing.M) { testkit.Main(m) }
+
+const patience = 20 * time.Second // of the tests, on a busy machine
+
+// A bench is a queue and a database with nothing between them yet.
+type bench struct {
+	t    *testing.T
+	bus  *bus.Server
+	url  string
+	pool *pgxpool.Pool
+	js   jetstream.JetStream // as the projector
+	in   *bus.Collector
+}
+
+func newBench(t *testing.T) *bench { return newBenchOn(t, testkit.Postgres(t)) }
+
+func newBenchOn(t *testing.T, url string) *bench {
+	t.Helper()
+	b := &bench{t: t, bus: testkit.NATS(t), url: url}
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	b.pool = pool
+	b.js = b.dial(bus.UserProjector)
+	b.in = bus.NewCollector(b.dial(bus.UserIngest), prometheus.NewRegistry(), testkit.Log(t))
+	t.Cleanup(b.in.Close)
+	return b
+}
+
+func (b *bench) dial(user string) jetstream.JetStream {
+	b.t.Helper()
+	nc, err := bus.Connect(b.bus.Endpoint(user), testkit.Log(b.t))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return js
+}
+
+// start runs a projector; stop ends it and returns what Run returned.
+func (b *bench) start(change ...func(*Config)) (stop func() error) {
+	b.t.Helper()
+	server, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Log: testkit.Log(b.t)}, 1)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	cfg := Config{Server: server, Bus: b.bus.Endpoint(bus.UserProjector), DatabaseURL: b.url, MaxBytes: bus.MinMaxBytes,
+		Replay: ReplayWindow{Age: DefaultReplayAge}, Log: testkit.Log(b.t)}
+	for _, c := range change {
+		c(&cfg)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- Run(ctx, cfg) }()
+	stop = sync.OnceValue(func() error { cancel(); return <-ended })
+	b.t.Cleanup(func() { _ = stop() })
+	testkit.Eventually(b.t, patience, "the stream to be there, or the end of the projector", func() bool {
+		if len(ended) > 0 {
+			return true
+		}
+		_, err := b.js.Stream(b.t.Context(), bus.Stream)
+		return err == nil
+	})
+	return stop
+}
+
+// publish puts raw lines into one envelope.
+func (b *bench) publish(lines ...string) bus.Position {
+	b.t.Helper()
+	batch := bus.NewBatch()
+	defer batch.Release()
+	for _, line := range lines {
+		batch.Lines = append(append(batch.Lines, line...), '\n')
+	}
+	batch.Count = len(lines)
+	if err := b.in.Enqueue(b.t.Context(), batch); err != nil {
+		b.t.Fatal(err)
+	}
+	p, err := batch.Wait()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+func (b *bench) waitFor(p bus.Position) {
+	b.t.Helper()
+	testkit.Eventually(b.t, patience, fmt.Sprintf("the checkpoint to reach %d", p.Sequence()), func() bool {
+		var sequence uint64
+		err := b.pool.QueryRow(b.t.Context(), "select sequence from checkpoint").Scan(&sequence)
+		return err == nil && sequence >= p.Sequence()
+	})
+}
+
+func (b *bench) count(sql string) (n int) {
+	b.t.Helper()
+	if err := b.pool.QueryRow(b.t.Context(), sql).Scan(&n); err != nil {
+		b.t.Fatal(err)
+	}
+	return n
+}
+
+func line(id, properties string) string {
+	e := bus.Event{ID: bus.Key(id), Type: bus.Created, Received: time.Now().UTC().Truncate(time.Microsecond),
+		Point: bus.Point{ExternalID: []byte(`"` + id + `"`), Position: orb.Point{1, 2}, Altitude: math.NaN(), Properties: []byte(properties)}}
+	return strings.TrimSuffix(string(bus.AppendEvent(nil, &e)), "\n")
+}
+
+func TestEventsBecomeRows(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	e := bus.Event{ID: bus.Key("42"), Type: bus.Created, Received: time.Date(2026, 11, 21, 1, 2, 3, 456789000, time.UTC),
+		Point: bus.Point{ExternalID: []byte("42"), Position: orb.Point{-180, 52.55889892578125}, Altitude: -3.5,
+			Properties: []byte(`{"name":"Мирный 平和 \"q\"","n":123456789012345678901234567890,"f":1.10}`),
+			Time:       time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC), Members: []byte(`{"links":[]}`)}}
+	p := b.publish(strings.TrimSuffix(string(bus.AppendEvent(nil, &e)), "\n"))
+	b.waitFor(p)
+	var got string
+	err := b.pool.QueryRow(t.Context(), `select concat_ws('|', id, external_id, external_id_number, position, name, st_asewkt(geom), altitude,
+		observed_at at time zone 'utc', received_at at time zone 'utc', properties, members) from points`).Scan(&got)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := fmt.Sprintf(`%s|42|t|%d|Мирный 平和 "q"|SRID=4326;POINT(-180 52.55889892578125)|-3.5|1999-12-31 23:59:59|2026-11-21 01:02:03.456789|`+
+		`{"f": 1.10, "n": 123456789012345678901234567890, "name": "Мирный 平和 \"q\""}|{"links": []}`, bus.Key("42"), p)
+	if got != want {
+		t.Errorf("row\n got %s\nwant %s", got, want)
+	}
+}
+
+func TestNullsStayNull(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	e := bus.Event{ID: bus.NewKey(), Type: bus.Created, Received: time.Now().UTC(), Point: bus.Point{Altitude: math.NaN()}}
+	e.Point.ExternalID = []byte(`"` + e.ID.String() + `"`) // the key's own text needs no column
+	b.waitFor(b.publish(strings.TrimSuffix(string(bus.AppendEvent(nil, &e)), "\n")))
+	if n := b.count(`select num_nonnulls(external_id, external_id_number, name, altitude, observed_at, properties, members) from points`); n != 0 {
+		t.Errorf("%d columns are not null", n)
+	}
+}
+
+func TestRetriesAddNothingAndConflictsAreParked(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.waitFor(b.publish(line("a", `{"v":1}`), line("b", `{"v":1}`)))
+	// The same again, beside something new; twice in one envelope too.
+	b.waitFor(b.publish(line("a", `{ "v":1}`), line("c", `{}`), line("c", `{}`), line("b", `{"v":1}`)))
+	if n := b.count("select count(*) from parked"); n != 0 {
+		t.Errorf("%d retries were parked", n)
+	}
+	p := b.publish(line("a", `{"v":2}`), line("d", `{}`), line("d", `{"v":3}`))
+	b.waitFor(p)
+	if n := b.count("select count(*) from points"); n != 4 {
+		t.Errorf("%d points, want a, b, c, d", n)
+	}
+	rows, err := b.pool.Query(t.Context(), "select position, reason from parked order by position")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (s string, err error) {
+		var position bus.Position
+		var reason string
+		err = r.Scan((*int64)(&position), &reason)
+		return fmt.Sprintf("%d %s", position-p, reason), err
+	})
+	if want := "[0 conflict 2 conflict]"; err != nil || fmt.Sprint(got) != want {
+		t.Errorf("parked %v, %v; want %s", got, err, want)
+	}
+	if n := b.count("select count(*) from points where properties = '{\"v\":1}' and external_id = 'a'"); n != 1 {
+		t.Error("the conflict changed the point")
+	}
+}
+
+func TestABadEventStopsNobody(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	lines := []string{}
+	for i := range 300 {
+		lines = append(lines, line(fmt.Sprint(i), `{}`))
+	}
+	lines[7] = line("7", `{"nul":"\u0000"}`) // jsonb refuses it
+	lines[8] = line("8", `{"big":1e999999}`) // numeric refuses it
+	lines[100] = `{"id":"no"`                // not JSON
+	lines[200] = strings.Replace(lines[200], "created", "exploded", 1)
+	p := b.publish(lines...)
+	b.waitFor(p)
+	if n := b.count("select count(*) from points"); n != 296 {
+		t.Errorf("%d points, want the 296 good ones", n)
+	}
+	if n := b.count("select count(*) from parked where reason = 'refused' and detail like '%SQLSTATE 22%'"); n != 2 {
+		t.Errorf("%d refused, want 2", n)
+	}
+	if n := b.count("select count(*) from parked where reason = 'unreadable'"); n != 2 {
+		t.Errorf("%d unreadable, want 2", n)
+	}
+	var event string
+	if err := b.pool.QueryRow(t.Context(), "select convert_from(event, 'utf8') from parked where position = $1", int64(p)+7).Scan(&event); err != nil || event != lines[7] {
+		t.Errorf("the parked event is %q, %v", event, err)
+	}
+	b.waitFor(b.publish(line("after", `{}`)))
+}
+
+func TestResumesAfterAStop(t *testing.T) {
+	b := newBench(t)
+	stop := b.start()
+	b.waitFor(b.publish(line("a", `{}`)))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	p := b.publish(line("b", `{}`))
+	b.start()
+	b.waitFor(p)
+	if n := b.count("select count(*) from points"); n != 2 {
+		t.Errorf("%d points, want 2", n)
+	}
+}
+
+func TestTwoProjectorsAreHarmless(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.start()
+	var last bus.Position
+	for i := range 300 {
+		last = b.publish(line(fmt.Sprint("x", i), `{}`), line(fmt.Sprint("y", i), `{}`))
+	}
+	b.waitFor(last)
+	if points, parked := b.count("select count(*) from points"), b.count("select count(*) from parked"); points != 600 || parked != 0 {
+		t.Errorf("%d points and %d parked, want 600 and 0", points, parked)
+	}
+}
+
+func TestOutlivesPostgres(t *testing.T) {
+	cluster := testkit.OwnCluster(t)
+	b := newBenchOn(t, cluster.URL())
+	stop := b.start()
+	b.waitFor(b.publish(line("before", `{}`)))
+	if err := cluster.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p := b.publish(line("while it is away", `{}`))
+	if err := cluster.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	b.waitFor(p)
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+	if n := b.count("select count(*) from points"); n != 2 {
+		t.Errorf("%d points, want 2", n)
+	}
+}
+
+func TestOutlivesTheBroker(t *testing.T) {
+	b := newBench(t)
+	dir := t.TempDir()
+	passwords := map[string]string{}
+	for _, user := range bus.Users {
+		passwords[user] = "x"
+	}
+	cfg := bus.ServerConfig{Listen: "127.0.0.1:0", StoreDir: dir, MaxStore: 1 << 30, Passwords: passwords, Log: testkit.Log(t)}
+	s, err := bus.StartServer(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg.Listen = s.Addr()
+	b.bus = s
+	b.js = b.dial(bus.UserProjector)
+	stop := b.start(func(c *Config) {
+		c.Bus = bus.Endpoint{URL: "nats://" + cfg.Listen, User: bus.UserProjector, Password: "x"}
+	})
+	for i := range 3 {
+		in := bus.NewCollector(b.dial(bus.UserIngest), prometheus.NewRegistry(), testkit.Log(t))
+		b.in = in
+		b.waitFor(b.publish(line(fmt.Sprint(i), `{}`)))
+		in.Close()
+		s.Close()
+		if s, err = bus.StartServer(cfg); err != nil {
+			t.Fatal(err)
+		}
+		b.bus = s
+	}
+	defer s.Close()
+	if n := b.count("select count(*) from points"); n != 3 {
+		t.Errorf("%d points, want 3", n)
+	}
+	if err := stop(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestEndsAHolderThatNeverLetsGo(t *testing.T) {
+	b := newBench(t)
+	stop := b.start()
+	b.waitFor(b.publish(line("a", `{}`)))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	// A projector that was stopped in the middle of a transaction.
+	zombie, err := connect(t.Context(), b.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer zombie.Close(context.Background())
+	if _, err := zombie.Exec(t.Context(), "begin; update checkpoint set sequence = sequence"); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := connect(t.Context(), b.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	at, err := readCheckpoint(t.Context(), conn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := &writer{conn: conn, at: at, log: testkit.Log(t), patience: 50 * time.Millisecond}
+	next := newBatch(at.sequence + 1)
+	next.add(new(bus.Decoder), at.sequence+1, "id", []byte(line("b", `{}`)))
+	if _, err := w.apply(t.Context(), next); !hasCode(err, lockNotAvailable) {
+		t.Fatalf("against a held fence: %v", err)
+	}
+	testkit.Eventually(t, patience, "the batch to go through after the holder was ended", func() bool {
+		_, err := w.apply(t.Context(), next)
+		return err == nil
+	})
+	if _, err := zombie.Exec(t.Context(), "commit"); err == nil {
+		t.Error("the holder's transaction lived on")
+	}
+}
+
+func TestStopsWhereStreamAndDatabaseDoNotMatch(t *testing.T) {
+	tests := []struct {
+		name, says string
+		damage     func(t *testing.T, b *bench)
+	}{
+		{"stream gone", "is gone", func(t *testing.T, b *bench) {
+			if err := b.js.DeleteStream(t.Context(), bus.Stream); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"stream of somebody else", "was created at", func(t *testing.T, b *bench) {
+			if err := b.js.DeleteStream(t.Context(), bus.Stream); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := bus.CreateStream(t.Context(), b.js, 0, bus.MinMaxBytes); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"database too old", "begins at sequence 3", func(t *testing.T, b *bench) {
+			s, err := b.js.Stream(t.Context(), bus.Stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.Purge(t.Context(), jetstream.WithPurgeSequence(3)); err != nil {
+				t.Fatal(err)
+			}
+			b.exec("update checkpoint set sequence = 1")
+		}},
+		{"stream too short", "ends at sequence 3", func(t *testing.T, b *bench) {
+			b.exec("update checkpoint set sequence = 9")
+		}},
+		{"another message", "is not the one", func(t *testing.T, b *bench) {
+			b.exec("update checkpoint set message_id = 'other'")
+		}},
+		{"checkpoint's message lost", "has lost message 3", func(t *testing.T, b *bench) {
+			s, err := b.js.Stream(t.Context(), bus.Stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.DeleteMsg(t.Context(), 3); err != nil {
+				t.Fatal(err)
+			}
+		}},
+		{"a message in the middle lost", "missing from the middle", func(t *testing.T, b *bench) {
+			b.publish(line("d", `{}`))
+			b.publish(line("e", `{}`))
+			s, err := b.js.Stream(t.Context(), bus.Stream)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := s.DeleteMsg(t.Context(), 4); err != nil {
+				t.Fatal(err)
+			}
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			stop := b.start()
+			for _, id := range []string{"a", "b", "c"} {
+				b.waitFor(b.publish(line(id, `{}`)))
+			}
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			tt.damage(t, b)
+			server, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Log: testkit.Log(t)}, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			err = Run(ctx, Config{Server: server, Bus: b.bus.Endpoint(bus.UserProjector), DatabaseURL: b.url, MaxBytes: bus.MinMaxBytes, Log: testkit.Log(t)})
+			var stopped *Mismatch
+			if !errors.As(err, &stopped) || !strings.Contains(stopped.What, tt.says) || stopped.Remedy == "" {
+				t.Errorf("got %v, want a Mismatch that says …%s…", err, tt.says)
+			}
+			if n := b.count("select count(*) from points"); n != 3 {
+				t.Errorf("%d points, want the 3 of before", n)
+			}
+		})
+	}
+}
+
+func TestNewStreamReusesNoPosition(t *testing.T) {
+	b := newBench(t)
+	stop := b.start()
+	before := b.publish(line("a", `{}`))
+	b.waitFor(before)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.js.DeleteStream(t.Context(), bus.Stream); err != nil {
+		t.Fatal(err)
+	}
+	b.start(func(c *Config) { c.NewStream = true })
+	after := b.publish(line("b", `{}`))
+	b.waitFor(after)
+	if after.Sequence() != before.Sequence()+1 {
+		t.Errorf("sequence %d after %d", after.Sequence(), before.Sequence())
+	}
+	if n := b.count("select count(*) from points"); n != 2 {
+		t.Errorf("%d points, want 2", n)
+	}
+}
+
+func TestAnnounces(t *testing.T) {
+	b := newBench(t)
+	heard := make(chan bus.Applied, 1000)
+	nc := b.dial(bus.UserQuery).Conn()
+	if err := bus.OnApplied(nc, func(a bus.Applied) { heard <- a }); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	p := b.publish(line("a", `{}`), line("a", `{"v":1}`))
+	deadline := time.After(patience)
+	for {
+		select {
+		case a := <-heard:
+			if a.Sequence == p.Sequence() && len(a.Parked) == 1 && a.Parked[0] == p+1 {
+				return
+			}
+		case <-deadline:
+			t.Fatal("the commit was not announced")
+		}
+	}
+}
+
+func (b *bench) exec(sql string) {
+	b.t.Helper()
+	if _, err := b.pool.Exec(b.t.Context(), sql); err != nil {
+		b.t.Fatal(err)
+	}
+}
