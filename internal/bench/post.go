@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"time"
+)
+
+// postConnections is what the ratio is promised for.
+const postConnections = 256
+
+// noopAddress is fixed, because fiber does not say which port it was given.
+const noopAddress = "127.0.0.1:18099"
+
+// postScript makes wrk send a point of about 200 bytes as an event.
+const postScript = `
+wrk.method = "POST"
+wrk.headers["Content-Type"] = "application/json"
+local n = 0
+request = function()
+  n = n + 1
+  return wrk.format(nil, nil, nil, string.format('{"longitude": %.5f, "latitude": %.5f, "name": "bench %d"}',
+    math.random() * 360 - 180, math.random() * 180 - 90, n))
+end
+`
+
+func benchPost(ctx context.Context, sys *system, s settings) error {
+	for _, paused := range []bool{true, false} {
+		var pairs []pair
+		for range s.rounds {
+			if err := sys.settle(ctx); err != nil {
+				return err
+			}
+			if paused {
+				if err := sys.pause(); err != nil {
+					return err
+				}
+			}
+			ours, err := sys.wrk(ctx, sys.ingest, s.post)
+			if err == nil && paused {
+				err = sys.resume()
+			}
+			if err != nil {
+				return err
+			}
+			if err := sys.settle(ctx); err != nil {
+				return err
+			}
+			peer, err := sys.wrk(ctx, sys.noop, s.post)
+			if err != nil {
+				return err
+			}
+			pairs = append(pairs, pair{ours, peer})
+		}
+		how := "running"
+		if paused {
+			how = "paused"
+		}
+		report(fmt.Sprintf("durable POST /point ÷ fiber handler that does nothing, projector %s", how), "requests/s", pairs)
+	}
+	return nil
+}
+
+var (
+	wrkRate     = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
+	wrkFailures = regexp.MustCompile(`(?m)^\s*(Non-2xx.*|Socket errors.*)$`)
+)
+
+// wrk returns requests/s. A request that failed is an error: it is no work done.
+func (s *system) wrk(ctx context.Context, base string, d time.Duration) (float64, error) {
+	script := filepath.Join(s.dir, "post.lua")
+	if err := os.WriteFile(script, []byte(postScript), 0o600); err != nil {
+		return 0, err
+	}
+	out, err := exec.CommandContext(ctx, "wrk", "-t1", "-c", strconv.Itoa(postConnections), "-d", fmt.Sprintf("%ds", int(d.Seconds())),
+		"-s", script, base+"/point").CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("wrk: %w\n%s", err, out)
+	}
+	if m := wrkFailures.Find(out); m != nil {
+		return 0, fmt.Errorf("requests to %s failed: %s", base, m)
+	}
+	m := wrkRate.FindSubmatch(out)
+	if m == nil {
+		return 0, fmt.Errorf("wrk said no rate:\n%s", out)
+	}
+	return strconv.ParseFloat(string(m[1]), 64)
+}
+
+// lastSequence is the stream's, by what a write is answered.
+func (s *system) lastSequence() (uint64, error) {
+	p, err := s.postOne(http.DefaultClient)
+	return uint64(p) >> 12, err
+}
+
+func (s *system) postOne(client *http.Client) (int64, error) {
+	resp, err := client.Post(s.ingest+"/point", "application/json", pointBody())
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close()
+	var answer struct{ Position int64 }
+	if err := json.NewDecoder(resp.Body).Decode(&answer); err != nil {
+		return 0, err
+	}
+	if resp.StatusCode != http.StatusAccepted {
+		return 0, fmt.Errorf("POST /point: %s", resp.Status)
+	}
+	return answer.Position, nil
+}

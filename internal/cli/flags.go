@@ -1,0 +1,125 @@
+package cli
+
+import (
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/datadir"
+	"cairn/internal/postgres"
+	"cairn/projector"
+
+	"github.com/alecthomas/kong"
+)
+
+func vars() kong.Vars {
+	return kong.Vars{
+		"data":       datadir.Default(),
+		"max_bytes":  strconv.Itoa(bus.DefaultMaxBytes),
+		"replay_age": projector.DefaultReplayAge.String(),
+	}
+}
+
+// Groups of flags that several commands share.
+
+type logFlags struct {
+	LogLevel  string `enum:"debug,info,warn,error" default:"info" env:"CAIRN_LOG_LEVEL" help:"Least level to log: ${enum}. A request is a line at info."`
+	LogFormat string `enum:"text,json" default:"text" env:"CAIRN_LOG_FORMAT" help:"How log lines look: ${enum}."`
+}
+
+func (f logFlags) logger(s *session) *slog.Logger {
+	var level slog.Level
+	_ = level.UnmarshalText([]byte(f.LogLevel)) // one of the enum
+	options := &slog.HandlerOptions{Level: level}
+	if f.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(s.stderr, options))
+	}
+	return slog.New(slog.NewTextHandler(s.stderr, options))
+}
+
+type dataFlag struct {
+	Data string `default:"${data}" env:"CAIRN_DATA" type:"path" placeholder:"DIR" help:"Folder for the queue's store and the private PostGIS cluster (${default})."`
+}
+
+func (f dataFlag) store() string     { return filepath.Join(f.Data, "jetstream") }
+func (f dataFlag) cluster() string   { return filepath.Join(f.Data, "postgres") }
+func (f dataFlag) passwords() string { return filepath.Join(f.Data, "nats-passwords") }
+
+type databaseFlag struct {
+	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" help:"PostGIS to use, as postgres://user:password@host/database. Empty: the private cluster under --data."`
+}
+
+// running is the URL given, or that of the private cluster that runs in data.
+func (f databaseFlag) running(data dataFlag) (string, error) {
+	if f.DatabaseURL != "" {
+		return f.DatabaseURL, nil
+	}
+	if url, ok := postgres.Find(data.cluster()); ok {
+		return url, nil
+	}
+	return "", usagef("no database: no private PostGIS runs under %s; start 'cairn serve' there, or set --database-url or DATABASE_URL", data.Data)
+}
+
+type natsURLFlag struct {
+	NATSURL string `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"NATS server to use, as nats://user:password@host:4222. Empty: the embedded one (serve, ingest), or nats://127.0.0.1:4222."`
+}
+
+type natsListenFlag struct {
+	NATSListen string `name:"nats-listen" default:"127.0.0.1:4222" env:"CAIRN_NATS_LISTEN" placeholder:"HOST:PORT" help:"Where the embedded NATS server listens (${default})."`
+}
+
+type natsPasswordsFlag struct {
+	NATSPasswords map[string]string `name:"nats-passwords" env:"CAIRN_NATS_PASSWORDS" placeholder:"USER=PASSWORD;…" help:"Passwords of the NATS users ingest, projector, query and inspect. Those not given are made once and kept under --data."`
+}
+
+type streamFlags struct {
+	MaxBytes int64 `default:"${max_bytes}" env:"CAIRN_MAX_BYTES" placeholder:"BYTES" help:"Bound on the stream, set when it is made; at most a tenth of the free disk (${default})."`
+}
+
+// bound is the stream's bound on the disk that holds dir.
+func (f streamFlags) bound(dir string) (int64, error) {
+	if f.MaxBytes < bus.MinMaxBytes {
+		return 0, usagef("--max-bytes is %d, but the stream needs at least %d", f.MaxBytes, bus.MinMaxBytes)
+	}
+	free, err := datadir.Free(dir)
+	if err != nil {
+		return 0, fmt.Errorf("look at the disk under %s: %w", dir, err)
+	}
+	return max(min(f.MaxBytes, free/10), bus.MinMaxBytes), nil
+}
+
+type replayFlags struct {
+	ReplayAge   time.Duration `default:"${replay_age}" env:"CAIRN_REPLAY_AGE" placeholder:"DURATION" help:"How long what is projected stays in the stream (${default}), unless room is needed."`
+	ReplayBytes int64         `env:"CAIRN_REPLAY_BYTES" placeholder:"BYTES" help:"How many bytes of it stay at most; 0: half of the stream's bound."`
+	NewStream   bool          `help:"Go on with a new stream in place of one that is lost. Events that were only in the lost one are lost."`
+}
+
+func (f replayFlags) window() projector.ReplayWindow {
+	return projector.ReplayWindow{Age: f.ReplayAge, Bytes: f.ReplayBytes}
+}
+
+// listenHost is how a person on this machine reaches what listens on address.
+func listenHost(address string) string {
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		return address
+	}
+	if ip := net.ParseIP(host); host == "" || ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return net.JoinHostPort(host, port)
+}
+
+func isTerminal(f any) bool {
+	file, ok := f.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}

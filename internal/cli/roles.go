@@ -1,0 +1,240 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+
+	"cairn/bus"
+	"cairn/ingest"
+	"cairn/internal/datadir"
+	"cairn/internal/web"
+	"cairn/projector"
+	"cairn/query"
+	"cairn/schema"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/oklog/run"
+)
+
+// An actor is something that runs until its context ends. When a group of
+// actors stops, each is stopped, and waited for, in the order of their adding:
+// first what takes requests, last what the others stand on.
+func addActor(g *run.Group, ctx context.Context, actor func(context.Context) error) {
+	ctx, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	ended := make(chan struct{})
+	g.Add(func() error {
+		defer close(ended)
+		return actor(ctx)
+	}, func(error) {
+		cancel()
+		<-ended
+	})
+}
+
+// addStop adds what ends the group when ctx does.
+func addStop(g *run.Group, ctx context.Context) {
+	cancel := make(chan struct{})
+	g.Add(func() error {
+		select {
+		case <-ctx.Done():
+		case <-cancel:
+		}
+		return nil
+	}, func(error) { close(cancel) })
+}
+
+// serveOne runs one role with its HTTP server until ctx ends.
+func serveOne(s *session, listen string, log *slog.Logger, role func(context.Context, *web.Server) error) error {
+	server, err := web.Listen(web.Config{Listen: listen, Version: s.build.Version, Log: log}, 1)
+	if err != nil {
+		return err
+	}
+	var g run.Group
+	addStop(&g, s.ctx)
+	addActor(&g, s.ctx, server.Run)
+	addActor(&g, s.ctx, func(ctx context.Context) error { return role(ctx, server) })
+	log.Info("listening", "address", "http://"+server.Addr())
+	return g.Run()
+}
+
+type ingestCmd struct {
+	Listen string `default:"127.0.0.1:8081" env:"CAIRN_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for HTTP (${default})."`
+	dataFlag
+	natsURLFlag
+	natsListenFlag
+	natsPasswordsFlag
+	streamFlags
+	logFlags
+}
+
+func (c *ingestCmd) Run(s *session) error {
+	log := c.logger(s)
+	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.natsListenFlag, c.natsPasswordsFlag, c.streamFlags, log)
+	if err != nil {
+		return err
+	}
+	defer q.close()
+	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
+		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log})
+	})
+}
+
+type projectorCmd struct {
+	Listen string `default:"127.0.0.1:8083" env:"CAIRN_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for HTTP: health and metrics (${default})."`
+	dataFlag
+	databaseFlag
+	natsURLFlag
+	natsPasswordsFlag
+	streamFlags
+	replayFlags
+	logFlags
+}
+
+func (c *projectorCmd) Run(s *session) error {
+	log := c.logger(s)
+	url, err := c.running(c.dataFlag)
+	if err != nil {
+		return err
+	}
+	endpoint, err := remoteQueue(c.dataFlag, c.natsURLFlag, c.natsPasswordsFlag, bus.UserProjector)
+	if err != nil {
+		return err
+	}
+	bound, err := c.bound(c.Data)
+	if err != nil {
+		return err
+	}
+	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
+		return projector.Run(ctx, projector.Config{Server: server, Bus: endpoint, DatabaseURL: url,
+			MaxBytes: bound, Replay: c.window(), NewStream: c.NewStream, Log: log})
+	})
+}
+
+type queryCmd struct {
+	Listen string `default:"127.0.0.1:8082" env:"CAIRN_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for HTTP (${default})."`
+	dataFlag
+	databaseFlag
+	natsURLFlag
+	natsPasswordsFlag
+	logFlags
+}
+
+func (c *queryCmd) Run(s *session) error {
+	log := c.logger(s)
+	url, err := c.running(c.dataFlag)
+	if err != nil {
+		return err
+	}
+	endpoint, err := remoteQueue(c.dataFlag, c.natsURLFlag, c.natsPasswordsFlag, bus.UserQuery)
+	if err != nil {
+		return err
+	}
+	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
+		return query.Run(ctx, query.Config{Server: server, Bus: endpoint, DatabaseURL: url, Log: log})
+	})
+}
+
+type migrateCmd struct {
+	dataFlag
+	databaseFlag
+}
+
+func (c *migrateCmd) Run(s *session) error {
+	url, err := c.running(c.dataFlag)
+	if err != nil {
+		return err
+	}
+	from, to, err := migrate(s.ctx, url)
+	if err != nil {
+		return err
+	}
+	if from == to {
+		_, err = fmt.Fprintf(s.stdout, "The schema is at version %d already.\n", to)
+	} else {
+		_, err = fmt.Fprintf(s.stdout, "The schema went from version %d to %d.\n", from, to)
+	}
+	return err
+}
+
+func migrate(ctx context.Context, url string) (from, to int32, err error) {
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return 0, 0, fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return schema.Migrate(ctx, conn)
+}
+
+const localNATS = "nats://127.0.0.1:4222"
+
+// remoteQueue is how a role reaches a NATS server of another process.
+func remoteQueue(data dataFlag, f natsURLFlag, p natsPasswordsFlag, user string) (bus.Endpoint, error) {
+	passwords, err := readPasswords(data.passwords(), p.NATSPasswords)
+	if err != nil {
+		return bus.Endpoint{}, err
+	}
+	url := f.NATSURL
+	if url == "" {
+		url = localNATS
+	}
+	if passwords[user] == "" { // then the URL has both, or the server needs none
+		user = ""
+	}
+	return bus.Endpoint{URL: url, User: user, Password: passwords[user]}, nil
+}
+
+// A queue is the NATS server: one of our own in this process, or another.
+type queue struct {
+	server *bus.Server
+	remote func(user string) (bus.Endpoint, error)
+	bound  int64 // for the stream, in bytes
+	unlock func()
+}
+
+// storeShare is how much larger than the stream the store may grow: consumers
+// and what the server keeps while it rewrites blocks.
+const storeShare = 2
+
+// openQueue starts the embedded server, unless there is a NATS URL.
+func openQueue(data dataFlag, u natsURLFlag, l natsListenFlag, p natsPasswordsFlag, stream streamFlags, log *slog.Logger) (*queue, error) {
+	bound, err := stream.bound(data.Data)
+	if err != nil {
+		return nil, err
+	}
+	unlock, err := datadir.Lock(data.Data)
+	if err != nil {
+		return nil, err
+	}
+	q := &queue{bound: bound, unlock: unlock}
+	if u.NATSURL != "" {
+		q.remote = func(user string) (bus.Endpoint, error) { return remoteQueue(data, u, p, user) }
+		return q, nil
+	}
+	passwords, err := makePasswords(data.passwords(), p.NATSPasswords)
+	if err == nil {
+		q.server, err = bus.StartServer(bus.ServerConfig{Listen: l.NATSListen, StoreDir: data.store(),
+			MaxStore: storeShare * max(bound, stream.MaxBytes), Passwords: passwords, Log: log})
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	log.Info("the queue is open", "nats", "nats://"+q.server.Addr(), "store", data.store())
+	return q, nil
+}
+
+func (q *queue) endpoint(user string) bus.Endpoint {
+	if q.server != nil {
+		return q.server.Endpoint(user)
+	}
+	e, _ := q.remote(user) // openQueue has tried it
+	return e
+}
+
+func (q *queue) close() {
+	if q.server != nil {
+		q.server.Close()
+	}
+	q.unlock()
+}

@@ -1,0 +1,148 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"cairn/bus"
+	"cairn/ingest"
+	"cairn/internal/datadir"
+	"cairn/internal/postgres"
+	"cairn/internal/web"
+	"cairn/projector"
+	"cairn/query"
+
+	"github.com/oklog/run"
+)
+
+// clusterStopTimeout bounds the end of the private cluster, whose last
+// checkpoint writes out what is in memory only.
+const clusterStopTimeout = 60 * time.Second
+
+type serveCmd struct {
+	Listen string `default:"127.0.0.1:8080" env:"CAIRN_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for HTTP (${default})."`
+	dataFlag
+	databaseFlag
+	natsURLFlag
+	natsListenFlag
+	natsPasswordsFlag
+	streamFlags
+	replayFlags
+	logFlags
+}
+
+// Run puts the roles together in one process:
+//
+//	               HTTP server
+//	              /           \
+//	POST → ingest              query → GET
+//	          |                  |
+//	   NATS server → projector → PostGIS
+//
+// and takes them apart in the order of the picture, so that whatever was
+// accepted is answered before what it stands on goes.
+func (c *serveCmd) Run(s *session) error {
+	log := c.logger(s)
+	// The port first: it is the likeliest thing to be wrong.
+	server, err := web.Listen(web.Config{Listen: c.Listen, Version: s.build.Version, Log: log}, 3)
+	if err != nil {
+		return err
+	}
+	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.natsListenFlag, c.natsPasswordsFlag, c.streamFlags, log)
+	if err != nil {
+		return err
+	}
+	defer q.close()
+	url, cluster, err := c.database(s.ctx, log)
+	if err != nil {
+		return err
+	}
+	defer stopCluster(cluster, log)
+
+	var g run.Group
+	addStop(&g, s.ctx)
+	addActor(&g, s.ctx, server.Run)
+	addActor(&g, s.ctx, func(ctx context.Context) error {
+		return query.Run(ctx, query.Config{Server: server, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
+	})
+	addActor(&g, s.ctx, func(ctx context.Context) error {
+		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log})
+	})
+	addActor(&g, s.ctx, func(ctx context.Context) error {
+		return projector.Run(ctx, projector.Config{Server: server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,
+			MaxBytes: q.bound, Replay: c.window(), NewStream: c.NewStream, Log: log})
+	})
+	if cluster != nil {
+		addActor(&g, s.ctx, func(ctx context.Context) error { cluster.Watch(ctx); return nil })
+	}
+	c.greet(s.stdout, server.Addr(), q)
+	defer log.Info("stopped")
+	return g.Run()
+}
+
+// database returns the URL of the database, migrated, and the private cluster
+// if it runs in one.
+func (c *serveCmd) database(ctx context.Context, log *slog.Logger) (string, *postgres.Cluster, error) {
+	if c.DatabaseURL != "" {
+		_, _, err := migrate(ctx, c.DatabaseURL)
+		return c.DatabaseURL, nil, err
+	}
+	if err := postgres.Installed(); err != nil {
+		return "", nil, usageError{err}
+	}
+	cluster, err := postgres.Start(ctx, c.cluster(), log)
+	if err != nil {
+		return "", nil, err
+	}
+	if _, _, err := migrate(ctx, cluster.URL()); err != nil {
+		stopCluster(cluster, log)
+		return "", nil, err
+	}
+	return cluster.URL(), cluster, nil
+}
+
+func stopCluster(cluster *postgres.Cluster, log *slog.Logger) {
+	if cluster == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), clusterStopTimeout)
+	defer cancel()
+	if err := cluster.Stop(ctx); err != nil {
+		log.Error("stop the private PostGIS", "error", err)
+	}
+}
+
+// greet says what to try next.
+func (c *serveCmd) greet(out io.Writer, address string, q *queue) {
+	base := "http://" + listenHost(address)
+	data, err := datadir.Resolve(c.Data)
+	if err != nil {
+		data = c.Data
+	}
+	fmt.Fprintf(out, `
+Cairn serves on %[1]s; its data is in %[2]s. Ctrl-C stops it.
+
+Send a point, follow its Location, list the newest, ask for an area:
+  curl -i -X POST %[1]s/point -H 'Content-Type: application/json' -d '{"longitude": 2.3522, "latitude": 48.8566, "name": "Paris"}'
+  curl '%[1]s/points/ID?min_position=N'
+  curl '%[1]s/points?limit=10'
+  curl '%[1]s/points?bbox=-5,42,9,51'
+
+Send files, and see how it is:
+  cairn load --url %[1]s FILE.csv FILE.geojson
+  curl %[1]s/status
+  curl %[1]s/readyz
+  curl %[1]s/metrics
+`, base, data)
+	if q.server != nil {
+		fmt.Fprintf(out, `
+Look into the queue:
+  nats --server nats://%[1]s stream info %[2]s
+  nats --server nats://%[1]s stream get %[2]s 1
+`, listenHost(q.server.Addr()), bus.Stream)
+	}
+	fmt.Fprintln(out)
+}

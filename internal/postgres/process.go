@@ -1,0 +1,150 @@
+package postgres
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	// pollEvery is how often a condition of another process is looked at.
+	pollEvery = 20 * time.Millisecond
+	// orphanGrace bounds the wait for processes to obey SIGQUIT, which is at
+	// once but for one deep in a long computation, and then SIGKILL.
+	orphanGrace = 5 * time.Second
+)
+
+// A pidFile is what a postmaster writes about itself into its data directory.
+type pidFile struct {
+	pid       int
+	socketDir string
+}
+
+// Lines of postmaster.pid, from 0; see src/include/utils/pidfile.h there.
+const (
+	linePid       = 0
+	lineSocketDir = 4
+)
+
+func readPidFile(data string) (pidFile, error) {
+	raw, err := os.ReadFile(filepath.Join(data, "postmaster.pid"))
+	if err != nil {
+		return pidFile{}, err
+	}
+	lines := strings.Split(string(raw), "\n")
+	pid, err := strconv.Atoi(strings.TrimSpace(lines[linePid]))
+	if err != nil {
+		return pidFile{}, fmt.Errorf("postmaster.pid: %w", err)
+	}
+	f := pidFile{pid: pid}
+	if len(lines) > lineSocketDir {
+		f.socketDir = lines[lineSocketDir]
+	}
+	return f, nil
+}
+
+// running is the postmaster of the data directory. A pid file alone proves
+// nothing: after a power cut its number may be anybody's.
+func running(data string) (pidFile, bool) {
+	f, err := readPidFile(data)
+	if err != nil || !worksIn(f.pid, data) {
+		return pidFile{}, false
+	}
+	return f, true
+}
+
+// worksIn tells whether the process is a server of the data directory: every
+// process of a cluster works there, and a dead one works nowhere, even while
+// nobody has waited for it.
+func worksIn(pid int, data string) bool {
+	proc := filepath.Join("/proc", strconv.Itoa(pid))
+	if !isServer(proc) {
+		return false
+	}
+	dir, err := os.Stat(data)
+	if err != nil {
+		return false
+	}
+	cwd, err := os.Stat(filepath.Join(proc, "cwd"))
+	if errors.Is(err, os.ErrPermission) {
+		cwd, err = statAs(dir.Sys().(*syscall.Stat_t), filepath.Join(proc, "cwd"))
+	}
+	return err == nil && os.SameFile(cwd, dir)
+}
+
+// statAs is os.Stat with the rights of a file's owner. In a container root may
+// lack the right to look at others' processes (CAP_SYS_PTRACE), but it may
+// borrow their identity for files, a thread at a time.
+func statAs(owner *syscall.Stat_t, path string) (os.FileInfo, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	oldGid, _, _ := syscall.RawSyscall(syscall.SYS_SETFSGID, uintptr(owner.Gid), 0, 0)
+	defer syscall.RawSyscall(syscall.SYS_SETFSGID, oldGid, 0, 0)
+	oldUid, _, _ := syscall.RawSyscall(syscall.SYS_SETFSUID, uintptr(owner.Uid), 0, 0)
+	defer syscall.RawSyscall(syscall.SYS_SETFSUID, oldUid, 0, 0)
+	return os.Stat(path)
+}
+
+// isServer tells Postgres's processes from, say, a shell in the same folder.
+func isServer(proc string) bool {
+	name, err := os.ReadFile(filepath.Join(proc, "comm"))
+	return err == nil && slices.Contains([]string{"postgres", "initdb", "pg_ctl"}, strings.TrimSpace(string(name)))
+}
+
+// processesIn lists Postgres's processes that work in one of the folders.
+func processesIn(folders ...string) []int {
+	procs, err := os.ReadDir("/proc")
+	if err != nil {
+		return nil
+	}
+	var pids []int
+	for _, p := range procs {
+		pid, err := strconv.Atoi(p.Name())
+		if err != nil {
+			continue
+		}
+		if slices.ContainsFunc(folders, func(dir string) bool { return worksIn(pid, dir) }) {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// endProcesses ends all that works in the folders, first asking and then not,
+// and returns when they are gone.
+func endProcesses(ctx context.Context, folders ...string) error {
+	for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGKILL} {
+		for _, pid := range processesIn(folders...) {
+			_ = syscall.Kill(pid, signal) // it may have ended by itself
+		}
+		bounded, cancel := context.WithTimeout(ctx, orphanGrace)
+		err := waitFor(bounded, func() bool { return len(processesIn(folders...)) == 0 })
+		cancel()
+		if err == nil {
+			return nil
+		}
+	}
+	return errors.Join(fmt.Errorf("processes of Postgres in %s do not end", strings.Join(folders, " and ")), ctx.Err())
+}
+
+// waitFor returns nil as soon as cond holds, or ctx's error.
+func waitFor(ctx context.Context, cond func() bool) error {
+	tick := time.NewTicker(pollEvery)
+	defer tick.Stop()
+	for !cond() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
+	return nil
+}

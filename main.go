@@ -1,0 +1,16 @@
+// Cairn takes points on a map in over HTTP, through a durable queue, and serves
+// them out of PostGIS. See README.md for its use and DESIGN.md for how it works.
+package main
+
+import (
+	"os"
+
+	"cairn/internal/cli"
+)
+
+// Set by the linker: see the Makefile.
+var version, commit string
+
+func main() {
+	os.Exit(cli.Main(os.Args[1:], cli.Build{Version: version, Commit: commit}))
+}
