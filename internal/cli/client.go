@@ -10,7 +10,7 @@ type urlFlag struct {
 
 type loadCmd struct {
 	urlFlag
-	Files     []string `arg:"" name:"FILE" type:"path" help:"Files to send: .csv .tsv .geojson .json .ndjson .jsonl .geojsons, also packed as .gz or .zst."`
+	Files     []string `arg:"" name:"FILE" help:"Files to send: .csv .tsv .geojson .json .ndjson .jsonl .geojsons, also packed as .gz or .zst."`
 	Format    string   `enum:",csv,geojson,ndjson,geojsonseq" default:"" help:"csv, geojson, ndjson or geojsonseq, where the file's extension does not tell."`
 	Longitude string   `placeholder:"COLUMN" help:"CSV column with the longitude, where its name is not a usual one."`
 	Latitude  string   `placeholder:"COLUMN" help:"CSV column with the latitude."`
