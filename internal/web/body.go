@@ -58,22 +58,28 @@ func (b *Body) Read(p []byte) (int, error) {
 	}
 	n, err := b.stream.Read(p)
 	b.read += int64(n)
-	switch {
-	case err == nil && b.read == b.length:
+	if err == nil && b.read == b.length {
 		err = io.EOF
-	case errors.Is(err, io.EOF) && b.cut(err), errors.Is(err, io.ErrUnexpectedEOF):
-		err = ErrBodyCut
+	}
+	if err != nil {
+		err = b.reason(err)
 	}
 	b.err = err
 	return n, err
 }
 
-// cut tells whether the stream's end came too early. Of a chunked body that is
-// seen at the socket: its last chunk says that it is the last, so nobody has to
-// read on to the connection's end.
-func (b *Body) cut(err error) bool {
-	if b.length >= 0 {
-		return b.read < b.length
+// reason says why the stream ended. Where it is chunked, only the socket tells
+// the end of the body from that of the connection: the last chunk says that it
+// is the last, so nobody has to read on to the connection's end. And fasthttp
+// hides the socket's errors in its own.
+func (b *Body) reason(err error) error {
+	switch {
+	case err == io.EOF && b.read == b.length:
+		return io.EOF
+	case b.conn != nil && b.conn.failure == io.EOF, b.length >= 0 && err == io.EOF:
+		return ErrBodyCut
+	case b.conn != nil && b.conn.failure != nil:
+		return b.conn.failure
 	}
-	return err != io.EOF || b.conn != nil && b.conn.ended.Load()
+	return err
 }

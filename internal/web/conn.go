@@ -34,7 +34,9 @@ type conn struct {
 	net.Conn
 	roll   atomic.Pointer[rolling] // nil: the server's deadline holds
 	linger atomic.Bool
-	ended  atomic.Bool // the client sends no more
+	// failure is why nothing more can be read. It belongs to the goroutine
+	// that serves the connection.
+	failure error
 }
 
 // rolling is how long the reads of one body may wait.
@@ -46,8 +48,8 @@ type rolling struct {
 
 func (c *conn) Read(p []byte) (int, error) {
 	n, err := c.readRolling(p)
-	if err == io.EOF {
-		c.ended.Store(true)
+	if err != nil {
+		c.failure = err
 	}
 	return n, err
 }

@@ -20,7 +20,7 @@ func (s *Server) health(app *fiber.App, roles []Role) {
 
 	// GET /readyz: every role can answer something correct, be it a refusal.
 	app.Get("/readyz", func(c *fiber.Ctx) error {
-		if s.draining.Load() {
+		if s.stopping.Err() != nil {
 			return Unavailable("stopping", time.Second)
 		}
 		if len(roles) < s.expected {
@@ -36,7 +36,9 @@ func (s *Server) health(app *fiber.App, roles []Role) {
 
 	// GET /status: what each role knows, for people and dashboards.
 	app.Get("/status", func(c *fiber.Ctx) error {
-		ctx, cancel := context.WithTimeout(c.Context(), statusTimeout)
+		// Not under c.Context(): its Done races with the server's shutdown
+		// (fasthttp 1.51), and a drain lets what is asked finish.
+		ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
 		defer cancel()
 		status := map[string]any{"version": s.cfg.Version, "role": "serve"}
 		if s.expected == 1 && len(roles) == 1 {

@@ -71,7 +71,8 @@ type Server struct {
 	roles    []Role
 	handler  atomic.Pointer[fasthttp.RequestHandler]
 	expected int
-	draining atomic.Bool
+	stopping context.Context //nolint:containedctx // ends when the server begins to drain
+	drain    context.CancelFunc
 }
 
 // Listen binds the address. The roles that will be mounted are counted, so that
@@ -85,6 +86,7 @@ func Listen(cfg Config, roles int) (*Server, error) {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}
 	s := &Server{cfg: cfg, listener: listener{l}, expected: roles, registry: prometheus.NewRegistry()}
+	s.stopping, s.drain = context.WithCancel(context.Background())
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.metrics = newRequestMetrics(s.registry)
 	s.fast = &fasthttp.Server{
@@ -108,6 +110,10 @@ func Listen(cfg Config, roles int) (*Server, error) {
 // Addr is where the server listens, with the port that the system chose where
 // the configuration said 0.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
+
+// Stopping ends when the server begins to drain: what may last long should come
+// to an end then.
+func (s *Server) Stopping() context.Context { return s.stopping }
 
 // Registry takes the role's metrics.
 func (s *Server) Registry() prometheus.Registerer { return s.registry }
@@ -153,7 +159,7 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("serve HTTP on %s: %w", s.Addr(), err)
 	case <-ctx.Done():
 	}
-	s.draining.Store(true)
+	s.drain()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
 	defer cancel()
 	if err := s.fast.ShutdownWithContext(bounded); err != nil {

@@ -1,0 +1,59 @@
+package query
+
+import (
+	"encoding/binary"
+	"math"
+	"net/http"
+	"testing"
+)
+
+// sampleRow is a row as Postgres sends it.
+func sampleRow(position uint64) row {
+	number := func(n uint64) []byte { return binary.BigEndian.AppendUint64(nil, n) }
+	return row{
+		colSequence:   number(1),
+		colID:         []byte("0123456789abcdef"),
+		colPosition:   number(position),
+		colLongitude:  number(math.Float64bits(13.412345)),
+		colLatitude:   number(math.Float64bits(52.55889892578125)),
+		colAltitude:   number(math.Float64bits(34.5)),
+		colObserved:   number(800_000_000_000_000),
+		colReceived:   number(800_000_000_123_456),
+		colProperties: []byte("\x01" + `{"name": "Berlin", "country": "DE", "modified": "2024-01-02", "geonameid": 2950159, "population": 3426354}`),
+		colMembers:    nil,
+	}
+}
+
+func BenchmarkEncode(b *testing.B) {
+	r := sampleRow(12345678)
+	buf := make([]byte, 0, 1<<10)
+	b.ReportAllocs()
+	for b.Loop() {
+		out, err := appendFeature(buf, r)
+		if err != nil {
+			b.Fatal(err)
+		}
+		b.SetBytes(int64(len(out)))
+	}
+	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+}
+
+func BenchmarkPage(b *testing.B) {
+	f := newFixture(b)
+	f.exec(`insert into points (id, position, name, geom, received_at, properties)
+		select gen_random_uuid(), 4096 + i, 'Point ' || i, ST_SetSRID(ST_MakePoint(i % 100, i % 90), 4326), now(),
+			jsonb_build_object('name', 'Point ' || i, 'country', 'DE', 'population', i)
+		from generate_series(1, 20000) i`)
+	for name, path := range map[string]string{
+		"newest-1000": "/points", "newest-100": "/points?limit=100", "box-1000": "/points?bbox=10,10,60,60", "one": "/points/nothing",
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if r := f.get(path); r.status != http.StatusOK && r.status != http.StatusNotFound {
+					b.Fatal(r.status)
+				}
+			}
+		})
+	}
+}

@@ -1,0 +1,186 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+const (
+	// statementTimeout is far beyond the slowest page of 5 million rows (about
+	// 1 s) and what a client waits for anyhow: Postgres cuts off what is still
+	// running then.
+	statementTimeout = 10 * time.Second
+	// statementGrace is how much later this side gives up by itself, on a
+	// database that no longer even answers that it has timed out.
+	statementGrace = 2 * time.Second
+	// acquireTimeout bounds the wait for a connection, so that an overload
+	// becomes refusals and not an ever longer queue.
+	acquireTimeout = 5 * time.Second
+	// connectTimeout bounds the making of one.
+	connectTimeout = 5 * time.Second
+
+	// connectionsPerCore: more than one, for a statement may wait for a disk,
+	// and few, for statements in memory only wait for each other.
+	connectionsPerCore = 2
+	// minPoolSize lets short statements pass a few slow ones.
+	minPoolSize = 4
+
+	// restBytes of a result are still read when the page is full; a connection
+	// with more to come is closed, for Postgres would send it all. The usual
+	// rest is one row.
+	restBytes = 1 << 20
+)
+
+// session is what every connection is told, unless the URL says otherwise.
+var session = map[string]string{
+	"application_name":              "cairn-query",
+	"default_transaction_read_only": "on",
+	"statement_timeout":             strconv.FormatInt(statementTimeout.Milliseconds(), 10),
+	// The statements are written for one plan each (see boxed), and these keep
+	// Postgres from another: no plan for particular parameters, no reading of
+	// the whole table, no spatial index read to its end where a part will do, no
+	// keeping of rows that could be on their way. No workers, for they would make one question take every core.
+	"plan_cache_mode":                 "force_generic_plan",
+	"enable_seqscan":                  "off",
+	"enable_bitmapscan":               "off",
+	"enable_material":                 "off",
+	"jit":                             "off",
+	"max_parallel_workers_per_gather": "0",
+}
+
+// openPool prepares connections. It makes none: the database may be away.
+func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, fmt.Errorf("read the database URL: %w", err)
+	}
+	switch cfg.ConnConfig.DefaultQueryExecMode {
+	case pgx.QueryExecModeCacheStatement, pgx.QueryExecModeCacheDescribe, pgx.QueryExecModeDescribeExec:
+	default:
+		return nil, errors.New("the database URL's default_query_exec_mode must be cache_statement, cache_describe or describe_exec: the others send text where rows are read in binary")
+	}
+	for name, value := range session {
+		if _, given := cfg.ConnConfig.RuntimeParams[name]; !given {
+			cfg.ConnConfig.RuntimeParams[name] = value
+		}
+	}
+	if cfg.ConnConfig.ConnectTimeout == 0 || cfg.ConnConfig.ConnectTimeout > connectTimeout {
+		cfg.ConnConfig.ConnectTimeout = connectTimeout
+	}
+	if !givesPoolSize(url) {
+		cfg.MaxConns = max(minPoolSize, int32(connectionsPerCore*runtime.GOMAXPROCS(0)))
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("prepare database connections: %w", err)
+	}
+	return pool, nil
+}
+
+func givesPoolSize(url string) bool {
+	cfg, err := pgx.ParseConfig(url) // which leaves alone what is the pool's
+	if err != nil {
+		return false
+	}
+	_, given := cfg.RuntimeParams["pool_max_conns"]
+	return given
+}
+
+// rows runs one of the page statements and hands each row to f, until f wants
+// no more. The sequence is that of the checkpoint in the statement's snapshot.
+//
+// No client's going away cancels a statement; its own bounds do.
+func (s *service) rows(name, sql string, args []any, f func(row) (more bool, err error)) (sequence uint64, err error) {
+	conn, err := s.acquire()
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	defer s.metrics.observe(name, time.Now())
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.stopping), statementTimeout+statementGrace)
+	defer cancel()
+	rows, err := conn.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, args...)...)
+	if err != nil {
+		return 0, err
+	}
+	defer rows.Close()
+	sequence, full, err := scan(rows, f)
+	if err != nil || full {
+		// Closing rows would read all that is left.
+		drain(ctx, conn, rows)
+	}
+	rows.Close()
+	if err == nil && !full {
+		err = rows.Err()
+	}
+	return sequence, err
+}
+
+// scan hands the rows to f. It tells whether f had enough before the end.
+func scan(rows pgx.Rows, f func(row) (bool, error)) (sequence uint64, full bool, err error) {
+	any := false
+	for rows.Next() {
+		r := row(rows.RawValues())
+		n, ok := r.int64(colSequence)
+		if len(r) != colCount || !ok {
+			return 0, false, errRow
+		}
+		sequence, any = uint64(n), true
+		if r[colID] == nil {
+			continue // the checkpoint alone
+		}
+		more, err := f(r)
+		if err != nil {
+			return sequence, false, err
+		}
+		if !more {
+			return sequence, true, nil
+		}
+	}
+	if !any && rows.Err() == nil {
+		return 0, false, errNoCheckpoint
+	}
+	return sequence, false, nil
+}
+
+// drain reads a little more, so that the connection can serve on, and closes it
+// where that is not the end.
+func drain(ctx context.Context, conn *pgxpool.Conn, rows pgx.Rows) {
+	for left := restBytes; rows.Next(); {
+		for _, v := range rows.RawValues() {
+			left -= len(v)
+		}
+		if left < 0 {
+			_ = conn.Conn().PgConn().Conn().Close() // Postgres stops at its next write
+			return
+		}
+	}
+}
+
+func (s *service) acquire() (*pgxpool.Conn, error) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.stopping), acquireTimeout)
+	defer cancel()
+	conn, err := s.pool.Acquire(ctx)
+	if err != nil && ctx.Err() != nil {
+		err = errors.Join(errBusy, err)
+	}
+	return conn, err
+}
+
+// checkpoint reads how far the projection has come in this database.
+func (s *service) checkpoint(ctx context.Context) (uint64, error) {
+	defer s.metrics.observe("checkpoint", time.Now())
+	var sequence int64
+	err := s.pool.QueryRow(ctx, checkpointSelect).Scan(&sequence)
+	if errors.Is(err, pgx.ErrNoRows) {
+		err = errNoCheckpoint
+	}
+	return uint64(sequence), err
+}

@@ -1,0 +1,32 @@
+package query
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+type metrics struct {
+	seconds *prometheus.HistogramVec
+	rows    prometheus.Counter
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "cairn_query_database_seconds",
+			Help:    "Time from sending a statement to its last row, encoded.",
+			Buckets: []float64{.0002, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10},
+		}, []string{"statement"}),
+		rows: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_query_rows_total",
+			Help: "Rows read and encoded.",
+		}),
+	}
+	r.MustRegister(m.seconds, m.rows)
+	return m
+}
+
+func (m *metrics) observe(statement string, start time.Time) {
+	m.seconds.WithLabelValues(statement).Observe(time.Since(start).Seconds())
+}

@@ -1,0 +1,134 @@
+package query
+
+import (
+	"bytes"
+	"math"
+	"strconv"
+	"sync"
+
+	"github.com/google/uuid"
+
+	"cairn/bus"
+)
+
+const (
+	// maxPageBytes ends a page before its limit does: a body that a phone can
+	// parse, and what one request may cost this process in memory.
+	maxPageBytes = 8 << 20
+	// tailBytes is kept free of that for what follows the last Feature, the
+	// link with its longest query included.
+	tailBytes = 1 << 10
+)
+
+// buffers are what pages are encoded into. The body is then copied to its exact
+// size, so that whoever keeps an answer keeps no more than it.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// page answers a filter: one statement, one snapshot, one pass.
+func (s *service) page(f filter) (answer, error) {
+	sql, args := f.statement()
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	w := pageWriter{body: append((*buf)[:0], `{"type":"FeatureCollection","features":[`...), limit: f.limit}
+	sequence, err := s.rows("page", sql, args, w.add)
+	*buf = w.body
+	if err != nil {
+		return answer{}, err
+	}
+	s.metrics.rows.Add(float64(w.features))
+	a := answer{sequence: sequence, found: true}
+	if w.more {
+		f.before = w.last
+		a.next = f.href()
+	}
+	*buf = w.finish(a.next)
+	a.body = bytes.Clone(*buf)
+	return a, nil
+}
+
+// A pageWriter encodes Features until the page is full.
+type pageWriter struct {
+	body     []byte
+	limit    int
+	features int
+	last     bus.Position // of the last Feature written
+	more     bool         // there is another row than those written
+}
+
+// add writes one row, and says whether it wants another.
+func (w *pageWriter) add(r row) (bool, error) {
+	if w.features == w.limit {
+		w.more = true
+		return false, nil
+	}
+	position, err := r.position()
+	if err != nil {
+		return false, err
+	}
+	if w.features > 0 && position >= w.last {
+		return false, errOrder
+	}
+	begin := len(w.body)
+	if w.features > 0 {
+		w.body = append(w.body, ',')
+	}
+	if w.body, err = appendFeature(w.body, r); err != nil {
+		return false, err
+	}
+	if len(w.body) > maxPageBytes-tailBytes && w.features > 0 {
+		w.body = w.body[:begin]
+		w.more = true
+		return false, nil
+	}
+	w.features++
+	w.last = position
+	return true, nil
+}
+
+// finish writes what follows the Features. The members are those of OGC API
+// Features, part 1, section 7.16.
+func (w *pageWriter) finish(next string) []byte {
+	w.body = append(w.body, `],"numberReturned":`...)
+	w.body = strconv.AppendInt(w.body, int64(w.features), 10)
+	w.body = append(w.body, `,"links":[`...)
+	if next != "" {
+		w.body = append(w.body, `{"rel":"next","type":"`+mediaGeoJSON+`","href":"`...)
+		w.body = append(w.body, next...) // ours, with nothing in it to escape
+		w.body = append(w.body, `"}`...)
+	}
+	return append(w.body, ']', '}')
+}
+
+// one answers with the point that has this key, if there is one.
+func (s *service) one(key uuid.UUID) (answer, error) {
+	var a answer
+	var err error
+	a.sequence, err = s.rows("point", oneSelect, []any{key}, func(r row) (bool, error) {
+		a.found = true
+		var err error
+		a.body, err = appendFeature(nil, r)
+		return err == nil, err
+	})
+	if a.found {
+		s.metrics.rows.Inc()
+	}
+	return a, err
+}
+
+// newest is before every position.
+const newest = bus.Position(math.MaxInt64)
+
+// statement is what to ask the database for the filter: one row more than the
+// page holds, to know whether there is another page.
+func (f *filter) statement() (sql string, args []any) {
+	before, limit := int64(f.before), int64(f.limit)+1
+	if f.bbox == nil {
+		return newestSelect, []any{before, limit}
+	}
+	b := f.bbox
+	args = []any{before, limit, b.west, b.south, b.east, b.north}
+	if b.west > b.east {
+		return wrappedBoxSelect, args
+	}
+	return boxSelect, args
+}

@@ -1,0 +1,91 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"cairn/bus"
+	"cairn/internal/web"
+)
+
+// retryAfter is when a refused question may be asked again.
+const retryAfter = time.Second
+
+var (
+	errNoCheckpoint = errors.New("the checkpoint's row is missing")
+	errBusy         = errors.New("no database connection became free in time")
+)
+
+// A notReached is the sequence at which a wait for a later one ended.
+type notReached uint64
+
+func (n notReached) Error() string {
+	return fmt.Sprintf("the position asked for was not reached within %v", minPositionWait)
+}
+
+// refuse turns whatever went wrong into what a client may see of it. The log
+// gets both.
+func refuse(c *fiber.Ctx, err error) error {
+	var late notReached
+	if errors.As(err, &late) {
+		setPosition(c, uint64(late))
+	}
+	if p := problem(err); p != nil {
+		return fmt.Errorf("%w: %w", p, err)
+	}
+	return err
+}
+
+// problem is nil for what is nobody's to mend but ours.
+func problem(err error) *web.Problem {
+	var known *web.Problem
+	var late notReached
+	var refused *pgconn.PgError
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.As(err, &late):
+		p := web.Unavailable(late.Error()+"; it is on its way, or this is a replica that lags", retryAfter)
+		p.Members = map[string]any{"position": bus.EndOf(uint64(late))}
+		return p
+	case errors.Is(err, errNoCheckpoint):
+		return errSchema()
+	case errors.Is(err, errRow), errors.Is(err, errOrder):
+		return nil
+	case errors.Is(err, errBusy):
+		return web.Unavailable("every database connection is busy, or the database does not answer", retryAfter)
+	case errors.As(err, &refused):
+		return ofState(refused.Code)
+	}
+	// What Postgres did not say itself went wrong on the way to it.
+	return web.Unavailable("the database is away", retryAfter)
+}
+
+func errSchema() *web.Problem {
+	return web.Unavailable("the database has no schema, or an old one: run cairn migrate", retryAfter)
+}
+
+// ofState maps SQLSTATE (PostgreSQL's manual, appendix A).
+func ofState(code string) *web.Problem {
+	switch code {
+	case "57014": // query_canceled
+		return web.Unavailable(fmt.Sprintf("the question is too expensive: it was cut off after %v; ask for less", statementTimeout), retryAfter)
+	case "42P01", "42703", "42883", "3F000": // no such table, column, function, schema
+		return errSchema()
+	case "42501": // insufficient_privilege
+		return web.Unavailable("the database does not let this role read", retryAfter)
+	case "0A000", "26000": // a cached plan from before a migration; pgx drops it
+		return web.Unavailable("the database has just changed", retryAfter)
+	}
+	switch code[:min(2, len(code))] {
+	case "08", "28", "3D", "40", "53", "55", "57", "58", "XX":
+		// Connections, passwords, no such database, conflicts with recovery on
+		// a replica, resources, shutting down, the system: it may mend.
+		return web.Unavailable("the database is away", retryAfter)
+	}
+	return nil
+}
