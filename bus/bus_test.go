@@ -33,7 +33,7 @@ func dial(t testing.TB, s *bus.Server, user string) jetstream.JetStream {
 }
 
 func collector(t testing.TB, s *bus.Server) *bus.Collector {
-	c := bus.NewCollector(dial(t, s, bus.UserIngest), prometheus.NewRegistry(), testkit.Log(t))
+	c := bus.NewCollector(dial(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
 	t.Cleanup(c.Close)
 	return c
 }
@@ -307,7 +307,7 @@ func TestStoreSurvivesARestart(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		c := bus.NewCollector(dial(t, s, bus.UserIngest), prometheus.NewRegistry(), testkit.Log(t))
+		c := bus.NewCollector(dial(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
 		p, err := publish(t, c, "x\n")
 		if err != nil || p != bus.At(uint64(i)+1, 0) {
 			t.Errorf("start %d: position %d, %v", i, p, err)

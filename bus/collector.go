@@ -26,7 +26,7 @@ const (
 
 	// publishAttempt is how long one publish may wait for its ack; it is then
 	// sent again with the same id, which the stream knows again.
-	publishAttempt = 3 * time.Second
+	publishAttempt = 2 * time.Second
 	// publishTimeout is when the collector gives up and says that it does not
 	// know. It must be less than the stream's window for duplicates.
 	publishTimeout = 12 * time.Second
@@ -87,6 +87,7 @@ func (b *Batch) Answer(first Position, err error) {
 type Collector struct {
 	queue   chan *Batch
 	publish func(context.Context, *nats.Msg) (*jetstream.PubAck, error)
+	refusal func() error // why it is no use to try; see Endpoint.Refusal
 	stopped chan struct{}
 	log     *slog.Logger
 	metrics collectorMetrics
@@ -98,13 +99,15 @@ type collectorMetrics struct {
 	failed  *prometheus.CounterVec
 }
 
-// NewCollector starts a collector that publishes over js. Close ends it.
-func NewCollector(js jetstream.JetStream, r prometheus.Registerer, log *slog.Logger) *Collector {
+// NewCollector starts a collector that publishes over js; it asks refusal first
+// whether that is of use. Close ends it.
+func NewCollector(js jetstream.JetStream, refusal func() error, r prometheus.Registerer, log *slog.Logger) *Collector {
 	c := &Collector{
 		queue: make(chan *Batch, queueBatches),
 		publish: func(ctx context.Context, m *nats.Msg) (*jetstream.PubAck, error) {
 			return js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
 		},
+		refusal: refusal,
 		stopped: make(chan struct{}),
 		log:     log,
 		metrics: collectorMetrics{
@@ -220,6 +223,12 @@ func (c *Collector) commit(lines []byte, count int) (uint64, error) {
 func (c *Collector) publishUntil(m *nats.Msg, deadline time.Time) (uint64, error) {
 	uncertain := false
 	for {
+		if err := c.refusal(); err != nil {
+			if uncertain {
+				return 0, ErrUncertain
+			}
+			return 0, err
+		}
 		ctx, cancel := context.WithTimeout(context.Background(), publishAttempt)
 		ack, err := c.publish(ctx, m)
 		cancel()

@@ -23,6 +23,14 @@ type Endpoint struct {
 	Server *Server
 }
 
+// Refusal says why the server takes no writes now, where this process knows.
+func (e Endpoint) Refusal() error {
+	if e.Server == nil {
+		return nil
+	}
+	return e.Server.Refusal()
+}
+
 // Connect returns a connection that lives until it is closed: it need not
 // succeed at first, and comes back by itself for as long as it takes.
 // While there is no server, a publish fails at once rather than wait in memory.
@@ -46,7 +54,7 @@ func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, err
 		}),
 	)
 	if e.Server != nil {
-		opts = append(opts, nats.InProcessServer(e.Server.server))
+		opts = append(opts, nats.InProcessServer(e.Server))
 	}
 	nc, err := nats.Connect(e.URL, opts...)
 	if err != nil {

@@ -86,7 +86,7 @@ func (d *Decoder) Feature(raw []byte, p *Point) error {
 	d.start(raw)
 	*p = Point{Altitude: math.NaN()}
 	if err := d.feature(p); err != nil {
-		return asFieldError(err)
+		return AsFieldError(err)
 	}
 	if _, err := d.json.ReadToken(); err != io.EOF {
 		return &FieldError{Reason: "something follows the Feature"}
@@ -94,15 +94,19 @@ func (d *Decoder) Feature(raw []byte, p *Point) error {
 	return nil
 }
 
-func asFieldError(err error) error {
+// AsFieldError says, of an error of jsontext, what is wrong with the JSON and
+// where; other errors it leaves as they are.
+func AsFieldError(err error) error {
 	var syntax *jsontext.SyntacticError
-	if errors.As(err, &syntax) {
-		return &FieldError{Pointer: string(syntax.JSONPointer), Reason: "not JSON: " + syntax.Err.Error()}
-	}
-	if err == io.EOF || err == io.ErrUnexpectedEOF {
+	switch {
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return &FieldError{Reason: "not JSON: it ends too early"}
+	case !errors.As(err, &syntax):
+		return err
+	case errors.Is(err, jsontext.ErrDuplicateName):
+		return &FieldError{Pointer: string(syntax.JSONPointer), Reason: "it is given twice: duplicate names are refused"}
 	}
-	return err
+	return &FieldError{Pointer: string(syntax.JSONPointer), Reason: "not JSON: " + syntax.Err.Error()}
 }
 
 func (d *Decoder) feature(p *Point) error {

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -62,10 +63,14 @@ type ServerConfig struct {
 }
 
 // A Server is an embedded NATS server with JetStream, set so that a message it
-// acknowledges is on disk.
+// acknowledges is on disk. Where its store cannot be written (the disk is full)
+// it refuses writes, and comes back by itself when it can: see watch.
 type Server struct {
-	server *server.Server
-	cfg    ServerConfig
+	cfg     ServerConfig
+	current atomic.Pointer[server.Server]
+	refusal atomic.Pointer[error]
+	stop    context.CancelFunc
+	watched chan struct{} // closed when the watch has ended
 }
 
 // StartServer starts the embedded server and waits until it takes connections.
@@ -77,39 +82,59 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 	if err := checkFree(host, port); err != nil {
 		return nil, err
 	}
+	s := &Server{cfg: cfg, watched: make(chan struct{})}
+	if err := s.start(); err != nil {
+		return nil, err
+	}
+	s.cfg.Listen = s.current.Load().Addr().String() // a restart keeps the port
+	ctx, stop := context.WithCancel(context.Background())
+	s.stop = stop
+	go s.watch(ctx)
+	return s, nil
+}
+
+func (s *Server) start() error {
+	host, port, err := splitListen(s.cfg.Listen)
+	if err != nil {
+		return err
+	}
 	opts := &server.Options{}
 	// Accounts and users by the server's own configuration language: set in
 	// code, the stream lost its leader after a restart (nats-server 6890).
-	if err := opts.ProcessConfigString(configFile(cfg, isLoopback(host))); err != nil {
-		return nil, fmt.Errorf("configure the embedded NATS server: %w", err)
+	if err := opts.ProcessConfigString(configFile(s.cfg, isLoopback(host))); err != nil {
+		return fmt.Errorf("configure the embedded NATS server: %w", err)
 	}
 	opts.Host, opts.Port = host, port
 	opts.ServerName = "cairn"
 	opts.NoSigs = true // its signal handler would end the process
 	opts.JetStream = true
-	opts.StoreDir = cfg.StoreDir
-	opts.JetStreamMaxStore = cfg.MaxStore
+	opts.StoreDir = s.cfg.StoreDir
+	opts.JetStreamMaxStore = s.cfg.MaxStore
 	opts.SyncAlways = true // the default syncs every two minutes
 	opts.WriteDeadline = writeDeadline
 	opts.DisableShortFirstPing = true
 
-	s, err := server.NewServer(opts)
+	embedded, err := server.NewServer(opts)
 	if err != nil {
-		return nil, fmt.Errorf("make the embedded NATS server: %w", err)
+		return fmt.Errorf("make the embedded NATS server: %w", err)
 	}
-	logger := &serverLog{Logger: cfg.Log}
-	s.SetLoggerV2(logger, false, false, false)
-	s.Start()
-	if !s.ReadyForConnections(startTimeout) || !s.JetStreamEnabled() {
-		s.Shutdown()
-		return nil, fmt.Errorf("the embedded NATS server did not start on %s with its store in %s: %s",
-			cfg.Listen, cfg.StoreDir, logger.lastError())
+	logger := &serverLog{Logger: s.cfg.Log}
+	embedded.SetLoggerV2(logger, false, false, false)
+	embedded.Start()
+	if !embedded.ReadyForConnections(startTimeout) || !embedded.JetStreamEnabled() {
+		embedded.Shutdown()
+		return fmt.Errorf("the embedded NATS server did not start on %s with its store in %s: %s",
+			s.cfg.Listen, s.cfg.StoreDir, logger.lastError())
 	}
-	return &Server{server: s, cfg: cfg}, nil
+	s.current.Store(embedded)
+	return nil
 }
 
 // Addr is where the server listens.
-func (s *Server) Addr() string { return s.server.Addr().String() }
+func (s *Server) Addr() string { return s.cfg.Listen }
+
+// InProcessConn is a connection without a socket, to the server that runs now.
+func (s *Server) InProcessConn() (net.Conn, error) { return s.current.Load().InProcessConn() }
 
 // Endpoint is how a role in this process reaches the server.
 func (s *Server) Endpoint(user string) Endpoint {
@@ -118,8 +143,10 @@ func (s *Server) Endpoint(user string) Endpoint {
 
 // Close stops the server. What it acknowledged is on disk already.
 func (s *Server) Close() {
-	s.server.Shutdown()
-	s.server.WaitForShutdown()
+	s.stop()
+	<-s.watched
+	s.current.Load().Shutdown()
+	s.current.Load().WaitForShutdown()
 }
 
 func configFile(cfg ServerConfig, open bool) string {

@@ -47,7 +47,7 @@ func newBenchOn(t *testing.T, url string) *bench {
 	t.Cleanup(pool.Close)
 	b.pool = pool
 	b.js = b.dial(bus.UserProjector)
-	b.in = bus.NewCollector(b.dial(bus.UserIngest), prometheus.NewRegistry(), testkit.Log(t))
+	b.in = bus.NewCollector(b.dial(bus.UserIngest), b.bus.Refusal, prometheus.NewRegistry(), testkit.Log(t))
 	t.Cleanup(b.in.Close)
 	return b
 }
@@ -298,7 +298,7 @@ func TestOutlivesTheBroker(t *testing.T) {
 		c.Bus = bus.Endpoint{URL: "nats://" + cfg.Listen, User: bus.UserProjector, Password: "x"}
 	})
 	for i := range 3 {
-		in := bus.NewCollector(b.dial(bus.UserIngest), prometheus.NewRegistry(), testkit.Log(t))
+		in := bus.NewCollector(b.dial(bus.UserIngest), b.bus.Refusal, prometheus.NewRegistry(), testkit.Log(t))
 		b.in = in
 		b.waitFor(b.publish(line(fmt.Sprint(i), `{}`)))
 		in.Close()

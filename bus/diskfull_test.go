@@ -1,0 +1,114 @@
+package bus_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/testkit"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+)
+
+// smallDisk mounts a file system of its own for the test. Who is not root does
+// that in a namespace: the test then runs again in there, and false is returned.
+func smallDisk(t *testing.T, mib int) (dir string, here bool) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		cmd := exec.Command("unshare", "--user", "--map-root-user", "--mount", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("in a namespace of its own: %v\n%s", err, out)
+		}
+		return "", false
+	}
+	dir = t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mib)); err != nil {
+		t.Fatalf("mount a small file system: %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir, true
+}
+
+func fill(t *testing.T, file string, mib int) {
+	t.Helper()
+	if err := os.WriteFile(file, make([]byte, mib<<20), 0o600); err != nil && !errors.Is(err, unix.ENOSPC) {
+		t.Fatal(err)
+	}
+}
+
+// A disk that fills up refuses writes; when there is room again, it takes them,
+// without anybody's help and with all that was acknowledged.
+func TestDiskFullAndFreedAgain(t *testing.T) {
+	dir, here := smallDisk(t, 256)
+	if !here {
+		return
+	}
+	s, err := bus.StartServer(bus.ServerConfig{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MaxStore: 1 << 30, Log: testkit.Log(t),
+		Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Close)
+	if _, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, 1<<30); err != nil {
+		t.Fatal(err)
+	}
+	c := bus.NewCollector(dial(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
+	t.Cleanup(c.Close)
+
+	large := strings.Repeat("x", 400<<10) + "\n"
+	var last bus.Position
+	for range 50 {
+		if last, err = publish(t, c, large); err != nil {
+			t.Fatal(err)
+		}
+	}
+	// In one go, faster than anyone can watch: the store itself hits the end.
+	filler := filepath.Join(dir, "filler")
+	fill(t, filler, 512)
+	for err = nil; err == nil; {
+		var p bus.Position
+		if p, err = publish(t, c, large); err == nil {
+			last = p
+		}
+	}
+	if !errors.Is(err, bus.ErrFull) && !errors.Is(err, bus.ErrUncertain) {
+		t.Errorf("on a full disk: %v", err)
+	}
+	testkit.Eventually(t, 10*time.Second, "writes to be refused at once", func() bool { return errors.Is(s.Refusal(), bus.ErrFull) })
+	if _, err := publish(t, c, large); !errors.Is(err, bus.ErrFull) {
+		t.Errorf("while it is full: %v", err)
+	}
+
+	if err := os.Remove(filler); err != nil {
+		t.Fatal(err)
+	}
+	var p bus.Position
+	testkit.Eventually(t, 60*time.Second, "a write to be taken again", func() bool {
+		p, err = publish(t, c, "small\n")
+		return err == nil
+	})
+	if p <= last {
+		t.Errorf("position %d after %d: it was given before", p, last)
+	}
+	js := dial(t, s, bus.UserInspect)
+	stream, err := js.Stream(t.Context(), bus.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sequence := uint64(1); sequence <= last.Sequence(); sequence++ {
+		if m, err := stream.GetMsg(t.Context(), sequence); err != nil || string(m.Data) != large {
+			t.Fatalf("acknowledged message %d: %v", sequence, err)
+		}
+	}
+}

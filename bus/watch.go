@@ -1,0 +1,95 @@
+package bus
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// watchEvery is how often the store and its disk are looked at.
+	watchEvery = 500 * time.Millisecond
+	// lowDisk is the free space, in bytes, below which writes are refused: what
+	// the store needs to rewrite blocks and to keep its consumers. They are
+	// taken again from twice as much on.
+	lowDisk = 64 << 20
+	// restartPause is the least time between two attempts to bring a store back.
+	restartPause = 5 * time.Second
+)
+
+// Refusal says why the store takes no writes now, or nil. It wraps ErrFull.
+func (s *Server) Refusal() error {
+	if err := s.refusal.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// watch refuses writes while the disk is nearly full, and brings the store back
+// after an error in writing: the server leaves the stream dead from then on,
+// even when there is room again. Nothing that it acknowledged is lost by that.
+func (s *Server) watch(ctx context.Context) {
+	defer close(s.watched)
+	ticker := time.NewTicker(watchEvery)
+	defer ticker.Stop()
+	var tried time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		free, err := freeBytes(s.cfg.StoreDir)
+		if err != nil {
+			s.cfg.Log.Warn("look at the store's disk", "error", err)
+			continue
+		}
+		refusing := s.refusal.Load() != nil
+		health := s.current.Load().Healthz(nil)
+		switch {
+		case free < lowDisk || refusing && free < 2*lowDisk:
+			s.refuse(fmt.Errorf("%w: only %d MiB are free on the disk of its store", ErrFull, free>>20))
+		case health.StatusCode == 200:
+			s.accept()
+		default:
+			s.refuse(fmt.Errorf("%w: its store cannot be written (%s)", ErrFull, health.Error))
+			if time.Since(tried) > restartPause {
+				tried = time.Now()
+				s.restart()
+			}
+		}
+	}
+}
+
+func (s *Server) refuse(err error) {
+	if s.refusal.Swap(&err) == nil {
+		s.cfg.Log.Error("the queue takes no writes", "error", err, "store", s.cfg.StoreDir)
+	}
+}
+
+func (s *Server) accept() {
+	if s.refusal.Swap(nil) != nil {
+		s.cfg.Log.Info("the queue takes writes again")
+	}
+}
+
+// restart ends the server and starts it on the same store and address. Clients
+// reconnect by themselves.
+func (s *Server) restart() {
+	s.cfg.Log.Info("restarting the embedded NATS server, to bring its store back")
+	s.current.Load().Shutdown()
+	s.current.Load().WaitForShutdown()
+	if err := s.start(); err != nil {
+		s.cfg.Log.Error("the embedded NATS server did not come back; trying again", "error", err)
+	}
+}
+
+func freeBytes(dir string) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return 0, err
+	}
+	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // a disk's size
+}
