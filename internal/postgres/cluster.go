@@ -41,6 +41,8 @@ const (
 	stopTimeout = 60 * time.Second
 	// reportEvery is how often a start that takes long says so.
 	reportEvery = 10 * time.Second
+	// maxLastWords is how many bytes of a log an error tells: a few lines.
+	maxLastWords = 1000
 	// startAttempts bounds the starts for a server that ends while we wait for
 	// it, as one does that was told to before we came.
 	startAttempts = 3
@@ -216,8 +218,25 @@ func (c *Cluster) launch(ctx context.Context) error {
 		after := context.WithoutCancel(ctx)
 		return fmt.Errorf("start PostgreSQL: %w", errors.Join(ctx.Err(), c.shutDown(after), endProcesses(after, c.dir, c.data())))
 	}
-	text, _ := os.ReadFile(filepath.Join(c.dir, said)) // to explain, if it is there
-	return fmt.Errorf("start PostgreSQL: %w; it says: %s (more in %s)", err, strings.TrimSpace(string(text)), filepath.Join(c.dir, "log"))
+	return fmt.Errorf("start PostgreSQL: %w; the end of its log in %s: %s", err, filepath.Join(c.dir, "log"), c.lastWords())
+}
+
+// lastWords is the end of the log that was written to last, if there is one.
+func (c *Cluster) lastWords() string {
+	logs, _ := os.ReadDir(filepath.Join(c.dir, "log"))
+	var newest time.Time
+	var words string
+	for _, entry := range logs {
+		info, err := entry.Info()
+		if err != nil || info.ModTime().Before(newest) {
+			continue
+		}
+		if text, err := os.ReadFile(filepath.Join(c.dir, "log", entry.Name())); err == nil {
+			newest = info.ModTime()
+			words = string(text[max(0, len(text)-maxLastWords):])
+		}
+	}
+	return strings.TrimSpace(words)
 }
 
 // clearRemains makes way after the end of a machine, a postmaster or a Cairn in
@@ -230,12 +249,14 @@ func (c *Cluster) clearRemains(ctx context.Context) error {
 			return err
 		}
 	}
-	// The server itself sees through a pid file of a process that is gone, but
-	// not where another of the same user has got its number since. No process
-	// of the cluster is left, so it is stale.
-	err := os.Remove(filepath.Join(c.data(), "postmaster.pid"))
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	// The server itself sees through a lock file of a process that is gone, but
+	// not where another of the same user has got its number since, or nobody
+	// has waited for its end. No process of the cluster is left, so it is stale.
+	socket := filepath.Join(socketDir(c.dir), socketName)
+	for _, path := range []string{filepath.Join(c.data(), "postmaster.pid"), socket, socket + ".lock"} {
+		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
 	}
 	return nil
 }

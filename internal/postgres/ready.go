@@ -13,8 +13,12 @@ import (
 const (
 	// connectTimeout bounds one attempt to connect through the socket.
 	connectTimeout = 5 * time.Second
-	// duplicateDatabase is the SQLSTATE of that name.
+	// refusedTimeout bounds how long a server that is up may refuse us: it
+	// opens its socket within moments.
+	refusedTimeout = 30 * time.Second
+	// SQLSTATEs, by their names in PostgreSQL's documentation, appendix A.
 	duplicateDatabase = "42P04"
+	cannotConnectNow  = "57P03"
 )
 
 // errEnded is that the server went away while it was waited for.
@@ -23,28 +27,32 @@ var errEnded = errors.New("the server ended")
 // waitReady returns when the server that runs takes connections and has the
 // database, and notes its process and its socket.
 func (c *Cluster) waitReady(ctx context.Context) error {
-	var last error
-	var ended bool
+	last := errors.New("its socket is not there yet")
+	refusedSince := time.Now()
 	err := waitFor(ctx, func() bool {
 		server, runs := running(c.data())
 		if !runs {
-			ended = true
+			last = errEnded
 			return true
 		}
-		if server.socketDir == "" { // not written yet
-			return false
+		if server.socketDir != "" { // else it is not written yet
+			c.pid, c.socketDir = server.pid, server.socketDir
+			last = c.ensureDatabase(ctx)
 		}
-		c.pid, c.socketDir = server.pid, server.socketDir
-		last = c.ensureDatabase(ctx)
-		return last == nil
+		if hasCode(last, cannotConnectNow) { // it recovers, however long that takes
+			refusedSince = time.Now()
+		}
+		return last == nil || time.Since(refusedSince) > refusedTimeout
 	})
-	switch {
-	case err != nil:
+	if err != nil || last != nil {
 		return fmt.Errorf("wait for PostgreSQL: %w", errors.Join(err, last))
-	case ended:
-		return errors.Join(errEnded, last)
 	}
 	return nil
+}
+
+func hasCode(err error, sqlstate string) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && pgErr.Code == sqlstate
 }
 
 // ensureDatabase creates Cairn's database where it is missing.
@@ -62,8 +70,7 @@ func (c *Cluster) ensureDatabase(ctx context.Context) error {
 		return err
 	}
 	_, err = conn.Exec(ctx, "create database "+database)
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == duplicateDatabase {
+	if hasCode(err, duplicateDatabase) {
 		return nil
 	}
 	return err

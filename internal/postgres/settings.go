@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 )
 
 // settingsName is the file in the data directory that holds our settings.
@@ -25,7 +24,7 @@ const settings = `# Written by Cairn at every start: changes here are lost. Put 
 # A socket in a folder that only its owner enters is the only way in.
 listen_addresses = ''
 port = ` + port + `
-unix_socket_directories = %s
+unix_socket_directories = '%s'
 cluster_name = 'cairn'
 
 # The newest points and the indexes' upper pages stay in memory on a machine of 2 GB.
@@ -60,27 +59,20 @@ log_line_prefix = '%%m [%%p] %%q%%u@%%d '
 log_lock_waits = on
 `
 
-// unsafeSettings make a cluster that lives no longer than a test fast. A killed
-// process loses nothing; the machine's end may.
+// unsafeSettings make a cluster that lives no longer than a test fast. Commits
+// still go to the kernel at once, so a killed process loses nothing.
 const unsafeSettings = `
 fsync = off
 full_page_writes = off
-synchronous_commit = off
 `
 
 // writeSettings replaces the file as a whole, so that a crash leaves no half.
 func (c *Cluster) writeSettings() error {
-	text := fmt.Sprintf(settings, quoteFolder(c.socketDir))
+	text := fmt.Sprintf(settings, c.socketDir)
 	if c.unsafe {
 		text += unsafeSettings
 	}
 	return c.owner.writeFile(filepath.Join(c.data(), settingsName), text)
-}
-
-// quoteFolder writes one folder as a setting that is a list of folders.
-func quoteFolder(dir string) string {
-	item := `"` + strings.ReplaceAll(dir, `"`, `""`) + `"`
-	return `'` + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(item) + `'`
 }
 
 // writeFile puts a new file of the owner's in place of the old one.

@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 const (
@@ -24,19 +25,26 @@ const (
 )
 
 // socketDir is where the socket of the cluster in dir shall be: there, or where
-// that makes too long a name, in a folder of its own among the temporary files.
+// a socket cannot be, in a folder of its own among the temporary files.
 func socketDir(dir string) string {
 	inside := filepath.Join(dir, "socket")
-	if len(filepath.Join(inside, socketName)) <= maxSocketPath {
+	if fitsSocket(inside) {
 		return inside
 	}
 	sum := sha256.Sum256([]byte(dir))
 	name := "cairn-" + hex.EncodeToString(sum[:8])
-	short := filepath.Join(os.TempDir(), name)
-	if len(filepath.Join(short, socketName)) > maxSocketPath {
-		short = filepath.Join("/tmp", name)
+	if short := filepath.Join(os.TempDir(), name); fitsSocket(short) {
+		return short
 	}
-	return short
+	return filepath.Join("/tmp", name)
+}
+
+// fitsSocket says no where the path is too long, and where clients might not
+// understand it: to some a comma parts two hosts, and not all of them decode
+// URLs alike.
+func fitsSocket(dir string) bool {
+	const plain = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789/._-"
+	return len(filepath.Join(dir, socketName)) <= maxSocketPath && strings.Trim(dir, plain) == ""
 }
 
 // urlOf names every part, so that PGPORT and its like in the environment

@@ -21,10 +21,12 @@ const pollEvery = 10 * time.Millisecond
 
 // Main is the body of a package's TestMain. It does not return.
 func Main(m *testing.M) {
-	os.Exit(runAndClean(m))
+	os.Exit(Run(m))
 }
 
-func runAndClean(m *testing.M) int {
+// Run is Main for a TestMain that has something of its own to clean up: it
+// returns the exit code.
+func Run(m *testing.M) int {
 	defer shared.close()
 	return m.Run()
 }

@@ -1,0 +1,56 @@
+# Cairn's targets. Plain `make` lists them.
+
+GO      ?= go
+ARGS    ?=
+FUZZTIME ?= 10s
+
+# What `cairn version` tells; the first is empty-handed where there is no git.
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+COMMIT  := $(shell git rev-parse HEAD 2>/dev/null || echo unknown)
+LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
+
+TOOLS := internal/tools
+
+.DEFAULT_GOAL := help
+.PHONY: help build run test bench lint fuzz clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
+
+build: ## build bin/cairn
+	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/cairn .
+
+run: ## install PostGIS if it is missing, build, and start every role (ARGS="--listen :8080" and so on)
+	@sh $(TOOLS)/ensure.sh run
+	@$(MAKE) --no-print-directory build
+	@exec bin/cairn serve $(ARGS)
+
+test: bin/nats ## run all tests with the race detector, against real PostGIS and a real stream
+	@sh $(TOOLS)/ensure.sh test
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
+
+bench: ## compare Cairn with a bare handler and with COPY, side by side
+	@sh $(TOOLS)/ensure.sh run
+	$(GO) run ./internal/bench $(ARGS)
+
+lint: bin/staticcheck bin/govulncheck ## check format, vet, staticcheck and known vulnerabilities
+	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+	bin/staticcheck ./...
+	@sh $(TOOLS)/govulncheck.sh bin/govulncheck
+
+fuzz: ## run every fuzz target for FUZZTIME (10s) each
+	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' sh $(TOOLS)/fuzz.sh
+
+clean: ## remove what was built; the data folder stays
+	rm -rf bin
+
+# The tools have modules of their own, so that what they need stays out of Cairn's.
+bin/staticcheck: $(TOOLS)/go.mod $(TOOLS)/go.sum
+	cd $(TOOLS) && $(GO) build -o ../../$@ honnef.co/go/tools/cmd/staticcheck
+
+bin/govulncheck: $(TOOLS)/go.mod $(TOOLS)/go.sum
+	cd $(TOOLS) && $(GO) build -o ../../$@ golang.org/x/vuln/cmd/govulncheck
+
+bin/nats: $(TOOLS)/nats/go.mod $(TOOLS)/nats/go.sum
+	cd $(TOOLS)/nats && $(GO) build -o ../../../$@ github.com/nats-io/natscli/nats

@@ -1,0 +1,110 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/web"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// lookEvery is how often the stream is looked at, for readiness and status.
+	lookEvery = time.Second
+	// lookTimeout bounds one look.
+	lookTimeout = 3 * time.Second
+)
+
+// Config is what the role needs.
+type Config struct {
+	Server *web.Server
+	Bus    bus.Endpoint
+	Log    *slog.Logger
+}
+
+// Run takes points in until ctx ends, which it should after the server has
+// drained: what was handed to the queue by then is answered.
+func Run(ctx context.Context, cfg Config) error {
+	nc, err := bus.Connect(cfg.Bus, cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
+	collector := bus.NewCollector(js, cfg.Bus.Refusal, cfg.Server.Registry(), cfg.Log)
+	defer collector.Close()
+
+	h := newHandler(cfg.Server.Stopping(), collector, cfg.Log, cfg.Server.Registry(), defaultLimits)
+	w := &streamWatch{js: js}
+	w.look(ctx)
+	cfg.Server.Mount(web.Role{
+		Name:   "ingest",
+		Routes: h.routes,
+		Ready:  func() error { return w.state.Load().err },
+		Status: func(context.Context) any { return w.status() },
+	})
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+			w.look(ctx)
+		}
+	}
+}
+
+// streamWatch knows whether there is a stream to write to: the projector makes
+// it, and until then every write is refused.
+type streamWatch struct {
+	js    jetstream.JetStream
+	state atomic.Pointer[streamState]
+}
+
+type streamState struct {
+	err   error
+	state jetstream.StreamState
+	bound int64 // in bytes
+}
+
+func (w *streamWatch) look(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	s, err := w.js.Stream(ctx, bus.Stream)
+	switch {
+	case errors.Is(err, jetstream.ErrStreamNotFound):
+		w.state.Store(&streamState{err: fmt.Errorf("there is no stream %s yet: the projector makes it when it has reached its database", bus.Stream)})
+	case err != nil:
+		w.state.Store(&streamState{err: fmt.Errorf("the queue is not reachable: %w", err)})
+	default:
+		info := s.CachedInfo()
+		w.state.Store(&streamState{state: info.State, bound: info.Config.MaxBytes})
+	}
+}
+
+// Status is the role's part of GET /status.
+type Status struct {
+	Problem      string       `json:"problem,omitempty"`
+	LastSequence uint64       `json:"last_sequence"`
+	LastPosition bus.Position `json:"last_position"`
+	StreamBytes  uint64       `json:"stream_bytes"`
+	StreamBound  int64        `json:"stream_max_bytes"`
+}
+
+func (w *streamWatch) status() Status {
+	s := w.state.Load()
+	if s.err != nil {
+		return Status{Problem: s.err.Error()}
+	}
+	return Status{LastSequence: s.state.LastSeq, LastPosition: bus.EndOf(s.state.LastSeq), StreamBytes: s.state.Bytes, StreamBound: s.bound}
+}

@@ -1,0 +1,75 @@
+#!/bin/sh
+# Installs the Debian packages that `make run` or `make test` needs and that are
+# missing. Says first what it will install, and why.
+#
+# usage: ensure.sh run|test
+set -eu
+
+missing=""
+need() { # need PACKAGE WHY: add it to what will be installed
+	missing="$missing $1"
+	echo "cairn needs $1: $2"
+}
+
+# PostGIS is here if some server's extension folder has it.
+has_postgis() {
+	for control in /usr/share/postgresql/*/extension/postgis.control; do
+		[ -e "$control" ] && return 0
+	done
+	command -v pg_config >/dev/null && command -v pg_ctl >/dev/null &&
+		[ -e "$(pg_config --sharedir)/extension/postgis.control" ]
+}
+
+case "${1:-}" in
+run)
+	# With a database of the user's own, none is started here.
+	if [ -z "${DATABASE_URL:-}" ] && ! has_postgis; then
+		need postgresql-postgis "the points are kept in PostgreSQL with PostGIS"
+	fi
+	;;
+test)
+	# Some tests start and kill a server themselves, whatever DATABASE_URL says.
+	has_postgis || need postgresql-postgis "the tests run against a real PostgreSQL with PostGIS"
+	command -v "${CC:-gcc}" >/dev/null || need gcc "the race detector is linked by a C compiler"
+	[ -e /usr/include/stdlib.h ] || need libc6-dev "the race detector needs the C library's headers"
+	;;
+*)
+	echo "usage: ensure.sh run|test" >&2
+	exit 2
+	;;
+esac
+
+[ -n "$missing" ] || exit 0
+
+if ! command -v apt-get >/dev/null; then
+	echo "There is no apt-get here to install them with. Install by hand what these Debian packages hold:$missing" >&2
+	[ "$1" = run ] && echo "Or set DATABASE_URL to a PostGIS database." >&2
+	exit 1
+fi
+
+as_root=""
+if [ "$(id -u)" -ne 0 ]; then
+	if ! command -v sudo >/dev/null; then
+		echo "Run as root: apt-get install$missing" >&2
+		exit 1
+	fi
+	as_root="sudo"
+fi
+
+# Debian makes and starts a cluster "main" with a first server. Nobody asked for
+# one, so it is told not to, for this installation only.
+no_main=""
+case "$missing" in *postgresql*)
+	if [ ! -e /etc/postgresql-common ]; then
+		no_main=/etc/postgresql-common/createcluster.d/cairn.conf
+		$as_root mkdir -p /etc/postgresql-common/createcluster.d
+		echo "create_main_cluster = false" | $as_root tee "$no_main" >/dev/null
+		trap '$as_root rm -f "$no_main"' EXIT
+	fi
+	;;
+esac
+
+echo "Installing with apt-get:$missing"
+$as_root apt-get update -q
+# shellcheck disable=SC2086 # one word a package
+$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
