@@ -30,7 +30,8 @@ test: bin/nats ## run all tests with the race detector, against real PostGIS and
 	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
 
 bench: ## compare Cairn with a bare handler and with COPY, side by side
-	@sh $(TOOLS)/ensure.sh run
+	@sh $(TOOLS)/ensure.sh bench
+	@$(MAKE) --no-print-directory build
 	$(GO) run ./internal/bench $(ARGS)
 
 lint: bin/staticcheck bin/govulncheck ## check format, vet, staticcheck and known vulnerabilities

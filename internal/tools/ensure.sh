@@ -1,8 +1,8 @@
 #!/bin/sh
-# Installs the Debian packages that `make run` or `make test` needs and that are
-# missing. Says first what it will install, and why.
+# Installs the Debian packages that a make target needs and that are missing.
+# Says first what it will install, and why.
 #
-# usage: ensure.sh run|test
+# usage: ensure.sh run|test|bench
 set -eu
 
 missing=""
@@ -33,8 +33,12 @@ test)
 	command -v "${CC:-gcc}" >/dev/null || need gcc "the race detector is linked by a C compiler"
 	[ -e /usr/include/stdlib.h ] || need libc6-dev "the race detector needs the C library's headers"
 	;;
+bench)
+	has_postgis || need postgresql-postgis "the benchmark runs against a real PostgreSQL with PostGIS"
+	command -v wrk >/dev/null || need wrk "it makes the load"
+	;;
 *)
-	echo "usage: ensure.sh run|test" >&2
+	echo "usage: ensure.sh run|test|bench" >&2
 	exit 2
 	;;
 esac
