@@ -1,0 +1,104 @@
+package ingest
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"testing"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"cairn/bus"
+)
+
+// discard is a queue that costs nothing.
+type discard struct{}
+
+func (discard) Offer(b *bus.Batch) error                        { b.Answer(bus.At(1, 0), nil); return nil }
+func (d discard) Enqueue(_ context.Context, b *bus.Batch) error { return d.Offer(b) }
+
+// BenchmarkPoint is the handler alone: no network, no queue, no router.
+func BenchmarkPoint(b *testing.B) {
+	h := testHandler(discard{})
+	app := fiber.New()
+	var raw fasthttp.RequestCtx
+	for name, body := range map[string]string{
+		"three fields": paris,
+		"all fields":   `{"id":"sensor-17","longitude":2.3522,"latitude":48.8566,"altitude":35.5,"name":"Paris","time":"2026-01-02T03:04:05Z","properties":{"a":1,"b":"text","c":[1,2,3]}}`,
+	} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				raw.Request.Reset()
+				raw.Response.Reset()
+				raw.ResetUserValues()
+				raw.Request.Header.SetMethod("POST")
+				raw.Request.Header.SetContentType("application/json")
+				raw.Request.SetBodyStream(strings.NewReader(body), len(body))
+				c := app.AcquireCtx(&raw)
+				if err := h.post(c); err != nil {
+					b.Fatal(err)
+				}
+				app.ReleaseCtx(c)
+			}
+		})
+	}
+}
+
+func BenchmarkBulk(b *testing.B) {
+	var lines, collection, sequence, points strings.Builder
+	const rows = 10000
+	collection.WriteString(`{"type":"FeatureCollection","features":[`)
+	for i := range rows {
+		f := feature(fmt.Sprint(i), fmt.Sprintf(`{"name":"place %d","country":"FR","population":%d,"modified":"2017-11-06"}`, i, i*7))
+		lines.WriteString(f + "\n")
+		sequence.WriteString("\x1e" + f + "\n")
+		if i > 0 {
+			collection.WriteString(",\n")
+		}
+		collection.WriteString(f)
+		fmt.Fprintf(&points, `{"longitude":1.5,"latitude":2.5,"name":"place %d","properties":{"country":"FR","population":%d}}`+"\n", i, i*7)
+	}
+	collection.WriteString("]}")
+	cities := sample(b, "cities.csv")
+	head, body, _ := strings.Cut(cities, "\n")
+	records := strings.Count(body, "\n")
+	cities = head + "\n" + strings.Repeat(body, rows/records)
+	for _, test := range []struct {
+		name string
+		f    format
+		body string
+		rows int
+	}{
+		{"ndjson", jsonLines, lines.String(), rows},
+		{"ndjson points", jsonLines, points.String(), rows},
+		{"sequence", jsonSequence, sequence.String(), rows},
+		{"collection", geoJSON, collection.String(), rows},
+		{"csv", csvTable, cities, rows / records * records},
+	} {
+		b.Run(test.name, func(b *testing.B) {
+			h := testHandler(discard{})
+			options, _ := parseCSVOptions("")
+			r := bufio.NewReaderSize(nil, readBuffer)
+			b.ReportAllocs()
+			b.SetBytes(int64(len(test.body)))
+			for b.Loop() {
+				r.Reset(io.Reader(bytes.NewReader([]byte(test.body))))
+				source, err := open(r, test.f, options)
+				if err != nil {
+					b.Fatal(err)
+				}
+				u := &upload{h: h}
+				if err := u.run(source); err != nil || u.accepted != int64(test.rows) {
+					b.Fatal(u.accepted, err)
+				}
+				u.release()
+			}
+			b.ReportMetric(float64(test.rows)*float64(b.N)/b.Elapsed().Seconds(), "rows/s")
+		})
+	}
+}

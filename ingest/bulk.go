@@ -1,0 +1,309 @@
+package ingest
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/bus"
+	"cairn/internal/web"
+)
+
+// stuckRetry is when a client whose upload met a queue that takes nothing may
+// try again.
+const stuckRetry = 10 * time.Second
+
+// errRowSize refuses a row that would not fit.
+var errRowSize = &bus.FieldError{Reason: fmt.Sprintf("it is larger than %d bytes", MaxRowBytes)}
+
+// rows reads the points of a body one by one.
+type rows interface {
+	// next reads the next row into p, whose raw fields are good until the next
+	// call. It returns a *bus.FieldError for a row that is wrong, io.EOF after
+	// the last one, and else a *web.Problem: then nothing more can be read.
+	next(p *bus.Point) error
+	// row is the number of the row that next was about, from 1.
+	row() int64
+}
+
+// readBuffer is what is read from a body at once: one read of the socket.
+const readBuffer = 64 << 10
+
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
+
+// postMany takes many points in, in one of the formats that can be read as they
+// come. It answers 202 with how many were accepted and rejected.
+func (h *handler) postMany(c *fiber.Ctx, f format) error {
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return err
+	}
+	options, err := optionsOf(c, f)
+	if err != nil {
+		return err
+	}
+	leave, err := h.enter()
+	if err != nil {
+		return err
+	}
+	defer leave()
+	in, err := openInput(c)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	u := &upload{h: h, key: key}
+	defer u.release()
+	defer web.RollDeadline(c, h.limits.readStall, h.limits.flushAge, u.flush)()
+	r := readers.Get().(*bufio.Reader)
+	r.Reset(in)
+	defer func() { r.Reset(nil); readers.Put(r) }()
+	source, err := open(r, f, options)
+	if err == nil {
+		if g, ok := source.(*collection); ok && g.single != nil {
+			return h.putFeature(c, g.single, key)
+		}
+		err = u.run(source)
+	}
+	return u.answer(c, source, in.failure(err))
+}
+
+// enter waits for the upload's turn.
+func (h *handler) enter() (leave func(), err error) {
+	leave = func() { <-h.uploads }
+	select {
+	case h.uploads <- struct{}{}:
+		return leave, nil
+	default:
+	}
+	t := time.NewTimer(h.limits.uploadWait)
+	defer t.Stop()
+	select {
+	case h.uploads <- struct{}{}:
+		return leave, nil
+	case <-t.C:
+	case <-h.stop.Done():
+	}
+	return nil, web.Unavailable(fmt.Sprintf("%d uploads are being read, which is all at once: try again", h.limits.uploads), unavailableRetry)
+}
+
+func optionsOf(c *fiber.Ctx, f format) (csvOptions, error) {
+	query := c.Context().URI().QueryString()
+	if f == csvTable {
+		return parseCSVOptions(string(query))
+	}
+	return csvOptions{}, noParameters(query)
+}
+
+// open begins to read the body.
+func open(r *bufio.Reader, f format, options csvOptions) (rows, error) {
+	if bom, err := r.Peek(3); err == nil && string(bom) == "\ufeff" {
+		_, _ = r.Discard(len(bom)) // they are in the buffer
+	}
+	switch f {
+	case csvTable:
+		return openTable(r, options)
+	case geoJSON:
+		return openCollection(r)
+	case jsonSequence:
+		return newSequence(r), nil
+	}
+	return newLines(r), nil
+}
+
+// run reads all rows and hands over the good ones. Its error, but for u.err, is
+// why it could not go on; what was read until then is on disk all the same.
+func (u *upload) run(source rows) error {
+	var e bus.Event
+	for {
+		err := u.next(source, &e.Point)
+		if u.err != nil { // of a flush while the body paused
+			return u.err
+		}
+		if err == nil {
+			err = u.add(&e, source.row())
+		} else {
+			err = u.refuse(source.row(), err)
+		}
+		if err != nil {
+			if stuck := u.finish(); stuck != nil || err == io.EOF {
+				return stuck
+			}
+			return err
+		}
+	}
+}
+
+// next reads a row, unless the server is stopping.
+func (u *upload) next(source rows, p *bus.Point) error {
+	select {
+	case <-u.h.stop.Done():
+		return web.Unavailable("the server is stopping", unavailableRetry)
+	default:
+		return source.next(p)
+	}
+}
+
+// refuse rejects the row, if the error is about that alone; other errors it
+// returns.
+func (u *upload) refuse(row int64, err error) error {
+	var wrong *bus.FieldError
+	if !errors.As(err, &wrong) {
+		return err
+	}
+	u.reject(row, wrong)
+	return nil
+}
+
+// A summary is the answer to many points.
+type summary struct {
+	Accepted   int64        `json:"accepted"`
+	Rejected   int64        `json:"rejected"`
+	Rejections []rejection  `json:"rejections,omitempty"`
+	Truncated  bool         `json:"rejections_truncated,omitempty"`
+	Position   bus.Position `json:"position,omitempty"`
+}
+
+// answer tells what became of the body. source is nil where not even its first
+// row was reached.
+func (u *upload) answer(c *fiber.Ctx, source rows, err error) error {
+	s := summary{
+		Accepted: u.accepted, Rejected: u.rejected, Rejections: u.rejections,
+		Truncated: u.rejected > int64(len(u.rejections)), Position: u.position,
+	}
+	_, fromCollection := source.(*collection)
+	_, fromTable := source.(*table)
+	switch {
+	case u.err != nil:
+		return u.stuck(s, source.row())
+	case err != nil && source == nil:
+		return err
+	case err != nil:
+		return broken(err, s, source.row())
+	case s.Accepted == 0 && s.Rejected > 0:
+		return s.problem(http.StatusUnprocessableEntity, fmt.Sprintf("none of the %d points is accepted", s.Rejected))
+	case s.Accepted == 0 && !fromCollection && !fromTable:
+		return web.BadRequest("the body has no points")
+	}
+	body, err := json.Marshal(s)
+	if err != nil {
+		return err
+	}
+	c.Status(http.StatusAccepted).Response().Header.SetContentType(fiber.MIMEApplicationJSON)
+	return c.Send(append(body, '\n'))
+}
+
+// broken is the answer to a body that cannot be read to its end.
+func broken(err error, s summary, row int64) error {
+	var p *web.Problem
+	if !errors.As(err, &p) {
+		return err
+	}
+	told := s.problem(p.Status, p.Detail)
+	told.Pointer, told.RetryAfter = p.Pointer, p.RetryAfter
+	told.Members["row"] = row
+	if s.Accepted > 0 {
+		told.Detail += "; what was accepted stays, and sending the whole body again with the same Idempotency-Key adds nothing twice"
+	}
+	return told
+}
+
+// stuck is the answer where the queue took nothing for queueStall.
+func (u *upload) stuck(s summary, row int64) error {
+	p := s.problem(http.StatusServiceUnavailable,
+		fmt.Sprintf("the queue does not take points now; row %d was the last one read. ", row))
+	p.RetryAfter = stuckRetry
+	p.Members["row"] = row
+	if rows := u.uncertain(); rows != nil {
+		p.Members["uncertain"] = rows
+	}
+	if u.key != "" {
+		p.Detail += "Send the whole body again with the same Idempotency-Key: that adds nothing twice"
+	} else {
+		p.Detail += "Points with ids of their own can be sent again safely; others came without an Idempotency-Key, so that what was accepted would go in twice"
+	}
+	u.h.log.Warn("an upload gave up", "error", u.err, "accepted", s.Accepted, "row", row)
+	return p
+}
+
+func (s *summary) problem(status int, detail string) *web.Problem {
+	members := map[string]any{"accepted": s.Accepted, "rejected": s.Rejected}
+	if len(s.Rejections) > 0 {
+		members["rejections"] = s.Rejections
+	}
+	if s.Truncated {
+		members["rejections_truncated"] = true
+	}
+	if s.Position != 0 {
+		members["position"] = s.Position
+	}
+	return &web.Problem{Status: status, Detail: detail, Members: members}
+}
+
+// putFeature takes in a body that is one Feature, and answers as for one point.
+func (h *handler) putFeature(c *fiber.Ctx, raw []byte, key string) error {
+	r := pointRequests.Get().(*pointRequest)
+	defer pointRequests.Put(r)
+	var d featureDecoder
+	if err := d.decode(raw, &r.event.Point); err != nil {
+		h.metrics.rejected.Inc()
+		return pointProblem(err)
+	}
+	return h.put(c, r, key)
+}
+
+// A featureDecoder reads Features that can be stored.
+type featureDecoder struct {
+	bus     bus.Decoder
+	compact compactor
+}
+
+func (d *featureDecoder) decode(raw []byte, p *bus.Point) error {
+	if err := d.bus.Feature(raw, p); err != nil {
+		return err
+	}
+	return d.compact.point(p)
+}
+
+// A budget is a reader that gives a bounded number of bytes for each row, then
+// fails with errRowSize until the next refill. What its user has read ahead
+// belongs to a row that it has had the bytes for.
+type budget struct {
+	r    io.Reader
+	left int
+}
+
+func (b *budget) refill() { b.left = MaxRowBytes }
+
+func (b *budget) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errRowSize
+	}
+	n, err := b.r.Read(p[:min(len(p), b.left)])
+	b.left -= n
+	return n, err
+}
+
+// failure prefers, of the reasons why a body cannot be read on, the one that
+// lies deepest: what the parser says of a body that was cut is noise.
+func (in *input) failure(err error) error {
+	if err != nil && in.err != nil && in.err != io.EOF && !errors.Is(err, errStuck) {
+		return in.err
+	}
+	return err
+}
+
+// atRow is a problem with the row, after which one cannot go on.
+func atRow(row int64, reason, pointer string) *web.Problem {
+	p := web.BadRequest("row " + strconv.FormatInt(row, 10) + ": " + clipReason(reason))
+	p.Pointer = clipPointer(pointer)
+	return p
+}

@@ -1,0 +1,189 @@
+package ingest
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+	"math"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"cairn/bus"
+	"cairn/internal/web"
+)
+
+// checkEvent is what must hold for all that is accepted: it is one line, of at
+// most bus.MaxEventBytes, and reads back as the same event.
+func checkEvent(t *testing.T, p *bus.Point) {
+	t.Helper()
+	e := bus.Event{Received: time.Unix(1795300000, 0).UTC(), Point: *p}
+	name(&e, "key", 1)
+	line := bus.AppendEvent(nil, &e)
+	if len(line) > bus.MaxEventBytes {
+		return // put and add refuse it
+	}
+	if bytes.IndexByte(line, '\n') != len(line)-1 || !utf8.Valid(line) {
+		t.Fatalf("not one line of text: %q", line)
+	}
+	if !jsontext.Value(line).IsValid() {
+		t.Fatalf("not JSON: %q", line)
+	}
+	var d bus.Decoder
+	var back bus.Event
+	if err := d.Event(line, &back); err != nil {
+		t.Fatalf("%v: %q", err, line)
+	}
+	again := bus.AppendEvent(nil, &back)
+	// The bus copies a time from the properties; here it may not be known yet.
+	if back.Point.Time.IsZero() == e.Point.Time.IsZero() && !bytes.Equal(line, again) {
+		t.Fatalf("it changes on its way:\n%q\n%q", line, again)
+	}
+	switch {
+	case back.ID != e.ID, back.Point.Position != e.Point.Position,
+		math.Float64bits(back.Point.Altitude) != math.Float64bits(e.Point.Altitude) && !math.IsNaN(e.Point.Altitude),
+		string(back.Point.Properties) != string(e.Point.Properties),
+		string(back.Point.Members) != string(e.Point.Members),
+		string(back.Point.ExternalID) != string(e.Point.ExternalID),
+		!e.Point.Time.IsZero() && !back.Point.Time.Equal(e.Point.Time):
+		t.Fatalf("it reads back as another:\n%+v\n%+v", e, back)
+	}
+	var k compactor
+	if err := k.point(&back.Point); err != nil {
+		t.Fatalf("what came back cannot be stored: %v: %q", err, line)
+	}
+}
+
+// checkRows reads a body to its end.
+func checkRows(t *testing.T, body []byte, f format, o csvOptions) {
+	t.Helper()
+	r := bufio.NewReader(bytes.NewReader(body))
+	source, err := open(r, f, o)
+	for i := 0; err == nil; i++ {
+		if g, ok := source.(*collection); ok && g.single != nil {
+			var d featureDecoder
+			var p bus.Point
+			if d.decode(g.single, &p) == nil {
+				checkEvent(t, &p)
+			}
+			return
+		}
+		if i > len(body)+1 {
+			t.Fatal("it does not end")
+		}
+		var p bus.Point
+		err = source.next(&p)
+		var wrong *bus.FieldError
+		if err == nil {
+			checkEvent(t, &p)
+		} else if errors.As(err, &wrong) {
+			if wrong.Reason == "" {
+				t.Fatal("no reason")
+			}
+			err = nil
+		}
+	}
+	var problem *web.Problem
+	if err != io.EOF && (!errors.As(err, &problem) || problem.Status < 400 || problem.Status >= 500) {
+		t.Fatalf("a body must not be our fault: %v", err)
+	}
+}
+
+func FuzzPoint(f *testing.F) {
+	for _, seed := range []string{
+		paris, `{"id":"a","longitude":180,"latitude":-90,"altitude":-3.5e-7,"name":"n","time":"2026-01-02T03:04:05.1234567+01:00","properties":{ "a" : [1, 2], "time":"2026-01-02T03:04:05Z" }}`,
+		`{"lat":1,"type":"Feature"}`, `{"name":"\u0000\ud83d\ude00","properties":{"name":"x"}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var d pointDecoder
+		var p bus.Point
+		if err := d.decode(raw, &p); err == nil {
+			checkEvent(t, &p)
+		} else if _, ok := err.(*bus.FieldError); !ok {
+			t.Fatalf("%T: %v", err, err)
+		}
+	})
+}
+
+func FuzzCollection(f *testing.F) {
+	one := feature(`"a"`, `{"a": [1, {"b":null}], "name":"x"}`)
+	for _, seed := range []string{
+		one, `{"type":"FeatureCollection","features":[` + one + `,7,` + one + `],"bbox":[1]}`,
+		`{"features":[],"crs":null,"type":"FeatureCollection"}`,
+		`{"type":"Feature","\u0074ime":"2026-01-02T03:04:05Z","geometry":{"type":"Point","coordinates":[1,2,3]},"properties":{"time":"2026-01-02T03:04:05Z"},"x":{}}`,
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) { checkRows(t, body, geoJSON, csvOptions{}) })
+}
+
+func FuzzLines(f *testing.F) {
+	f.Add([]byte(feature("1", "null") + "\n" + paris + "\r\n\nx\n"))
+	f.Add([]byte(`{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]},"properties":{"a": "b"},"id":3,"position":1}`))
+	f.Fuzz(func(t *testing.T, body []byte) { checkRows(t, body, jsonLines, csvOptions{}) })
+}
+
+func FuzzSequence(f *testing.F) {
+	f.Add([]byte("\x1e" + feature("1", "null") + "\n\x1e\x1e" + paris + "\n\x1e{"))
+	f.Fuzz(func(t *testing.T, body []byte) { checkRows(t, body, jsonSequence, csvOptions{}) })
+}
+
+func FuzzTable(f *testing.F) {
+	f.Add("", []byte("lon,lat,a,name\n1,2,007,\"x, \"\"y\"\"\"\n3,4,1.10,\n"))
+	f.Add("longitude=a&latitude=b&id=c&time=d&name=e&strings=f&delimiter=;", []byte("a;b;c;d;e;f\n1;2;x;2026-01-02T03:04:05Z;n;5\n"))
+	f.Fuzz(func(t *testing.T, query string, body []byte) {
+		if o, err := parseCSVOptions(query); err == nil {
+			checkRows(t, body, csvTable, o)
+		}
+	})
+}
+
+func FuzzIdempotencyKey(f *testing.F) {
+	f.Add([]byte(`"a\"b"`))
+	f.Add([]byte("plain"))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		key, ok := parseKey(raw)
+		if !ok {
+			return
+		}
+		if len(key) == 0 || len(key) > bus.MaxExternalID {
+			t.Fatalf("%d bytes", len(key))
+		}
+		for _, b := range []byte(key) {
+			if b <= ' ' || b > '~' {
+				t.Fatalf("%q", key)
+			}
+		}
+	})
+}
+
+func FuzzQuery(f *testing.F) {
+	f.Add("longitude=a&delimiter=;&strings=a,b")
+	f.Add("a=%zz&&=&latitude")
+	f.Fuzz(func(t *testing.T, query string) {
+		o, err := parseCSVOptions(query)
+		var p *web.Problem
+		if err != nil && (!errors.As(err, &p) || p.Status != 400 || !utf8.ValidString(p.Detail)) {
+			t.Fatalf("%v", err)
+		}
+		if err == nil && o.delimiter == 0 {
+			t.Fatal("no delimiter")
+		}
+		_ = noParameters([]byte(query))
+	})
+}
+
+func FuzzContentType(f *testing.F) {
+	f.Add("text/csv; charset=utf-8; header=present")
+	f.Fuzz(func(t *testing.T, contentType string) {
+		format, err := formatOf(contentType)
+		if (err == nil) != (format != 0) {
+			t.Fatalf("%v %v", format, err)
+		}
+	})
+}

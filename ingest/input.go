@@ -1,0 +1,159 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/klauspost/compress/gzip"
+	"github.com/klauspost/compress/zstd"
+
+	"cairn/internal/web"
+)
+
+const (
+	// maxRatio and unpackedFree bound what a packed body unpacks to: gzip
+	// cannot exceed 1,032 to 1, and points do not come near it. Memory is flat
+	// either way; this is for the queue's sake.
+	maxRatio     = 1000
+	unpackedFree = 1 << 20
+	// maxWindow is what RFC 9659 lets a zstd body ask for.
+	maxWindow = 8 << 20
+	// acceptedCodings goes out with a 415 (RFC 9110, section 15.5.16).
+	acceptedCodings = "gzip, zstd"
+)
+
+// An input is a request's body, unpacked. Its errors are io.EOF at the end and
+// else *web.Problem.
+type input struct {
+	body     *web.Body
+	gzip     *gzip.Reader
+	zstd     *zstd.Decoder
+	started  bool
+	unpacked int64
+	err      error // sticky
+}
+
+var (
+	inputs       = sync.Pool{New: func() any { return &input{} }}
+	gzipReaders  = sync.Pool{New: func() any { return &gzip.Reader{} }}
+	zstdDecoders = sync.Pool{New: func() any {
+		d, err := zstd.NewReader(nil, zstd.WithDecoderConcurrency(1), zstd.WithDecoderLowmem(true),
+			zstd.WithDecoderMaxWindow(maxWindow))
+		if err != nil {
+			panic(err) // constant options
+		}
+		return d
+	}}
+)
+
+// openInput reads Content-Encoding. Close what it returns.
+func openInput(c *fiber.Ctx) (*input, error) {
+	coding := c.Request().Header.Peek(fiber.HeaderContentEncoding)
+	in := inputs.Get().(*input)
+	*in = input{body: web.RequestBody(c)}
+	if len(coding) == 0 {
+		return in, nil
+	}
+	switch strings.ToLower(string(coding)) {
+	case "gzip", "x-gzip":
+		in.gzip = gzipReaders.Get().(*gzip.Reader)
+	case "zstd":
+		in.zstd = zstdDecoders.Get().(*zstd.Decoder)
+	case "identity":
+	default:
+		inputs.Put(in)
+		c.Set(fiber.HeaderAcceptEncoding, acceptedCodings)
+		return nil, &web.Problem{
+			Status: http.StatusUnsupportedMediaType,
+			Detail: "the Content-Encoding " + quote(string(coding)) + " is not taken: send one of " + acceptedCodings + ", or none",
+		}
+	}
+	return in, nil
+}
+
+func (in *input) close() {
+	if in.gzip != nil {
+		gzipReaders.Put(in.gzip)
+	}
+	if in.zstd != nil {
+		_ = in.zstd.Reset(nil) // lets go of the body
+		zstdDecoders.Put(in.zstd)
+	}
+	*in = input{}
+	inputs.Put(in)
+}
+
+func (in *input) coded() bool { return in.gzip != nil || in.zstd != nil }
+
+func (in *input) Read(p []byte) (int, error) {
+	if in.err != nil {
+		return 0, in.err
+	}
+	n, err := in.read(p)
+	if err != nil && err != io.EOF {
+		err = in.problem(err)
+	}
+	if in.unpacked += int64(n); in.coded() && in.unpacked > maxRatio*in.body.Count()+unpackedFree {
+		n, err = 0, &web.Problem{
+			Status: http.StatusRequestEntityTooLarge,
+			Detail: fmt.Sprintf("the body unpacks to more than %d times its size", maxRatio),
+		}
+	}
+	in.err = err
+	return n, err
+}
+
+func (in *input) read(p []byte) (n int, err error) {
+	if !in.started {
+		in.started = true
+		switch {
+		case in.gzip != nil:
+			err = in.gzip.Reset(in.body)
+		case in.zstd != nil:
+			err = in.zstd.Reset(in.body)
+		}
+		if err == io.EOF {
+			err = io.ErrUnexpectedEOF // a packed nothing still has a header
+		}
+		if err != nil {
+			return 0, err
+		}
+	}
+	switch {
+	case in.gzip != nil:
+		return in.gzip.Read(p)
+	case in.zstd != nil:
+		return in.zstd.Read(p)
+	}
+	return in.body.Read(p)
+}
+
+// problem says why the body cannot be read on.
+func (in *input) problem(err error) *web.Problem {
+	cause := in.body.Err()
+	switch {
+	case errors.Is(cause, os.ErrDeadlineExceeded):
+		return &web.Problem{
+			Status: http.StatusRequestTimeout,
+			Detail: "the body stopped coming, for longer than is waited",
+		}
+	case errors.Is(cause, web.ErrBodyCut):
+		return web.BadRequest("the body is cut: " + cause.Error())
+	case cause != nil && cause != io.EOF:
+		return web.BadRequest("the body cannot be read: " + cause.Error())
+	case errors.Is(err, zstd.ErrWindowSizeExceeded), errors.Is(err, zstd.ErrDecoderSizeExceeded):
+		return &web.Problem{
+			Status: http.StatusRequestEntityTooLarge,
+			Detail: fmt.Sprintf("the zstd data needs a window of more than %d bytes, which RFC 9659 does not allow", maxWindow),
+		}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return web.BadRequest("the packed body ends too early")
+	}
+	return web.BadRequest("the packed body is damaged: " + err.Error())
+}

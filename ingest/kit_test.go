@@ -1,0 +1,172 @@
+package ingest
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"io"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"cairn/bus"
+	"cairn/internal/web"
+)
+
+// A fakeQueue keeps what it is handed, and answers as fail says: with the
+// number of the attempt, from 1.
+type fakeQueue struct {
+	mu       sync.Mutex
+	attempts int
+	sequence uint64
+	lines    [][]byte
+	fail     func(attempt int) error
+	stored   chan int // where it is not nil, the count of each stored batch
+}
+
+func (q *fakeQueue) Offer(b *bus.Batch) error {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.attempts++
+	var err error
+	if q.fail != nil {
+		err = q.fail(q.attempts)
+	}
+	if err == bus.ErrBusy {
+		return err
+	}
+	if err == nil {
+		q.sequence++
+		for line := range bytes.Lines(bytes.Clone(b.Lines)) {
+			q.lines = append(q.lines, line)
+		}
+		if q.stored != nil {
+			q.stored <- b.Count
+		}
+	}
+	b.Answer(bus.At(q.sequence, 0), err)
+	return nil
+}
+
+func (q *fakeQueue) Enqueue(_ context.Context, b *bus.Batch) error { return q.Offer(b) }
+
+// events decodes what was stored.
+func (q *fakeQueue) events(t testing.TB) []bus.Event {
+	t.Helper()
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	events := make([]bus.Event, len(q.lines))
+	for i, line := range q.lines {
+		var d bus.Decoder
+		if err := d.Event(line, &events[i]); err != nil {
+			t.Fatalf("event %d: %v\n%s", i, err, line)
+		}
+	}
+	return events
+}
+
+// testLimits are short enough to be waited for.
+func testLimits() limits {
+	l := defaultLimits
+	l.queueStall = 700 * time.Millisecond
+	l.uploadWait = 50 * time.Millisecond
+	return l
+}
+
+// serve starts the real server with the role on it, and returns its address.
+func serve(t testing.TB, q queue, l limits) string {
+	t.Helper()
+	log := slog.New(slog.DiscardHandler)
+	s, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Version: "test", Log: log}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(context.Background())
+	h := newHandler(ctx, q, log, s.Registry(), l)
+	s.Mount(web.Role{
+		Name: "ingest", Routes: h.routes,
+		Ready:  func() error { return nil },
+		Status: func(context.Context) any { return nil },
+	})
+	served := make(chan error, 1)
+	go func() { served <- s.Run(ctx) }()
+	t.Cleanup(func() {
+		http.DefaultClient.CloseIdleConnections()
+		stop()
+		if err := <-served; err != nil {
+			t.Error(err)
+		}
+	})
+	return s.Addr()
+}
+
+// An answer is what came back, its JSON decoded.
+type answer struct {
+	status int
+	header http.Header
+	body   string
+	json   map[string]any
+}
+
+func post(t testing.TB, address, path, contentType, body string, headers ...string) answer {
+	t.Helper()
+	return postBody(t, address, path, contentType, strings.NewReader(body), headers...)
+}
+
+func postBody(t testing.TB, address, path, contentType string, body io.Reader, headers ...string) answer {
+	t.Helper()
+	r, err := http.NewRequest(http.MethodPost, "http://"+address+path, body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if contentType != "" {
+		r.Header.Set("Content-Type", contentType)
+	}
+	for i := 0; i < len(headers); i += 2 {
+		r.Header.Set(headers[i], headers[i+1])
+	}
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	raw, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := answer{status: response.StatusCode, header: response.Header, body: string(raw)}
+	if err := json.Unmarshal(raw, &a.json); err != nil {
+		t.Fatalf("%d %s: %v", a.status, raw, err)
+	}
+	return a
+}
+
+// want checks the status and that the answer has each of the texts.
+func (a answer) want(t testing.TB, status int, texts ...string) {
+	t.Helper()
+	if a.status != status {
+		t.Fatalf("status %d, want %d: %s", a.status, status, a.body)
+	}
+	if wanted := "application/problem+json"; status >= 400 && a.header.Get("Content-Type") != wanted {
+		t.Errorf("content type %q, want %q", a.header.Get("Content-Type"), wanted)
+	}
+	for _, text := range texts {
+		if !strings.Contains(unescape(a.body), text) {
+			t.Errorf("the answer lacks %s: %s", text, a.body)
+		}
+	}
+}
+
+// unescape makes JSON readable for comparison.
+func unescape(s string) string {
+	return strings.NewReplacer(`\"`, `"`, `\\`, `\`, `\u003c`, `<`, `\u003e`, `>`, `\u0026`, `&`).Replace(s)
+}
+
+func testHandler(q queue) *handler {
+	return newHandler(context.Background(), q, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), testLimits())
+}

@@ -1,0 +1,148 @@
+package ingest
+
+import (
+	"bufio"
+	"bytes"
+	"errors"
+	"io"
+
+	"cairn/bus"
+)
+
+// recordSeparator begins every record of a JSON text sequence (RFC 7464,
+// section 2.2).
+const recordSeparator = 0x1e
+
+// A splitter cuts a body at a byte, holding at most MaxRowBytes.
+type splitter struct {
+	r     *bufio.Reader
+	delim byte
+	buf   []byte
+	ended bool
+}
+
+// next returns the next part without its delimiter; it is good until the next
+// call. A part that is too long is errRowSize, and is skipped.
+func (s *splitter) next() ([]byte, error) {
+	if s.ended {
+		return nil, io.EOF
+	}
+	part, err := s.r.ReadSlice(s.delim)
+	if err == nil {
+		return part[:len(part)-1], nil
+	}
+	s.buf = s.buf[:0]
+	long := false
+	for err == bufio.ErrBufferFull {
+		if long = long || len(s.buf)+len(part) > MaxRowBytes+1; !long {
+			s.buf = append(s.buf, part...)
+		}
+		part, err = s.r.ReadSlice(s.delim)
+	}
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	s.ended = err == io.EOF
+	if !s.ended {
+		part = part[:len(part)-1]
+	}
+	if long || len(s.buf)+len(part) > MaxRowBytes {
+		return nil, errRowSize
+	}
+	s.buf = append(s.buf, part...)
+	if s.ended && len(s.buf) == 0 { // nothing follows the last delimiter
+		return nil, io.EOF
+	}
+	return s.buf, nil
+}
+
+// A textDecoder reads a point in either of its JSON forms: a GeoJSON Feature,
+// or the object of POST /point.
+type textDecoder struct {
+	feature featureDecoder
+	point   pointDecoder
+}
+
+func (d *textDecoder) decode(text []byte, p *bus.Point) error {
+	if bytes.HasPrefix(text, []byte(`{"type":"Feature"`)) {
+		return d.feature.decode(text, p)
+	}
+	err := d.point.decode(text, p)
+	if err == errGeoJSON {
+		return d.feature.decode(text, p)
+	}
+	return err
+}
+
+// jsonSpace is the white space of RFC 8259, section 2.
+const jsonSpace = " \t\r\n"
+
+// lines reads NDJSON: a row is a line, so that the number of a rejected one is
+// where an editor finds it; empty lines count, but are no points.
+type lines struct {
+	split   splitter
+	decoder textDecoder
+	number  int64
+}
+
+func newLines(r *bufio.Reader) *lines { return &lines{split: splitter{r: r, delim: '\n'}} }
+
+func (l *lines) row() int64 { return l.number }
+
+func (l *lines) next(p *bus.Point) error {
+	for {
+		line, err := l.split.next()
+		if err == io.EOF {
+			return io.EOF
+		}
+		l.number++
+		if err != nil {
+			return err
+		}
+		if line = bytes.Trim(line, jsonSpace); len(line) > 0 {
+			return l.decoder.decode(line, p)
+		}
+	}
+}
+
+// sequence reads a JSON text sequence: a row is a record.
+type sequence struct {
+	split   splitter
+	decoder textDecoder
+	number  int64
+	begun   bool // the first separator was seen
+}
+
+func newSequence(r *bufio.Reader) *sequence {
+	return &sequence{split: splitter{r: r, delim: recordSeparator}}
+}
+
+func (s *sequence) row() int64 { return s.number }
+
+func (s *sequence) next(p *bus.Point) error {
+	for {
+		text, err := s.split.next()
+		if err != nil && err != errRowSize {
+			return err
+		}
+		outside, whole := !s.begun, bytes.HasSuffix(text, []byte("\n"))
+		s.begun = true
+		text = bytes.Trim(text, jsonSpace)
+		if err == nil && len(text) == 0 { // RFC 7464, section 2.1: no element
+			continue
+		}
+		s.number++
+		switch {
+		case outside:
+			return &bus.FieldError{Reason: "it does not begin with the record separator, the byte 0x1E"}
+		case err != nil:
+			return err
+		}
+		err = s.decoder.decode(text, p)
+		var wrong *bus.FieldError
+		if !whole && errors.As(err, &wrong) { // RFC 7464, section 2.3
+			return &bus.FieldError{Pointer: wrong.Pointer, Reason: "the record is truncated: " + wrong.Reason}
+		}
+		return err
+	}
+}

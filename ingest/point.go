@@ -1,0 +1,218 @@
+package ingest
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
+
+	"cairn/bus"
+	"cairn/internal/web"
+)
+
+// After how long a client that was refused may try again.
+const (
+	busyRetry        = time.Second     // the collector drains its channel in less
+	fullRetry        = 5 * time.Second // the projector has to catch up first
+	unavailableRetry = 2 * time.Second // a restart of the queue
+)
+
+// minRead holds the usual point in one read.
+const minRead = 4 << 10
+
+// A pointRequest is what one POST /point needs; they are used again.
+type pointRequest struct {
+	decoder pointDecoder
+	event   bus.Event
+	body    []byte
+	answer  []byte
+}
+
+var pointRequests = sync.Pool{New: func() any { return &pointRequest{} }}
+
+// postPoint takes one point in:
+//
+//	{"longitude": 2.3522, "latitude": 48.8566, "name": "Paris"}
+//
+// It answers 202 when the point is on disk, with where to read it.
+func (h *handler) postPoint(c *fiber.Ctx) error {
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return err
+	}
+	if err := noParameters(c.Context().URI().QueryString()); err != nil {
+		return err
+	}
+	r := pointRequests.Get().(*pointRequest)
+	defer pointRequests.Put(r)
+	if r.body, err = readPoint(c, r.body[:0]); err != nil {
+		return err
+	}
+	if err := r.decoder.decode(r.body, &r.event.Point); err != nil {
+		h.metrics.rejected.Inc()
+		return pointProblem(err)
+	}
+	return h.put(c, r, key)
+}
+
+// put hands r.event over and answers for it.
+func (h *handler) put(c *fiber.Ctx, r *pointRequest, key string) error {
+	e := &r.event
+	name(e, key, 1)
+	e.Received = time.Now().UTC().Truncate(time.Microsecond)
+	b := bus.NewBatch()
+	defer b.Release()
+	b.Lines, b.Count = bus.AppendEvent(b.Lines, e), 1
+	if len(b.Lines) > bus.MaxEventBytes {
+		h.metrics.rejected.Inc()
+		return tooLarge(MaxPointBytes)
+	}
+	err := h.queue.Offer(b)
+	var position bus.Position
+	if err == nil {
+		position, err = b.Wait()
+	}
+	if err != nil {
+		return queueProblem(err, e)
+	}
+	h.metrics.accepted.Inc()
+	r.accept(c, position)
+	return nil
+}
+
+// name gives the event its primary key.
+func name(e *bus.Event, idempotencyKey string, row int64) {
+	e.Type = bus.Created
+	switch {
+	case e.Point.ExternalID != nil:
+		text, _ := bus.IDText(e.Point.ExternalID) // the decoder has checked it
+		e.ID = bus.Key(text)
+	case idempotencyKey != "":
+		e.ID = bus.RowKey(idempotencyKey, row)
+	default:
+		e.ID = bus.NewKey()
+	}
+}
+
+// accept writes the answer for one point.
+func (r *pointRequest) accept(c *fiber.Ctx, position bus.Position) {
+	a := append(r.answer[:0], "/points/"...)
+	a = append(a, pathOf(&r.event)...)
+	a = append(a, "?min_position="...)
+	a = strconv.AppendInt(a, int64(position), 10)
+	head := &c.Response().Header
+	head.SetBytesV(fiber.HeaderLocation, a)
+	head.SetContentType(fiber.MIMEApplicationJSON)
+
+	a = append(a[:0], `{"id":`...)
+	a = appendShownID(a, &r.event)
+	a = append(a, `,"position":`...)
+	a = strconv.AppendInt(a, int64(position), 10)
+	a = append(a, '}', '\n')
+	c.Response().SetStatusCode(http.StatusAccepted)
+	c.Response().SetBody(a)
+	r.answer = a
+}
+
+func appendShownID(dst []byte, e *bus.Event) []byte {
+	if e.Point.ExternalID != nil {
+		return append(dst, e.Point.ExternalID...)
+	}
+	dst = append(dst, '"')
+	var text [36]byte
+	encodeUUID(&text, e.ID)
+	return append(append(dst, text[:]...), '"')
+}
+
+// pathOf is the last segment of the point's path: its id, escaped.
+func pathOf(e *bus.Event) string {
+	if e.Point.ExternalID != nil {
+		text, _ := bus.IDText(e.Point.ExternalID)
+		if text != "." && text != ".." { // which clients resolve, escaped or not
+			return url.PathEscape(text)
+		}
+	}
+	return e.ID.String()
+}
+
+func encodeUUID(dst *[36]byte, u uuid.UUID) {
+	text, _ := u.MarshalText() // never fails
+	copy(dst[:], text)
+}
+
+// readPoint reads a body of at most MaxPointBytes, unpacked, into dst.
+func readPoint(c *fiber.Ctx, dst []byte) ([]byte, error) {
+	in, err := openInput(c)
+	if err != nil {
+		return dst, err
+	}
+	defer in.close()
+	if !in.coded() && in.body.Length() > MaxPointBytes {
+		return dst, tooLarge(MaxPointBytes)
+	}
+	for {
+		if len(dst) == cap(dst) {
+			dst = slices.Grow(dst, max(minRead, len(dst)))
+		}
+		n, err := in.Read(dst[len(dst):cap(dst)])
+		dst = dst[:len(dst)+n]
+		switch {
+		case len(dst) > MaxPointBytes:
+			return dst, tooLarge(MaxPointBytes)
+		case err == io.EOF:
+			return dst, nil
+		case err != nil:
+			return dst, err
+		}
+	}
+}
+
+func tooLarge(limit int) *web.Problem {
+	return &web.Problem{
+		Status: http.StatusRequestEntityTooLarge,
+		Detail: fmt.Sprintf("one point may have at most %d bytes; to send many, use Content-Type: application/x-ndjson or application/geo+json", limit),
+	}
+}
+
+// pointProblem is what is wrong with the one point of a request.
+func pointProblem(err error) error {
+	var f *bus.FieldError
+	if !errors.As(err, &f) {
+		return err
+	}
+	p := web.BadRequest(clipReason(f.Reason))
+	p.Pointer = clipPointer(f.Pointer)
+	return p
+}
+
+// queueProblem is why the queue did not take one point.
+func queueProblem(err error, e *bus.Event) error {
+	p := web.Unavailable("the queue does not take points now: "+err.Error(), unavailableRetry)
+	switch {
+	case errors.Is(err, bus.ErrBusy):
+		p.Status, p.RetryAfter = http.StatusTooManyRequests, busyRetry
+		p.Detail = "too many writes are waiting: try again"
+	case errors.Is(err, bus.ErrFull):
+		p.RetryAfter = fullRetry
+		p.Detail = "the queue is full: nothing was stored, try again"
+	case errors.Is(err, bus.ErrUnavailable):
+		p.Detail = "the queue is not reachable: nothing was stored, try again"
+	case errors.Is(err, bus.ErrUncertain):
+		p.Detail = "the queue did not answer in time: the point may be stored or not. A retry with this id, or with the same Idempotency-Key, is safe: it adds nothing twice"
+		p.Members = map[string]any{"id": shownID(appendShownID(nil, e))}
+	}
+	return p
+}
+
+// shownID is raw JSON for encoding/json.
+type shownID []byte
+
+func (id shownID) MarshalJSON() ([]byte, error) { return id, nil }

@@ -1,0 +1,326 @@
+package ingest
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"math"
+	"slices"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"cairn/bus"
+)
+
+// pointFields are the fields of the one-point form.
+var pointFields = []string{"longitude", "latitude", "name", "id", "altitude", "time", "properties"}
+
+// errGeoJSON says that an object is not of the one-point form, but GeoJSON.
+var errGeoJSON = &bus.FieldError{
+	Reason: "this is GeoJSON: send it with Content-Type: application/geo+json",
+}
+
+// A pointDecoder reads points of the form {"longitude", "latitude", …}. What it
+// reads aliases the input or the decoder, and is good until the next decode.
+type pointDecoder struct {
+	json    jsontext.Decoder
+	source  bytes.Buffer // jsontext reads a Buffer in place
+	raw     []byte
+	joined  []byte // properties with the name in them
+	compact compactor
+
+	name     jsontext.Value
+	nameText []byte
+	inner    string // the name in the properties
+	hasInner bool
+	has      [2]bool // longitude, latitude
+}
+
+// decode reads raw into p. What it refuses is a *bus.FieldError.
+func (d *pointDecoder) decode(raw []byte, p *bus.Point) error {
+	d.raw, d.source = raw, *bytes.NewBuffer(raw)
+	d.json.Reset(&d.source)
+	d.name, d.nameText, d.inner, d.hasInner, d.has = nil, nil, "", false, [2]bool{}
+	*p = bus.Point{Altitude: math.NaN()}
+	if err := d.object(p); err != nil {
+		return bus.AsFieldError(err)
+	}
+	if _, err := d.json.ReadToken(); err != io.EOF {
+		return &bus.FieldError{Reason: "something follows the point: to send many, use Content-Type: application/x-ndjson"}
+	}
+	if err := d.complete(p); err != nil {
+		return err
+	}
+	return d.compact.point(p)
+}
+
+func (d *pointDecoder) object(p *bus.Point) error {
+	switch kind := d.json.PeekKind(); {
+	case kind == '[':
+		return &bus.FieldError{Reason: "one point is an object: to send many, use Content-Type: application/x-ndjson (one a line) or application/geo+json"}
+	case kind != '{':
+		return d.failNext("one point is an object with longitude and latitude")
+	}
+	if _, err := d.json.ReadToken(); err != nil {
+		return err
+	}
+	for d.json.PeekKind() == '"' {
+		name, err := d.json.ReadValue()
+		if err != nil {
+			return err
+		}
+		if bytes.IndexByte(name, '\\') >= 0 {
+			text, _ := jsontext.AppendUnquote(nil, name) // ReadValue has checked it
+			name, _ = jsontext.AppendQuote(nil, text)
+		}
+		if err := d.field(name, p); err != nil {
+			return err
+		}
+	}
+	_, err := d.json.ReadToken() // the end, or what is wrong here
+	return err
+}
+
+// field reads the value of a field. Null stands for an optional one that is not
+// there, as many writers have it.
+func (d *pointDecoder) field(name []byte, p *bus.Point) (err error) {
+	switch string(name) {
+	case `"longitude"`:
+		p.Position[0], err = d.coordinate(0)
+		return err
+	case `"latitude"`:
+		p.Position[1], err = d.coordinate(1)
+		return err
+	case `"altitude"`, `"name"`, `"id"`, `"time"`, `"properties"`:
+	default:
+		return d.unknown(name)
+	}
+	if d.json.PeekKind() == 'n' {
+		return d.json.SkipValue()
+	}
+	switch string(name) {
+	case `"altitude"`:
+		p.Altitude, err = d.coordinate(2)
+	case `"name"`:
+		d.name, d.nameText, err = d.text(bus.MaxNameRunes)
+	case `"id"`:
+		p.ExternalID, err = d.id()
+	case `"time"`:
+		p.Time, err = d.time()
+	case `"properties"`:
+		p.Properties, err = d.properties()
+	}
+	return err
+}
+
+// unknown refuses a field; where it, or the rest of the object, tells that all
+// of it is GeoJSON, it says that instead.
+func (d *pointDecoder) unknown(name []byte) error {
+	text, _ := jsontext.AppendUnquote(nil, name)
+	refused := &bus.FieldError{
+		Pointer: string(d.json.StackPointer()),
+		Reason:  fmt.Sprintf("unknown field %s: %s", quote(string(text)), suggest(string(text), pointFields)),
+	}
+	for {
+		value, err := d.json.ReadValue()
+		if err != nil {
+			return refused
+		}
+		switch string(name) {
+		case `"geometry"`, `"features"`:
+			return errGeoJSON
+		case `"type"`:
+			if slices.Contains(geoJSONTypes, string(value)) {
+				return errGeoJSON
+			}
+		}
+		if d.json.PeekKind() != '"' {
+			return refused
+		}
+		if name, err = d.value(); err != nil {
+			return refused
+		}
+	}
+}
+
+// geoJSONTypes are those of RFC 7946, section 1.4, as JSON.
+var geoJSONTypes = []string{
+	`"Feature"`, `"FeatureCollection"`, `"Point"`, `"MultiPoint"`, `"LineString"`,
+	`"MultiLineString"`, `"Polygon"`, `"MultiPolygon"`, `"GeometryCollection"`,
+}
+
+func (d *pointDecoder) coordinate(index int) (float64, error) {
+	if kind := d.json.PeekKind(); kind != '0' {
+		if kind == '"' {
+			return 0, d.failNext("it must be a number, not a string: leave the quotes out")
+		}
+		return 0, d.failNext("it must be a number")
+	}
+	v, err := d.json.ReadValue()
+	if err != nil {
+		return 0, err
+	}
+	f, err := strconv.ParseFloat(string(v), 64)
+	if err != nil {
+		return 0, d.fail("the number is out of range")
+	}
+	if err := bus.CheckCoordinate(index, f); err != nil {
+		return 0, d.fail(err.Error())
+	}
+	if index < len(d.has) {
+		d.has[index] = true
+	}
+	return f, nil
+}
+
+// value reads the next value; it aliases the input.
+func (d *pointDecoder) value() (jsontext.Value, error) {
+	v, err := d.json.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	end := int(d.json.InputOffset())
+	return jsontext.Value(d.raw[end-len(v) : end : end]), nil
+}
+
+// text reads a string of at most maxRunes characters: as it is written, and what
+// it says.
+func (d *pointDecoder) text(maxRunes int) (raw jsontext.Value, says []byte, err error) {
+	if d.json.PeekKind() != '"' {
+		return nil, nil, d.failNext("it must be a string")
+	}
+	if raw, err = d.value(); err != nil {
+		return nil, nil, err
+	}
+	says = raw[1 : len(raw)-1]
+	if bytes.IndexByte(says, '\\') >= 0 {
+		if says, err = jsontext.AppendUnquote(nil, raw); err != nil {
+			return nil, nil, err
+		}
+	}
+	if n := utf8.RuneCount(says); n > maxRunes {
+		return nil, nil, d.fail(fmt.Sprintf("it has %d characters; at most %d are allowed", n, maxRunes))
+	}
+	return raw, says, nil
+}
+
+func (d *pointDecoder) id() (jsontext.Value, error) {
+	if kind := d.json.PeekKind(); kind != '"' && kind != '0' {
+		return nil, d.failNext("the id must be a string or a number")
+	}
+	return d.value() // the compactor checks it
+}
+
+func (d *pointDecoder) time() (time.Time, error) {
+	_, says, err := d.text(maxShown)
+	if err != nil {
+		return time.Time{}, err
+	}
+	t, err := bus.ParseTime(string(says))
+	if err != nil {
+		return time.Time{}, d.fail(err.Error())
+	}
+	return t, nil
+}
+
+// properties reads the object, and remembers the name that it has.
+func (d *pointDecoder) properties() (jsontext.Value, error) {
+	if d.json.PeekKind() != '{' {
+		return nil, d.failNext("the properties must be an object")
+	}
+	if _, err := d.json.ReadToken(); err != nil {
+		return nil, err
+	}
+	begin := int(d.json.InputOffset()) - 1
+	for d.json.PeekKind() == '"' {
+		name, err := d.json.ReadToken()
+		if err != nil {
+			return nil, err
+		}
+		isName := name.String() == "name"
+		if isName && d.json.PeekKind() == '"' {
+			value, err := d.json.ReadToken()
+			if err != nil {
+				return nil, err
+			}
+			d.inner, d.hasInner = value.String(), true
+			continue
+		}
+		if isName {
+			d.inner, d.hasInner = "\x00", true // no name can be equal to it
+		}
+		if err := d.json.SkipValue(); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := d.json.ReadToken(); err != nil {
+		return nil, err
+	}
+	end := int(d.json.InputOffset())
+	return jsontext.Value(d.raw[begin:end:end]), nil
+}
+
+// complete checks what only the whole object shows, and moves the name to where
+// a Feature has it.
+func (d *pointDecoder) complete(p *bus.Point) error {
+	switch {
+	case !d.has[0]:
+		return &bus.FieldError{Reason: "it has no longitude"}
+	case !d.has[1]:
+		return &bus.FieldError{Reason: "it has no latitude"}
+	case d.hasInner && d.name != nil && d.inner != string(d.nameText):
+		return &bus.FieldError{Pointer: "/properties/name", Reason: "the properties have another name than the point: give one of the two"}
+	}
+	if d.name == nil || d.hasInner {
+		if p.Properties == nil {
+			p.Properties = jsontext.Value("{}")
+		}
+		return nil
+	}
+	d.joined = append(append(d.joined[:0], `{"name":`...), d.name...)
+	rest := []byte("}")
+	if p.Properties != nil {
+		rest = bytes.TrimLeft(p.Properties[1:], " \t\r\n")
+	}
+	if rest[0] != '}' {
+		d.joined = append(d.joined, ',')
+	}
+	d.joined = append(d.joined, rest...)
+	p.Properties = d.joined
+	return nil
+}
+
+// fail is an error about the value that was read last.
+func (d *pointDecoder) fail(reason string) error {
+	return &bus.FieldError{Pointer: string(d.json.StackPointer()), Reason: reason}
+}
+
+// failNext is an error about the value that is next; where that is not even
+// JSON, it says so instead.
+func (d *pointDecoder) failNext(reason string) error {
+	if err := d.json.SkipValue(); err != nil {
+		return err
+	}
+	return d.fail(reason)
+}
+
+const maxReason = 500 // bytes: a sentence, and some of the client's own text
+
+func clipReason(s string) string {
+	if len(s) <= maxReason {
+		return s
+	}
+	return string(bytes.ToValidUTF8([]byte(s[:maxReason]), nil)) + "…"
+}
+
+// clipPointer leaves out a pointer that is as long as the client's names: half
+// of one points nowhere.
+func clipPointer(s string) string {
+	if len(s) > maxReason {
+		return ""
+	}
+	return s
+}

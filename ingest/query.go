@@ -1,0 +1,56 @@
+package ingest
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+
+	"cairn/internal/web"
+)
+
+// parameters reads a query string whose names are all in known. Unlike
+// url.ParseQuery it takes a bare semicolon, which is a delimiter of CSV.
+func parameters(query string, known []string) (map[string]string, error) {
+	if query == "" {
+		return nil, nil
+	}
+	values := map[string]string{}
+	for _, pair := range strings.Split(query, "&") {
+		if pair == "" {
+			continue
+		}
+		rawName, rawValue, _ := strings.Cut(pair, "=")
+		name, err := url.QueryUnescape(rawName)
+		value, err2 := url.QueryUnescape(rawValue)
+		switch {
+		case err != nil || err2 != nil || !utf8.ValidString(name) || !utf8.ValidString(value):
+			return nil, web.BadRequest("the query string cannot be read at " + quote(pair))
+		case !slices.Contains(known, name):
+			return nil, web.BadRequest(fmt.Sprintf("unknown query parameter %s: %s", quote(name), suggest(name, known)))
+		}
+		if _, twice := values[name]; twice {
+			return nil, web.BadRequest(fmt.Sprintf("the query parameter %q is given twice", name))
+		}
+		values[name] = value
+	}
+	return values, nil
+}
+
+// noParameters is for the forms that take none.
+func noParameters(query []byte) error {
+	if len(query) == 0 {
+		return nil
+	}
+	_, err := parameters(string(query), nil)
+	if err == nil {
+		return nil
+	}
+	for _, pair := range strings.Split(string(query), "&") {
+		if name, _, _ := strings.Cut(pair, "="); slices.Contains(csvParameters, name) {
+			return web.BadRequest(fmt.Sprintf("the query parameter %q is for text/csv", name))
+		}
+	}
+	return err
+}
