@@ -67,6 +67,7 @@ type commands struct {
 type session struct {
 	ctx            context.Context
 	stdout, stderr io.Writer
+	log            *logBuffer // on stderr
 	build          Build
 }
 
@@ -83,7 +84,9 @@ func Main(args []string, build Build) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	defer stop()
-	return execute(&session{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, build: build.fill()}, args)
+	log := &logBuffer{out: os.Stderr}
+	defer log.Close()
+	return execute(&session{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, log: log, build: build.fill()}, args)
 }
 
 func execute(s *session, args []string) int {
@@ -116,6 +119,7 @@ func execute(s *session, args []string) int {
 		return exitUsage
 	}
 	err = command.Run()
+	s.log.Close() // before what follows it
 	var usage usageError
 	switch {
 	case err == nil:

@@ -37,9 +37,9 @@ func (f logFlags) logger(s *session) *slog.Logger {
 	_ = level.UnmarshalText([]byte(f.LogLevel)) // one of the enum
 	options := &slog.HandlerOptions{Level: level}
 	if f.LogFormat == "json" {
-		return slog.New(slog.NewJSONHandler(s.stderr, options))
+		return slog.New(slog.NewJSONHandler(s.log, options))
 	}
-	return slog.New(slog.NewTextHandler(s.stderr, options))
+	return slog.New(slog.NewTextHandler(s.log, options))
 }
 
 type dataFlag struct {
