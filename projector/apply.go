@@ -24,11 +24,14 @@ const applicationName = "cairn-projector"
 type writer struct {
 	conn *pgx.Conn
 	log  *slog.Logger
-	at   checkpoint
+	// table is points, or the one that a rebuild fills.
+	table string
+	at    checkpoint
 	// staging: the last batch had ids that were there already, as when a file
 	// is loaded again; the next probably has too, so it does not try the
 	// straight way first.
 	staging  bool
+	bracket  bracket
 	patience time.Duration // with another holder of the checkpoint
 }
 
@@ -38,7 +41,7 @@ type writer struct {
 func (w *writer) apply(ctx context.Context, b *batch) ([]parked, error) {
 	straight := !w.staging && len(b.parked) == 0
 	if straight {
-		err := w.transaction(ctx, b, func() error { return w.copyRange(ctx, "points", b, 0, len(b.rows)) })
+		err := w.transaction(ctx, b, func() error { return w.copyRange(ctx, w.table, b, 0, len(b.rows)) })
 		if err == nil || !isContent(err) {
 			return nil, err
 		}
@@ -55,11 +58,34 @@ func (w *writer) apply(ctx context.Context, b *batch) ([]parked, error) {
 	return set.list, nil
 }
 
+// A bracket is what stands around a batch's statements.
+type bracket int
+
+const (
+	fenced   bracket = iota // a transaction that moves the checkpoint first
+	unfenced                // a transaction that leaves the checkpoint alone
+	nested                  // a part of the transaction that is open already
+)
+
+func (k bracket) commit() string {
+	if k == nested {
+		return "release savepoint batch"
+	}
+	return "commit"
+}
+
+func (k bracket) undo() string {
+	if k == nested {
+		return "rollback to savepoint batch"
+	}
+	return "rollback"
+}
+
 // transaction runs do between the fence and the commit.
 func (w *writer) transaction(ctx context.Context, b *batch, do func() error) error {
 	if err := w.begin(ctx, b); err != nil {
 		err = w.rollback(ctx, err)
-		if hasCode(err, lockNotAvailable) {
+		if w.bracket == fenced && hasCode(err, lockNotAvailable) {
 			w.endHolder(ctx)
 		}
 		return err
@@ -67,8 +93,8 @@ func (w *writer) transaction(ctx context.Context, b *batch, do func() error) err
 	if err := do(); err != nil {
 		return w.rollback(ctx, err)
 	}
-	if _, err := w.conn.PgConn().Exec(ctx, "commit").ReadAll(); err != nil {
-		return fmt.Errorf("commit: %w", err)
+	if _, err := w.conn.PgConn().Exec(ctx, w.bracket.commit()).ReadAll(); err != nil {
+		return fmt.Errorf("%s: %w", w.bracket.commit(), err)
 	}
 	w.at.sequence, w.at.messageID = b.last, b.lastID
 	return nil
@@ -77,6 +103,14 @@ func (w *writer) transaction(ctx context.Context, b *batch, do func() error) err
 // begin opens the transaction with the fence: the checkpoint moves only if it
 // is still where we read it, and its row stays locked until we end.
 func (w *writer) begin(ctx context.Context, b *batch) error {
+	switch w.bracket {
+	case unfenced:
+		_, err := w.conn.Exec(ctx, "begin")
+		return err
+	case nested:
+		_, err := w.conn.Exec(ctx, "savepoint batch")
+		return err
+	}
 	fence := fmt.Sprintf(`begin; set local lock_timeout = %d;
 		update checkpoint set sequence = %d, message_id = '%s', updated_at = now()
 		where sequence = %d and stream_created = '%s'`,
@@ -98,7 +132,7 @@ func (w *writer) rollback(ctx context.Context, cause error) error {
 	// Even when ctx has ended, the next batch needs a clean connection.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 	defer cancel()
-	if _, err := w.conn.PgConn().Exec(ctx, "rollback").ReadAll(); err != nil {
+	if _, err := w.conn.PgConn().Exec(ctx, w.bracket.undo()).ReadAll(); err != nil {
 		_ = w.conn.Close(ctx)
 	}
 	return cause

@@ -43,9 +43,7 @@ func mismatch(remedy, format string, args ...any) error {
 	return &Mismatch{What: fmt.Sprintf(format, args...), Remedy: remedy}
 }
 
-const (
-	remedyRestore = "Restore the store (or the database) from the backup that goes with the other; or, if you accept that events which are in neither are lost, delete the stream if there still is one and start the projector with --new-stream"
-)
+const remedyRestore = "Restore the store, or the database, from the backup that goes with the other. Or run 'cairn salvage': it publishes again what the stream still has, into a new one whose positions were never used; what is in neither is lost"
 
 // openStream finds the stream that the checkpoint speaks of, or makes the first
 // one, and checks that the two belong together.
@@ -53,7 +51,7 @@ func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c c
 	s, err := js.Stream(ctx, bus.Stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		if !c.streamCreated.IsZero() && !cfg.NewStream {
+		if !c.streamCreated.IsZero() {
 			return nil, c, mismatch(remedyRestore, "the stream %s, which this database has applied up to sequence %d, is gone", bus.Stream, c.sequence)
 		}
 		if s, err = bus.CreateStream(ctx, js, c.sequence, cfg.MaxBytes); err != nil {
@@ -65,7 +63,7 @@ func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c c
 	}
 	info := s.CachedInfo()
 	created := info.Created.UTC().Truncate(time.Microsecond) // what Postgres keeps
-	if err := compare(c, created, info.State, cfg.NewStream); err != nil {
+	if err := compare(c, created, info.State); err != nil {
 		return nil, c, err
 	}
 	if !c.streamCreated.Equal(created) {
@@ -87,16 +85,16 @@ func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c c
 	return s, c, nil
 }
 
-func compare(c checkpoint, created time.Time, state jetstream.StreamState, accept bool) error {
+func compare(c checkpoint, created time.Time, state jetstream.StreamState) error {
 	first := state.FirstSeq
 	if state.Msgs == 0 {
 		first = state.LastSeq + 1
 	}
 	switch {
-	case !c.streamCreated.IsZero() && !c.streamCreated.Equal(created) && !(accept && first > c.sequence):
+	case !c.streamCreated.IsZero() && !c.streamCreated.Equal(created):
 		return mismatch(remedyRestore, "the stream %s was created at %s, but this database was fed from one created at %s",
 			bus.Stream, created.Format(time.RFC3339), c.streamCreated.Format(time.RFC3339))
-	case first > c.sequence+1 && !accept:
+	case first > c.sequence+1:
 		return mismatch(remedyRestore, "the stream %s begins at sequence %d, but this database has applied only up to %d: what was between is gone from the stream",
 			bus.Stream, first, c.sequence)
 	case state.LastSeq < c.sequence:

@@ -48,6 +48,9 @@ const (
 	connectTimeout = 5 * time.Second
 	// pauseMin and pauseMax bound the pause after a session that failed.
 	pauseMin, pauseMax = 100 * time.Millisecond, 2 * time.Second
+	// mismatchPause is the pause while stream and database do not belong
+	// together: only a person's act changes that.
+	mismatchPause = 5 * time.Second
 )
 
 // Config says what to connect.
@@ -59,14 +62,13 @@ type Config struct {
 	MaxBytes int64
 	// Replay says how much of what is projected the stream keeps.
 	Replay ReplayWindow
-	// NewStream accepts a stream that the database was not fed from, or makes
-	// one, in place of one that is lost.
-	NewStream bool
-	Log       *slog.Logger
+	Log    *slog.Logger
 }
 
-// Run projects until ctx ends, then finishes the batch at hand. It returns an
-// error only where going on would break a guarantee: a [*Mismatch].
+// Run projects until ctx ends, then finishes the batch at hand. Where going on
+// would break a guarantee (a [*Mismatch]) it does not go on: it says so in the
+// log, in /status and by /readyz, and looks again every mismatchPause, until a
+// person has decided.
 func Run(ctx context.Context, cfg Config) error {
 	p := &projector{cfg: cfg, metrics: newMetrics(cfg.Server.Registry())}
 	reconnected := make(chan struct{}, 1)
@@ -91,20 +93,18 @@ func Run(ctx context.Context, cfg Config) error {
 	for ctx.Err() == nil {
 		began := time.Now()
 		err := p.session(ctx, reconnected)
-		var stop *Mismatch
-		switch {
-		case ctx.Err() != nil:
-			return nil
-		case errors.As(err, &stop):
-			p.problem.Store(&err)
-			return fmt.Errorf("projector: %w", err)
+		if ctx.Err() != nil {
+			break
 		}
-		p.problem.Store(&err)
 		p.metrics.sessions.Inc()
 		if time.Since(began) > pauseMax {
 			pause = pauseMin
 		}
-		cfg.Log.Warn("projection interrupted; trying again", "error", err, "pause", pause)
+		p.interrupted(err, pause)
+		var stop *Mismatch
+		if errors.As(err, &stop) {
+			pause = mismatchPause
+		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(pause):
@@ -112,6 +112,21 @@ func Run(ctx context.Context, cfg Config) error {
 		pause = min(2*pause, pauseMax)
 	}
 	return nil
+}
+
+// interrupted notes why a session ended; the same reason again is logged as
+// debug only.
+func (p *projector) interrupted(err error, pause time.Duration) {
+	before := p.problem.Swap(&err)
+	var stop *Mismatch
+	switch {
+	case before != nil && (*before).Error() == err.Error():
+		p.cfg.Log.Debug("projection interrupted again", "error", err)
+	case errors.As(err, &stop):
+		p.cfg.Log.Error("projection stopped: a person has to decide", "error", err)
+	default:
+		p.cfg.Log.Warn("projection interrupted; trying again", "error", err, "pause", pause)
+	}
 }
 
 type projector struct {
@@ -153,7 +168,7 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	if err != nil {
 		return err
 	}
-	w := &writer{conn: conn, at: at, log: p.cfg.Log, patience: fencePatience}
+	w := &writer{conn: conn, table: "points", at: at, log: p.cfg.Log, patience: fencePatience}
 	p.cfg.Log.Info("projecting", "after_sequence", at.sequence)
 	p.problem.Store(nil)
 	p.note(func(s *state) { s.Sequence = at.sequence })
@@ -180,11 +195,16 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 }
 
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	return connectAs(ctx, url, applicationName)
+}
+
+// connectAs connects under a name that Postgres' own views show.
+func connectAs(ctx context.Context, url, name string) (*pgx.Conn, error) {
 	cfg, err := pgx.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("read the database URL: %w", err)
 	}
-	cfg.RuntimeParams["application_name"] = applicationName
+	cfg.RuntimeParams["application_name"] = name
 	cfg.ConnectTimeout = connectTimeout
 	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {

@@ -60,19 +60,28 @@ func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any
 		case toAny <- b:
 			b = newBatch(b.last + 1)
 		case m := <-messages:
-			meta, err := m.Metadata()
-			if err != nil {
-				return fmt.Errorf("message without metadata: %w", err)
+			if err := b.take(&decoder, m); err != nil {
+				return err
 			}
-			sequence := meta.Sequence.Stream
-			if sequence <= b.last {
-				continue // sent again; we have it
-			}
-			if sequence != b.last+1 {
-				return fmt.Errorf("%w: %d came after %d", errGap, sequence, b.last)
-			}
-			b.add(&decoder, sequence, m.Headers().Get(jetstream.MsgIDHeader), m.Data())
-			b.ack = m.Ack
 		}
+	}
+}
+
+// take adds the message to the batch if it is the next one. One that we have
+// already, because the broker sent it again, changes nothing.
+func (b *batch) take(d *bus.Decoder, m jetstream.Msg) error {
+	meta, err := m.Metadata()
+	if err != nil {
+		return fmt.Errorf("message without metadata: %w", err)
+	}
+	switch sequence := meta.Sequence.Stream; {
+	case sequence <= b.last:
+		return nil
+	case sequence != b.last+1:
+		return fmt.Errorf("%w: %d came after %d", errGap, sequence, b.last)
+	default:
+		b.add(d, sequence, m.Headers().Get(jetstream.MsgIDHeader), m.Data())
+		b.ack = m.Ack
+		return nil
 	}
 }

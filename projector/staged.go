@@ -9,9 +9,14 @@ import (
 
 	"cairn/bus"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
+
+// maxParked bounds the events that wait for a person: 100,000 of 256 KiB, the
+// worst, are 25 GiB; of the usual size, 30 MiB.
+const maxParked = 100_000
 
 // parkedSet gathers what a transaction parks.
 type parkedSet struct {
@@ -93,10 +98,10 @@ func refusal(err error) string {
 // else than the row that is there; what says the same is a retry and adds
 // nothing. The time received is not content: it differs in every retry.
 func (w *writer) mergeStaged(ctx context.Context, b *batch, set *parkedSet) error {
-	tag, err := w.conn.Exec(ctx, `insert into points select * from staged order by position on conflict (id) do nothing`)
+	tag, err := w.conn.Exec(ctx, `insert into `+w.table+` select * from staged order by position on conflict (id) do nothing`)
 	if err != nil {
 		var pg *pgconn.PgError
-		if errors.As(err, &pg) && pg.ConstraintName == "points_position_key" {
+		if errors.As(err, &pg) && pg.ConstraintName == w.table+"_position_key" {
 			return mismatch(remedyRestore, "the database has rows with the positions of messages %d to %d already (%s): the stream has used sequences again",
 				b.first, b.last, pg.Detail)
 		}
@@ -108,7 +113,7 @@ func (w *writer) mergeStaged(ctx context.Context, b *batch, set *parkedSet) erro
 		return nil
 	}
 	rows, err := w.conn.Query(ctx, `
-		select s.position, p.position from staged s join points p using (id)
+		select s.position, p.position from staged s join `+w.table+` p using (id)
 		where p.position <> s.position and
 			(s.external_id, s.external_id_number, s.geom, s.altitude, s.observed_at, s.properties, s.members) is distinct from
 			(p.external_id, p.external_id_number, p.geom, p.altitude, p.observed_at, p.properties, p.members)
@@ -130,18 +135,41 @@ func (w *writer) mergeStaged(ctx context.Context, b *batch, set *parkedSet) erro
 	return nil
 }
 
-// writeParked keeps what will not become rows.
+// writeParked keeps what will not become rows, and lets go of the oldest where
+// there are more than maxParked: first of those that were published again.
 func (w *writer) writeParked(ctx context.Context, list []parked) error {
-	for _, p := range list {
-		var id *[16]byte
-		if p.id != [16]byte{} {
-			id = (*[16]byte)(&p.id)
-		}
-		_, err := w.conn.Exec(ctx, `insert into parked (position, point_id, reason, detail, event) values ($1, $2, $3, $4, $5)
-			on conflict (position) do nothing`, int64(p.position), id, p.reason, strings.ToValidUTF8(strings.ReplaceAll(p.detail, "\x00", ""), "�"), p.event)
-		if err != nil {
-			return fmt.Errorf("park position %d: %w", p.position, err)
+	if len(list) == 0 {
+		return nil
+	}
+	positions, ids := make([]int64, len(list)), make([]*string, len(list))
+	reasons, details, events := make([]string, len(list)), make([]string, len(list)), make([][]byte, len(list))
+	for i, p := range list {
+		positions[i], reasons[i], details[i], events[i] = int64(p.position), p.reason, printable(p.detail), p.event
+		if p.id != uuid.Nil {
+			text := p.id.String()
+			ids[i] = &text
 		}
 	}
+	_, err := w.conn.Exec(ctx, `insert into parked (position, point_id, reason, detail, event)
+		select position, id::uuid, reason, detail, event
+		from unnest($1::bigint[], $2::text[], $3::text[], $4::text[], $5::bytea[]) as p(position, id, reason, detail, event)
+		on conflict (position) do nothing`, positions, ids, reasons, details, events)
+	if err != nil {
+		return fmt.Errorf("park %d events: %w", len(list), err)
+	}
+	tag, err := w.conn.Exec(ctx, `delete from parked where position in (
+		select position from parked order by resolved_at is null, position
+		limit greatest((select count(*) from parked) - $1, 0))`, maxParked)
+	if err != nil {
+		return fmt.Errorf("bound the parked events: %w", err)
+	}
+	if n := tag.RowsAffected(); n > 0 {
+		w.log.Error("too many events are parked; let go of the oldest", "bound", maxParked, "gone", n)
+	}
 	return nil
+}
+
+// printable is s as Postgres takes it for text.
+func printable(s string) string {
+	return strings.ToValidUTF8(strings.ReplaceAll(s, "\x00", ""), "\uFFFD")
 }

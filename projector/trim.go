@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"fmt"
+	"math"
 	"sort"
 	"time"
 
@@ -94,10 +95,35 @@ func (p *projector) trim(ctx context.Context, s jetstream.Stream, info *jetstrea
 	if err != nil || keep == 0 {
 		return err
 	}
+	held, err := p.held(ctx)
+	if err != nil {
+		return err
+	}
+	if keep = min(keep, held); keep <= info.State.FirstSeq {
+		return nil
+	}
 	if err := s.Purge(ctx, jetstream.WithPurgeSequence(keep)); err != nil {
 		return fmt.Errorf("trim stream %s below %d: %w", bus.Stream, keep, err)
 	}
 	p.metrics.trimmed.Add(float64(keep - info.State.FirstSeq))
 	p.cfg.Log.Info("trimmed the stream", "below_sequence", keep, "messages", keep-info.State.FirstSeq)
 	return nil
+}
+
+// held is the sequence from which on somebody needs the stream: a rebuild, a
+// backup. It is asked for on a connection of its own, since a removal is rare.
+func (p *projector) held(ctx context.Context) (uint64, error) {
+	conn, err := connect(ctx, p.cfg.DatabaseURL)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var sequence *int64
+	if err := conn.QueryRow(ctx, `select min(sequence) from trim_hold where until > now()`).Scan(&sequence); err != nil {
+		return 0, fmt.Errorf("look for holds on the stream: %w", err)
+	}
+	if sequence == nil {
+		return math.MaxUint64, nil
+	}
+	return uint64(*sequence), nil //nolint:gosec // a sequence
 }

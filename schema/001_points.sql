@@ -38,14 +38,25 @@ insert into checkpoint default values;
 -- What could not become a row, with the reason. An event is bytes here, because
 -- what Postgres refuses as text or jsonb must still be kept.
 create table parked (
-    position   bigint primary key,
-    point_id   uuid,
-    reason     text not null,  -- conflict, refused or unreadable
-    detail     text not null,
-    event      bytea not null,
-    parked_at  timestamptz not null default now()
+    position           bigint primary key,
+    point_id           uuid,
+    reason             text not null,  -- conflict, refused or unreadable
+    detail             text not null,
+    event              bytea not null,
+    parked_at          timestamptz not null default now(),
+    -- Set when it was published again, with the position that it got then.
+    resolved_at        timestamptz,
+    resolved_position  bigint
+);
+
+-- Who needs the stream from a sequence on, and until when at most: a rebuild or
+-- a backup. Trimming stops there.
+create table trim_hold (
+    name      text primary key,
+    sequence  bigint not null,
+    until     timestamptz not null
 );
 
 ---- create above / drop below ----
 
-drop table parked, checkpoint, points;
+drop table trim_hold, parked, checkpoint, points;

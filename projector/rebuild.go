@@ -1,0 +1,298 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"time"
+
+	"cairn/bus"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	rebuildName = "cairn-rebuild" // of its connection, its hold and its lock
+	// rebuildTable is filled beside points and takes its place at the end.
+	rebuildTable = "points_rebuild"
+	// holdFor is how long the hold on the stream outlives a rebuild that died;
+	// holdEvery is how often a live one renews it.
+	holdFor, holdEvery = 10 * time.Minute, time.Minute
+	// swapPatience bounds the wait for readers of the old table, and with it
+	// the time that the projector stands still. It is below fencePatience.
+	swapPatience = 3 * time.Second
+	// swapTries bounds the attempts at the swap.
+	swapTries = 100
+	// nextMessage bounds the wait for a message that must be there.
+	nextMessage = 30 * time.Second
+)
+
+// Rebuilt says what a rebuild did.
+type Rebuilt struct {
+	Kept     int64  // rows taken over from before the replay window
+	Replayed int    // events of the replay window
+	From, To uint64 // their sequences
+}
+
+// Rebuild makes the table of points anew: the old rows from before the replay
+// window, and the stream's events from there on. Reads and writes go on
+// meanwhile; the swap is one transaction. It refuses where the stream does not
+// begin right behind what the old rows cover, and leaves nothing behind when it
+// fails.
+func Rebuild(ctx context.Context, endpoint bus.Endpoint, databaseURL string, log *slog.Logger) (done Rebuilt, err error) {
+	nc, err := bus.Connect(endpoint, log)
+	if err != nil {
+		return done, err
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return done, fmt.Errorf("open JetStream: %w", err)
+	}
+	conn, err := connectAs(ctx, databaseURL, rebuildName)
+	if err != nil {
+		return done, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	if err := lockRebuild(ctx, conn); err != nil {
+		return done, err
+	}
+	defer func() {
+		if cleanErr := endRebuild(context.WithoutCancel(ctx), conn); cleanErr != nil {
+			err = errors.Join(err, cleanErr)
+		}
+	}()
+	r := &rebuild{conn: conn, js: js, log: log, w: &writer{conn: conn, log: log, table: rebuildTable, patience: fencePatience, bracket: unfenced}}
+	if err := r.begin(ctx); err != nil {
+		return r.done, err
+	}
+	stopHolding := r.keepHold(ctx, databaseURL)
+	defer stopHolding()
+	for range swapTries {
+		if err := r.catchUp(ctx); err != nil {
+			return r.done, err
+		}
+		err := r.swap(ctx)
+		if err == nil {
+			return r.done, nil
+		}
+		if !hasCode(err, lockNotAvailable) {
+			return r.done, err
+		}
+		log.Info("readers held the old table; trying the swap again")
+	}
+	return r.done, fmt.Errorf("readers held the old table at each of %d attempts to swap", swapTries)
+}
+
+type rebuild struct {
+	conn *pgx.Conn
+	js   jetstream.JetStream
+	log  *slog.Logger
+	w    *writer
+	done Rebuilt
+}
+
+func lockRebuild(ctx context.Context, conn *pgx.Conn) error {
+	var got bool
+	if err := conn.QueryRow(ctx, `select pg_try_advisory_lock(hashtext($1))`, rebuildName).Scan(&got); err != nil {
+		return fmt.Errorf("lock for the rebuild: %w", err)
+	}
+	if !got {
+		return errors.New("another rebuild is running")
+	}
+	return nil
+}
+
+// endRebuild removes what a rebuild, this one or one that died, left.
+func endRebuild(ctx context.Context, conn *pgx.Conn) error {
+	if conn.IsClosed() {
+		return errors.New("the connection to Postgres was lost; the next rebuild clears up")
+	}
+	_, err := conn.Exec(ctx, `rollback; drop table if exists `+rebuildTable+`; delete from trim_hold where name = '`+rebuildName+`'`)
+	return err
+}
+
+// begin holds the stream, takes over the old rows, and finds the replay window.
+func (r *rebuild) begin(ctx context.Context) error {
+	// The hold comes first, at 0: what the stream has after that, it keeps.
+	if err := hold(ctx, r.conn); err != nil {
+		return err
+	}
+	at, err := readCheckpoint(ctx, r.conn)
+	if err != nil {
+		return err
+	}
+	s, err := r.js.Stream(ctx, bus.Stream)
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", bus.Stream, err)
+	}
+	info := s.CachedInfo()
+	if err := compare(at, info.Created.UTC().Truncate(time.Microsecond), info.State); err != nil {
+		return err
+	}
+	first := info.State.FirstSeq
+	if info.State.Msgs == 0 {
+		first = info.State.LastSeq + 1
+	}
+	r.w.at = checkpoint{sequence: first - 1}
+	r.done.From = first
+	_, err = r.conn.Exec(ctx, `drop table if exists `+rebuildTable+`; create table `+rebuildTable+` (like points including all)`)
+	if err != nil {
+		return fmt.Errorf("create the new table: %w", err)
+	}
+	r.log.Info("rebuild: taking over the rows from before the replay window", "below_sequence", first)
+	tag, err := r.conn.Exec(ctx, `insert into `+rebuildTable+` select * from points where position < $1`, int64(bus.At(first, 0)))
+	if err != nil {
+		return fmt.Errorf("take over the old rows: %w", err)
+	}
+	r.done.Kept = tag.RowsAffected()
+	return nil
+}
+
+func hold(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `insert into trim_hold (name, sequence, until) values ($1, 0, now() + $2)
+		on conflict (name) do update set until = excluded.until`, rebuildName, holdFor)
+	if err != nil {
+		return fmt.Errorf("hold the stream: %w", err)
+	}
+	return nil
+}
+
+// keepHold renews the hold on a connection of its own.
+func (r *rebuild) keepHold(ctx context.Context, databaseURL string) (stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		ticker := time.NewTicker(holdEvery)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			conn, err := connectAs(ctx, databaseURL, rebuildName)
+			if err == nil {
+				err = hold(ctx, conn)
+				_ = conn.Close(ctx)
+			}
+			if err != nil {
+				r.log.Warn("renew the hold on the stream", "error", err)
+			}
+		}
+	}()
+	return func() { cancel(); <-ended }
+}
+
+// catchUp replays up to where the checkpoint is now.
+func (r *rebuild) catchUp(ctx context.Context) error {
+	at, err := readCheckpoint(ctx, r.conn)
+	if err != nil {
+		return err
+	}
+	return r.replay(ctx, at.sequence)
+}
+
+// replay applies the stream's events up to sequence to the new table.
+func (r *rebuild) replay(ctx context.Context, to uint64) error {
+	if r.w.at.sequence >= to {
+		return nil
+	}
+	r.log.Info("rebuild: replaying", "from_sequence", r.w.at.sequence+1, "to_sequence", to)
+	consumer, err := r.js.OrderedConsumer(ctx, bus.Stream, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: r.w.at.sequence + 1})
+	if err != nil {
+		return fmt.Errorf("read the stream: %w", err)
+	}
+	messages, err := consumer.Messages(jetstream.PullMaxBytes(fetchBytes))
+	if err != nil {
+		return fmt.Errorf("read the stream: %w", err)
+	}
+	defer messages.Stop()
+	var decoder bus.Decoder
+	b := newBatch(r.w.at.sequence + 1)
+	for b.last < to {
+		m, err := messages.Next(jetstream.NextMaxWait(nextMessage))
+		if err != nil {
+			return fmt.Errorf("message %d of the stream: %w", b.last+1, err)
+		}
+		if err := b.take(&decoder, m); err != nil {
+			return fmt.Errorf("the stream lost a message while it was read: %w", err)
+		}
+		if b.full() || b.last == to {
+			if _, err := r.w.apply(ctx, b); err != nil {
+				return err
+			}
+			r.done.Replayed += len(b.rows)
+			r.done.To = b.last
+			b = newBatch(b.last + 1)
+			if b.last == to {
+				return nil
+			}
+		}
+	}
+	return nil
+}
+
+// swap puts the new table in the old one's place. The checkpoint's row is
+// locked first, so the projector waits, and what came since is replayed within
+// the same transaction.
+func (r *rebuild) swap(ctx context.Context) error {
+	_, err := r.conn.Exec(ctx, fmt.Sprintf(`begin; set local lock_timeout = %d; select from checkpoint for update`, swapPatience.Milliseconds()))
+	if err != nil {
+		return r.w.rollback(ctx, fmt.Errorf("lock the checkpoint: %w", err))
+	}
+	before, replayed := r.w.at, r.done
+	r.w.bracket = nested
+	err = r.catchUp(ctx)
+	r.w.bracket = unfenced
+	if err == nil {
+		err = exchange(ctx, r.conn)
+	}
+	if err == nil {
+		_, err = r.conn.Exec(ctx, "commit")
+	}
+	if err != nil {
+		r.w.at, r.done = before, replayed
+		return r.w.rollback(ctx, fmt.Errorf("swap the tables: %w", err))
+	}
+	return nil
+}
+
+// exchange drops the old table and gives its names and readers to the new one.
+func exchange(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, `lock table points in access exclusive mode`); err != nil {
+		return err
+	}
+	rows, err := conn.Query(ctx, `select format('grant %s on `+rebuildTable+` to %I', privilege_type, grantee)
+		from information_schema.role_table_grants where table_name = 'points' and table_schema = current_schema() and grantee <> grantor`)
+	if err != nil {
+		return err
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("read who may read points: %w", err)
+	}
+	rows, err = conn.Query(ctx, `select c.relname, (select o.relname from pg_index oi join pg_class o on o.oid = oi.indexrelid
+			where oi.indrelid = 'points'::regclass
+			and replace(pg_get_indexdef(oi.indexrelid), quote_ident(o.relname), '') =
+				replace(replace(pg_get_indexdef(c.oid), quote_ident(c.relname), ''), '`+rebuildTable+` ', 'points ') limit 1)
+		from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = '`+rebuildTable+`'::regclass`)
+	if err != nil {
+		return err
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ New, Old string }])
+	if err != nil {
+		return fmt.Errorf("match the indexes: %w", err)
+	}
+	all = append(all, `drop table points`, `alter table `+rebuildTable+` rename to points`)
+	for _, n := range names {
+		all = append(all, `alter index `+pgx.Identifier{n.New}.Sanitize()+` rename to `+pgx.Identifier{n.Old}.Sanitize())
+	}
+	_, err = conn.Exec(ctx, strings.Join(all, "; "))
+	return err
+}
