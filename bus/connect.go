@@ -19,6 +19,9 @@ type Endpoint struct {
 	URL      string
 	User     string
 	Password string
+	// Credentials, where it is not nil, is asked for user and password at every
+	// attempt to connect: they may come to be after the role has started.
+	Credentials func() (user, password string)
 	// Server, where it is not nil, is an embedded server of this process.
 	Server *Server
 }
@@ -37,7 +40,6 @@ func (e Endpoint) Refusal() error {
 func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
 	opts = append(opts,
 		nats.Name("cairn "+e.User),
-		nats.UserInfo(e.User, e.Password),
 		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(true),
 		nats.ReconnectWait(reconnectWait),
@@ -53,6 +55,11 @@ func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, err
 			log.Error("NATS refused something", "error", err)
 		}),
 	)
+	if e.Credentials != nil {
+		opts = append(opts, nats.UserInfoHandler(e.Credentials))
+	} else {
+		opts = append(opts, nats.UserInfo(e.User, e.Password))
+	}
 	if e.Server != nil {
 		opts = append(opts, nats.InProcessServer(e.Server))
 	}

@@ -127,8 +127,8 @@ func TestKeys(t *testing.T) {
 	if got := Key(strings.ToUpper(id)).String(); got != id {
 		t.Errorf("a UUID must be its own key, got %s", got)
 	}
-	if Key("42") == Key("43") || Key("42") != Key("42") {
-		t.Error("keys of other ids must be stable and distinct")
+	if Key("42") == Key("43") {
+		t.Error("keys of other ids must be distinct")
 	}
 	// Part of the wire form: these must never change.
 	if got, want := Key("ci37868143").String(), "b82bbeab-be94-5b19-86eb-84afaeebbaf0"; got != want {

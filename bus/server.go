@@ -32,10 +32,11 @@ const (
 	UserProjector = "projector" // owns the stream and its consumer, announces
 	UserQuery     = "query"     // hears announcements, publishes nothing
 	UserInspect   = "inspect"   // for people and the nats CLI: looks, changes nothing
+	UserAdmin     = "admin"     // for cairn salvage and cairn parked retry
 )
 
 // Users are all of them.
-var Users = []string{UserIngest, UserProjector, UserQuery, UserInspect}
+var Users = []string{UserIngest, UserProjector, UserQuery, UserInspect, UserAdmin}
 
 // permissions are the subjects that each user may publish to and subscribe to,
 // in the words of the server's configuration file.
@@ -44,6 +45,8 @@ var permissions = map[string]string{
 	UserProjector: `publish: ["` + subjectApplied + `", "$JS.API.STREAM.*.` + Stream + `", "$JS.API.STREAM.MSG.*.` + Stream + `",` +
 		` "$JS.API.DIRECT.GET.` + Stream + `", "$JS.API.DIRECT.GET.` + Stream + `.>", "$JS.API.CONSUMER.*.` + Stream + `.>",` +
 		` "$JS.API.CONSUMER.MSG.NEXT.` + Stream + `.>", "$JS.ACK.` + Stream + `.>"], subscribe: ["_INBOX.>"]`,
+	UserAdmin: `publish: ["$JS.API.INFO", "$JS.API.STREAM.>", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.>", "` + Subject + `", "` + SalvageSubject + `"],` +
+		` subscribe: ["_INBOX.>"]`,
 	UserQuery: `publish: {deny: ">"}, subscribe: ["_INBOX.>", "` + subjectApplied + `"]`,
 	UserInspect: `publish: ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.*",` +
 		` "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.NAMES.*", "$JS.API.CONSUMER.LIST.*",` +

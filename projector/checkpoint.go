@@ -66,6 +66,9 @@ func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c c
 	if err := compare(c, created, info.State); err != nil {
 		return nil, c, err
 	}
+	if err := checkWhole(ctx, s, c); err != nil {
+		return nil, c, err
+	}
 	if !c.streamCreated.Equal(created) {
 		c, err = adoptStream(ctx, conn, c, created)
 		return s, c, err
@@ -100,6 +103,25 @@ func compare(c checkpoint, created time.Time, state jetstream.StreamState) error
 	case state.LastSeq < c.sequence:
 		return mismatch(remedyRestore, "the stream %s ends at sequence %d, but this database has applied up to %d: the store lost messages",
 			bus.Stream, state.LastSeq, c.sequence)
+	}
+	return nil
+}
+
+// checkWhole looks for messages that are missing from the middle of the stream,
+// above the checkpoint.
+func checkWhole(ctx context.Context, s jetstream.Stream, c checkpoint) error {
+	state := s.CachedInfo().State
+	if state.Msgs == 0 || state.Msgs == state.LastSeq-state.FirstSeq+1 {
+		return nil
+	}
+	info, err := s.Info(ctx, jetstream.WithDeletedDetails(true))
+	if err != nil {
+		return fmt.Errorf("look for missing messages: %w", err)
+	}
+	for _, sequence := range info.State.Deleted {
+		if sequence > c.sequence {
+			return mismatch(remedyRestore, "message %d is missing from the middle of the stream %s: somebody deleted it, or its store is damaged", sequence, bus.Stream)
+		}
 	}
 	return nil
 }

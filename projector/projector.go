@@ -50,7 +50,7 @@ const (
 	pauseMin, pauseMax = 100 * time.Millisecond, 2 * time.Second
 	// mismatchPause is the pause while stream and database do not belong
 	// together: only a person's act changes that.
-	mismatchPause = 5 * time.Second
+	mismatchPause = 2 * time.Second
 )
 
 // Config says what to connect.
@@ -136,7 +136,6 @@ type projector struct {
 	metrics metrics
 	state   atomic.Pointer[state]
 	problem atomic.Pointer[error] // why the last session ended, until one works
-	gapAt   uint64                // the sequence that was missing last time
 }
 
 // session connects, checks that stream and database belong together, and
@@ -158,11 +157,6 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	stream, at, err := openStream(ctx, p.js, conn, at, p.cfg)
 	if err != nil {
 		return err
-	}
-	if p.gapAt == at.sequence+1 {
-		if _, err := bus.MessageID(ctx, stream, p.gapAt); errors.Is(err, bus.ErrNoMessage) {
-			return mismatch(remedyRestore, "message %d is missing from the middle of the stream %s: somebody deleted it, or its store is damaged", p.gapAt, bus.Stream)
-		}
 	}
 	consumer, err := bus.ResumeAfter(ctx, p.js, at.sequence)
 	if err != nil {
@@ -187,11 +181,7 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 			return ctx.Err()
 		}
 	})
-	err = group.Wait()
-	if errors.Is(err, errGap) {
-		p.gapAt = w.at.sequence + 1
-	}
-	return err
+	return group.Wait()
 }
 
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {

@@ -30,17 +30,15 @@ func (b *bench) rebuild() (Rebuilt, error) {
 
 func TestRebuildReplacesDamagedRowsWhileWritesGoOn(t *testing.T) {
 	b := newBench(t)
-	b.exec("create role reader_" + b.database() + "; grant select on points to reader_" + b.database())
-	t.Cleanup(func() {
-		b.exec("drop owned by reader_" + b.database() + "; drop role reader_" + b.database())
-	})
+	reader := "reader_" + b.database()
+	b.exec("create role " + reader + "; grant select on points to " + reader)
+	t.Cleanup(func() { b.exec("drop owned by " + reader + "; drop role " + reader) })
 	before := b.indexes()
 	b.start()
-	var last bus.Position
 	for i := range 50 {
-		last = b.publish(line(fmt.Sprint("a", i), `{"v":1}`), line(fmt.Sprint("b", i), `{"v":1}`))
+		b.publish(line(fmt.Sprint("a", i), `{"v":1}`), line(fmt.Sprint("b", i), `{"v":1}`))
 	}
-	last = b.publish(line("a1", `{"v":2}`)) // parked
+	last := b.publish(line("a1", `{"v":2}`)) // parked
 	b.waitFor(last)
 	b.purgeBelow(21)
 	// Damage: within the replay window it is mended, before it stays.
@@ -102,7 +100,7 @@ func TestRebuildReplacesDamagedRowsWhileWritesGoOn(t *testing.T) {
 	if after := b.indexes(); after != before {
 		t.Errorf("indexes\n were %s\n are  %s", before, after)
 	}
-	if n := b.count("select count(*) from information_schema.role_table_grants where table_name = 'points' and grantee = 'reader_" + b.database() + "'"); n != 1 {
+	if n := b.count("select count(*) from information_schema.role_table_grants where table_name = 'points' and grantee = '" + reader + "'"); n != 1 {
 		t.Error("the reader lost its grant")
 	}
 	if n := b.count("select count(*) from trim_hold"); n != 0 {

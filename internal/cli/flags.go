@@ -74,7 +74,7 @@ type natsListenFlag struct {
 }
 
 type natsPasswordsFlag struct {
-	NATSPasswords map[string]string `name:"nats-passwords" env:"CAIRN_NATS_PASSWORDS" placeholder:"USER=PASSWORD;…" help:"Passwords of the NATS users ingest, projector, query and inspect. Those not given are made once and kept under --data."`
+	NATSPasswords map[string]string `name:"nats-passwords" env:"CAIRN_NATS_PASSWORDS" placeholder:"USER=PASSWORD;…" help:"Passwords of the NATS users ingest, projector, query, inspect and admin. Those not given are made once and kept under --data."`
 }
 
 type streamFlags struct {
@@ -96,7 +96,6 @@ func (f streamFlags) bound(dir string) (int64, error) {
 type replayFlags struct {
 	ReplayAge   time.Duration `default:"${replay_age}" env:"CAIRN_REPLAY_AGE" placeholder:"DURATION" help:"How long what is projected stays in the stream (${default}), unless room is needed."`
 	ReplayBytes int64         `env:"CAIRN_REPLAY_BYTES" placeholder:"BYTES" help:"How many bytes of it stay at most; 0: half of the stream's bound."`
-	NewStream   bool          `help:"Go on with a new stream in place of one that is lost. Events that were only in the lost one are lost."`
 }
 
 func (f replayFlags) window() projector.ReplayWindow {

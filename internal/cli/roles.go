@@ -107,7 +107,7 @@ func (c *projectorCmd) Run(s *session) error {
 	}
 	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: endpoint, DatabaseURL: url,
-			MaxBytes: bound, Replay: c.window(), NewStream: c.NewStream, Log: log})
+			MaxBytes: bound, Replay: c.window(), Log: log})
 	})
 }
 
@@ -168,20 +168,26 @@ func migrate(ctx context.Context, url string) (from, to int32, err error) {
 
 const localNATS = "nats://127.0.0.1:4222"
 
-// remoteQueue is how a role reaches a NATS server of another process.
+// remoteQueue is how a role reaches a NATS server of another process. That
+// process may make the password, and may start after this one, so it is looked
+// for at every attempt to connect. Where there is none, the URL has both, or
+// the server needs none.
 func remoteQueue(data dataFlag, f natsURLFlag, p natsPasswordsFlag, user string) (bus.Endpoint, error) {
-	passwords, err := readPasswords(data.passwords(), p.NATSPasswords)
-	if err != nil {
+	if _, err := readPasswords(data.passwords(), p.NATSPasswords); err != nil {
 		return bus.Endpoint{}, err
 	}
 	url := f.NATSURL
 	if url == "" {
 		url = localNATS
 	}
-	if passwords[user] == "" { // then the URL has both, or the server needs none
-		user = ""
+	credentials := func() (string, string) {
+		passwords, err := readPasswords(data.passwords(), p.NATSPasswords)
+		if err != nil || passwords[user] == "" {
+			return "", ""
+		}
+		return user, passwords[user]
 	}
-	return bus.Endpoint{URL: url, User: user, Password: passwords[user]}, nil
+	return bus.Endpoint{URL: url, User: user, Credentials: credentials}, nil
 }
 
 // A queue is the NATS server: one of our own in this process, or another.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"os"
 	"time"
 
 	"cairn/bus"
@@ -73,7 +74,7 @@ func (c *serveCmd) Run(s *session) error {
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,
-			MaxBytes: q.bound, Replay: c.window(), NewStream: c.NewStream, Log: log})
+			MaxBytes: q.bound, Replay: c.window(), Log: log})
 	})
 	if cluster != nil {
 		addActor(&g, s.ctx, func(ctx context.Context) error { cluster.Watch(ctx); return nil })
@@ -132,17 +133,18 @@ Send a point, follow its Location, list the newest, ask for an area:
   curl '%[1]s/points?bbox=-5,42,9,51'
 
 Send files, and see how it is:
-  cairn load --url %[1]s FILE.csv FILE.geojson
+  %[3]s load --url %[1]s FILE.csv FILE.geojson
   curl %[1]s/status
   curl %[1]s/readyz
   curl %[1]s/metrics
-`, base, data)
+`, base, data, os.Args[0])
 	if q.server != nil {
 		fmt.Fprintf(out, `
 Look into the queue:
   nats --server nats://%[1]s stream info %[2]s
   nats --server nats://%[1]s stream get %[2]s 1
-`, listenHost(q.server.Addr()), bus.Stream)
+  nats --server nats://%[1]s consumer info %[2]s %[3]s
+`, listenHost(q.server.Addr()), bus.Stream, bus.Consumer)
 	}
 	fmt.Fprintln(out)
 }

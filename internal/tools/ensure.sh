@@ -31,6 +31,7 @@ test)
 	# Some tests start and kill a server themselves, whatever DATABASE_URL says.
 	has_postgis || need postgresql-postgis "the tests run against a real PostgreSQL with PostGIS"
 	command -v "${CC:-gcc}" >/dev/null || need gcc "the race detector is linked by a C compiler"
+	command -v curl >/dev/null || need curl "the tests run the commands that cairn prints at its start"
 	[ -e /usr/include/stdlib.h ] || need libc6-dev "the race detector needs the C library's headers"
 	;;
 bench)

@@ -1,0 +1,173 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/parked"
+	"cairn/projector"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// repairTimeout bounds how long a repair waits for the queue to be reachable.
+const repairTimeout = 10 * time.Second
+
+// repairFlags are what commands need that work on database and queue of a
+// running Cairn.
+type repairFlags struct {
+	dataFlag
+	databaseFlag
+	natsURLFlag
+	natsPasswordsFlag
+	logFlags
+}
+
+func (f *repairFlags) endpoint(user string) (bus.Endpoint, error) {
+	return remoteQueue(f.dataFlag, f.natsURLFlag, f.natsPasswordsFlag, user)
+}
+
+type rebuildCmd struct{ repairFlags }
+
+func (c *rebuildCmd) Run(s *session) error {
+	url, err := c.running(c.dataFlag)
+	if err != nil {
+		return err
+	}
+	endpoint, err := c.endpoint(bus.UserProjector)
+	if err != nil {
+		return err
+	}
+	done, err := projector.Rebuild(s.ctx, endpoint, url, c.logger(s))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.stdout, "The table is new: %d rows taken over from before sequence %d, %d events replayed up to sequence %d.\n",
+		done.Kept, done.From, done.Replayed, done.To)
+	return err
+}
+
+type salvageCmd struct {
+	repairFlags
+	streamFlags
+}
+
+func (c *salvageCmd) Run(s *session) error {
+	url, err := c.running(c.dataFlag)
+	if err != nil {
+		return err
+	}
+	endpoint, err := c.endpoint(bus.UserAdmin)
+	if err != nil {
+		return err
+	}
+	bound, err := c.bound(c.Data)
+	if err != nil {
+		return err
+	}
+	done, err := projector.Salvage(s.ctx, endpoint, url, bound, c.logger(s))
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.stdout, "The stream is new and begins at sequence %d: %d messages read from the old one (%d missing in between), %d published again.\n",
+		done.First, done.Read, done.Missing, done.Published)
+	return err
+}
+
+type parkedCmd struct {
+	Ls    parkedLsCmd    `cmd:"" help:"List what is parked, the newest first."`
+	Show  parkedShowCmd  `cmd:"" help:"Show parked events whole."`
+	Retry parkedRetryCmd `cmd:"" help:"Publish parked events again."`
+	Drop  parkedDropCmd  `cmd:"" help:"Let go of parked events."`
+}
+
+type whichFlags struct {
+	repairFlags
+	Positions []int64 `arg:"" optional:"" name:"POSITION" help:"Positions of the events."`
+	All       bool    `help:"All that were not published again yet."`
+}
+
+func (f *whichFlags) which() (parked.Which, error) {
+	if f.All == (len(f.Positions) > 0) {
+		return parked.Which{}, usagef("give positions, or --all")
+	}
+	return parked.Which{Positions: f.Positions, All: f.All}, nil
+}
+
+// withDatabase runs f with a connection.
+func (f *repairFlags) withDatabase(s *session, do func(context.Context, *pgx.Conn) error) error {
+	url, err := f.running(f.dataFlag)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.Connect(s.ctx, url)
+	if err != nil {
+		return fmt.Errorf("connect to Postgres: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(s.ctx))
+	return do(s.ctx, conn)
+}
+
+type parkedLsCmd struct {
+	repairFlags
+	All bool `help:"Not the newest only."`
+}
+
+func (c *parkedLsCmd) Run(s *session) error {
+	return c.withDatabase(s, func(ctx context.Context, conn *pgx.Conn) error { return parked.List(ctx, conn, c.All, s.stdout) })
+}
+
+type parkedShowCmd struct{ whichFlags }
+
+func (c *parkedShowCmd) Run(s *session) error {
+	which, err := c.which()
+	if err != nil {
+		return err
+	}
+	return c.withDatabase(s, func(ctx context.Context, conn *pgx.Conn) error { return parked.Show(ctx, conn, which, s.stdout) })
+}
+
+type parkedDropCmd struct{ whichFlags }
+
+func (c *parkedDropCmd) Run(s *session) error {
+	which, err := c.which()
+	if err != nil {
+		return err
+	}
+	return c.withDatabase(s, func(ctx context.Context, conn *pgx.Conn) error { return parked.Drop(ctx, conn, which, s.stdout) })
+}
+
+type parkedRetryCmd struct{ whichFlags }
+
+func (c *parkedRetryCmd) Run(s *session) error {
+	which, err := c.which()
+	if err != nil {
+		return err
+	}
+	endpoint, err := c.endpoint(bus.UserAdmin)
+	if err != nil {
+		return err
+	}
+	log := c.logger(s)
+	nc, err := bus.Connect(endpoint, log)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if err := nc.FlushTimeout(repairTimeout); err != nil {
+		return fmt.Errorf("the queue is not reachable: %w", err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	collector := bus.NewCollector(js, endpoint.Refusal, prometheus.NewRegistry(), log)
+	defer collector.Close()
+	return c.withDatabase(s, func(ctx context.Context, conn *pgx.Conn) error {
+		return parked.Retry(ctx, conn, collector, which, s.stdout)
+	})
+}

@@ -1,0 +1,160 @@
+// Package parked is what "cairn parked" does with the events that the projector
+// could not make rows of: show them, publish them again, let go of them.
+package parked
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+	"time"
+
+	"cairn/bus"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// listed bounds a list without --all: what a person reads.
+const listed = 50
+
+// Which says which events a command is about: those at Positions, or All that
+// were not published again yet.
+type Which struct {
+	Positions []int64
+	All       bool
+}
+
+const (
+	columns = `position, point_id::text, reason, detail, event, parked_at, resolved_position`
+	chosen  = ` where case when $1 then resolved_at is null else position = any($2) end`
+)
+
+type event struct {
+	Position int64
+	PointID  *string
+	Reason   string
+	Detail   string
+	Event    []byte
+	ParkedAt time.Time
+	Resolved *int64 // the position that it got when it was published again
+}
+
+// List prints the newest, a line each.
+func List(ctx context.Context, conn *pgx.Conn, all bool, out io.Writer) error {
+	var waiting, total int
+	err := conn.QueryRow(ctx, `select count(*) filter (where resolved_at is null), count(*) from parked`).Scan(&waiting, &total)
+	if err != nil {
+		return fmt.Errorf("count the parked events: %w", err)
+	}
+	limit := listed
+	if all {
+		limit = total
+	}
+	rows, err := conn.Query(ctx, `select `+columns+` from parked order by resolved_at is not null, position desc limit $1`, limit)
+	if err != nil {
+		return fmt.Errorf("list the parked events: %w", err)
+	}
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[event])
+	if err != nil {
+		return fmt.Errorf("list the parked events: %w", err)
+	}
+	fmt.Fprintf(out, "%d parked, %d of them published again.\n", total, total-waiting)
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	for _, e := range events {
+		state := ""
+		if e.Resolved != nil {
+			state = fmt.Sprintf("published again at %d", *e.Resolved)
+		}
+		fmt.Fprintf(table, "%d\t%s\t%s\t%s\t%s\n", e.Position, e.ParkedAt.UTC().Format(time.RFC3339), e.Reason, e.Detail, state)
+	}
+	if err := table.Flush(); err != nil {
+		return err
+	}
+	if total > limit {
+		fmt.Fprintf(out, "… and %d more: --all lists them.\n", total-limit)
+	}
+	return nil
+}
+
+// Show prints the events whole.
+func Show(ctx context.Context, conn *pgx.Conn, which Which, out io.Writer) error {
+	events, err := find(ctx, conn, which)
+	for _, e := range events {
+		id := "not known"
+		if e.PointID != nil {
+			id = *e.PointID
+		}
+		fmt.Fprintf(out, "position  %d\nparked    %s\nreason    %s\ndetail    %s\nkey       %s\nevent     %s\n\n",
+			e.Position, e.ParkedAt.UTC().Format(time.RFC3339Nano), e.Reason, e.Detail, id, e.Event)
+	}
+	return err
+}
+
+// Drop lets go of the events.
+func Drop(ctx context.Context, conn *pgx.Conn, which Which, out io.Writer) error {
+	if _, err := find(ctx, conn, which); err != nil {
+		return err
+	}
+	tag, err := conn.Exec(ctx, `delete from parked`+chosen, which.All, which.Positions)
+	if err != nil {
+		return fmt.Errorf("drop parked events: %w", err)
+	}
+	fmt.Fprintf(out, "Dropped %d.\n", tag.RowsAffected())
+	return nil
+}
+
+// Retry publishes the events again, as they are, at new positions, and marks the
+// parked ones. One that still cannot become a row is parked anew. If it is ended
+// half-way, the next retry may publish some a second time, which their ids make
+// harmless.
+func Retry(ctx context.Context, conn *pgx.Conn, collector *bus.Collector, which Which, out io.Writer) error {
+	events, err := find(ctx, conn, which)
+	if err != nil {
+		return err
+	}
+	for _, e := range events {
+		position, err := publish(ctx, collector, e.Event)
+		if err != nil {
+			return fmt.Errorf("publish the event of position %d again: %w", e.Position, err)
+		}
+		_, err = conn.Exec(ctx, `update parked set resolved_at = now(), resolved_position = $2 where position = $1`, e.Position, int64(position))
+		if err != nil {
+			return fmt.Errorf("mark position %d: %w", e.Position, err)
+		}
+		fmt.Fprintf(out, "%d is published again at %d\n", e.Position, position)
+	}
+	return nil
+}
+
+func publish(ctx context.Context, collector *bus.Collector, line []byte) (bus.Position, error) {
+	b := bus.NewBatch()
+	defer b.Release()
+	b.Lines, b.Count = append(append(b.Lines, line...), '\n'), 1
+	if err := collector.Enqueue(ctx, b); err != nil {
+		return 0, err
+	}
+	return b.Wait()
+}
+
+func find(ctx context.Context, conn *pgx.Conn, which Which) ([]event, error) {
+	rows, err := conn.Query(ctx, `select `+columns+` from parked`+chosen+` order by position`, which.All, which.Positions)
+	if err != nil {
+		return nil, fmt.Errorf("look up parked events: %w", err)
+	}
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[event])
+	if err != nil {
+		return nil, fmt.Errorf("look up parked events: %w", err)
+	}
+	if !which.All && len(events) < len(which.Positions) {
+		there := map[int64]bool{}
+		for _, e := range events {
+			there[e.Position] = true
+		}
+		for _, p := range which.Positions {
+			if !there[p] {
+				return nil, fmt.Errorf("no event is parked at position %d: 'cairn parked ls' lists them", p)
+			}
+		}
+	}
+	return events, nil
+}
