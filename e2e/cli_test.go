@@ -1,0 +1,90 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+)
+
+var commandNames = []string{"serve", "ingest", "projector", "query", "migrate", "load", "status", "version"}
+
+func TestHelp(t *testing.T) {
+	for _, args := range [][]string{{}, {"help"}, {"--help"}} {
+		p, code := run(t, args...)
+		if code != 0 {
+			t.Errorf("%v: exit code %d", args, code)
+		}
+		for _, name := range commandNames {
+			if !strings.Contains(p.stdout.String(), "\n  "+name+" ") {
+				t.Errorf("%v does not list %s:\n%s", args, name, p.stdout.tail())
+			}
+		}
+	}
+	for _, name := range commandNames {
+		for _, args := range [][]string{{name, "--help"}, {"help", name}, {name, "-h"}} {
+			p, code := run(t, args...)
+			if code != 0 || !strings.HasPrefix(p.stdout.String(), "Usage: cairn "+name) || p.stderr.String() != "" {
+				t.Errorf("%v: exit code %d\n%s%s", args, code, p.stdout.tail(), p.stderr.tail())
+			}
+		}
+	}
+}
+
+// What users and scripts depend on is in the help of the command that has it.
+func TestHelpTellsTheContract(t *testing.T) {
+	for name, texts := range map[string][]string{
+		"serve":     {"--listen", "127.0.0.1:8080", "CAIRN_LISTEN", "--data", "CAIRN_DATA", "--database-url", "DATABASE_URL", "--nats-listen", "127.0.0.1:4222", "CAIRN_NATS_LISTEN", "--nats-url", "NATS_URL"},
+		"ingest":    {"--listen", "127.0.0.1:8081", "--nats-listen", "--nats-url"},
+		"query":     {"--listen", "127.0.0.1:8082", "--database-url", "--nats-url"},
+		"projector": {"--listen", "127.0.0.1:8083", "--database-url", "--nats-url"},
+		"migrate":   {"--database-url"},
+		"load":      {"--url", "FILE", ".csv", ".geojson", ".ndjson"},
+	} {
+		p, _ := run(t, name, "--help")
+		for _, text := range texts {
+			if !strings.Contains(p.stdout.String(), text) {
+				t.Errorf("the help of %s has no %s", name, text)
+			}
+		}
+	}
+}
+
+func TestVersion(t *testing.T) {
+	p, code := run(t, "version")
+	if out := p.stdout.String(); code != 0 || !strings.Contains(out, testVersion) || !strings.Contains(out, testCommit) {
+		t.Errorf("code %d: %s", code, out)
+	}
+}
+
+// A command line that is wrong ends with 2 and says what is wrong with it.
+func TestUsage(t *testing.T) {
+	none := t.TempDir()
+	for _, test := range []struct {
+		args []string
+		env  string
+		says []string
+	}{
+		{args: []string{"sevre"}, says: []string{"sevre", "cairn help"}},
+		{args: []string{"help", "sevre"}, says: []string{"sevre"}},
+		{args: []string{"serve", "--lisen", "x"}, says: []string{"--lisen", "--listen"}},
+		{args: []string{"version", "--nonsense"}, says: []string{"--nonsense"}},
+		{args: []string{"serve", "--listen"}, says: []string{"--listen"}},
+		{args: []string{"serve", "surplus"}, says: []string{"surplus"}},
+		{args: []string{"serve", "--max-bytes", "many"}, says: []string{"--max-bytes", "many"}},
+		{args: []string{"serve", "--max-bytes", "1"}, says: []string{"--max-bytes", "1"}},
+		{args: []string{"serve"}, env: "CAIRN_MAX_BYTES=many", says: []string{"CAIRN_MAX_BYTES", "many"}},
+		{args: []string{"serve", "--log-level", "loud"}, says: []string{"--log-level", "loud"}},
+		{args: []string{"serve", "--nats-passwords", "nobody=x", "--listen", anyPort, "--nats-listen", anyPort, "--data", none}, says: []string{"--nats-passwords", "nobody"}},
+		{args: []string{"load"}, says: []string{"FILE"}},
+		{args: []string{"projector", "--data", none}, says: []string{"no database", none, "--database-url", "cairn serve"}},
+		{args: []string{"query", "--data", none}, says: []string{"no database", none, "--database-url", "cairn serve"}},
+		{args: []string{"migrate", "--data", none}, says: []string{"no database", none, "--database-url"}},
+	} {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			p := command{args: test.args, env: strings.Fields(test.env), dir: none}.start(t)
+			if code := p.wait(patience); code != 2 {
+				t.Errorf("exit code %d", code)
+			}
+			p.says(test.says...)
+		})
+	}
+}
