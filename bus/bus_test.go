@@ -138,6 +138,37 @@ func TestCollectorKeepsEnvelopesInBounds(t *testing.T) {
 	}
 }
 
+func TestEnvelopeHeaders(t *testing.T) {
+	s := testkit.NATS(t)
+	stream, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, bus.MinMaxBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+	b := bus.NewBatch()
+	defer b.Release()
+	b.Lines, b.Count, b.Trace = append(b.Lines, "x\ny\n"...), 2, trace
+	if err := collector(t, s).Enqueue(t.Context(), b); err != nil {
+		t.Fatal(err)
+	}
+	p, err := b.Wait()
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := stream.GetMsg(t.Context(), p.Sequence())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{"Cairn-Format": bus.Format, "Cairn-Count": "2", "traceparent": trace} {
+		if got := m.Header.Get(name); got != want {
+			t.Errorf("%s is %q, want %q", name, got, want)
+		}
+	}
+	if m.Header.Get(jetstream.MsgIDHeader) == "" {
+		t.Error("there is no message id")
+	}
+}
+
 func TestCollectorSaysWhyNot(t *testing.T) {
 	s := testkit.NATS(t)
 	c := collector(t, s)

@@ -49,6 +49,9 @@ var (
 type Batch struct {
 	Lines []byte
 	Count int
+	// Trace is the traceparent (W3C Trace Context) of the request, or "". An
+	// envelope carries that of the first batch that has one.
+	Trace string
 
 	first Position
 	err   error
@@ -62,7 +65,7 @@ func NewBatch() *Batch { return batches.Get().(*Batch) }
 
 // Release gives the batch back. Its Lines must not be used any more.
 func (b *Batch) Release() {
-	b.Lines, b.Count, b.first, b.err = b.Lines[:0], 0, 0, nil
+	b.Lines, b.Count, b.Trace, b.first, b.err = b.Lines[:0], 0, "", 0, nil
 	batches.Put(b)
 }
 
@@ -166,7 +169,7 @@ func (c *Collector) run() {
 	next, open := <-c.queue
 	for open {
 		waiting, lines = append(waiting[:0], next), append(lines[:0], next.Lines...)
-		count := next.Count
+		count, trace := next.Count, next.Trace
 		next = nil
 	gather:
 		for {
@@ -177,12 +180,15 @@ func (c *Collector) run() {
 				}
 				waiting, lines = append(waiting, next), append(lines, next.Lines...)
 				count += next.Count
+				if trace == "" {
+					trace = next.Trace
+				}
 				next = nil
 			default:
 				break gather
 			}
 		}
-		sequence, err := c.commit(lines, count)
+		sequence, err := c.commit(lines, count, trace)
 		answer(waiting, sequence, err)
 		if open && next == nil {
 			next, open = <-c.queue
@@ -200,12 +206,15 @@ func answer(waiting []*Batch, sequence uint64, err error) {
 }
 
 // commit publishes one envelope and waits until it is on disk.
-func (c *Collector) commit(lines []byte, count int) (uint64, error) {
+func (c *Collector) commit(lines []byte, count int, trace string) (uint64, error) {
 	start := time.Now()
 	m := nats.NewMsg(Subject)
 	m.Header.Set(jetstream.MsgIDHeader, nuid.Next())
 	m.Header.Set(headerFormat, Format)
 	m.Header.Set(headerCount, strconv.Itoa(count))
+	if trace != "" {
+		m.Header.Set(headerTrace, trace)
+	}
 	m.Data = lines
 	sequence, err := c.publishUntil(m, start.Add(publishTimeout))
 	c.metrics.seconds.Observe(time.Since(start).Seconds())

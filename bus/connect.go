@@ -9,8 +9,15 @@ import (
 	"github.com/nats-io/nats.go"
 )
 
-// reconnectWait is the pause between attempts to reach a server that is away.
-const reconnectWait = 250 * time.Millisecond
+const (
+	// reconnectWait is the pause between attempts to reach a server that is away.
+	reconnectWait = 250 * time.Millisecond
+	// pingEvery and pingsLost bound, to 20 s, how long a connection that was lost
+	// without a word (a firewall forgot it, a machine is gone) is believed in.
+	// The client's own bounds are six minutes, and a projector waits them out.
+	pingEvery = 5 * time.Second
+	pingsLost = 2
+)
 
 // An Endpoint is how a role reaches the NATS server.
 type Endpoint struct {
@@ -44,6 +51,8 @@ func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, err
 		nats.RetryOnFailedConnect(true),
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectBufSize(-1),
+		nats.PingInterval(pingEvery),
+		nats.MaxPingsOutstanding(pingsLost),
 		nats.IgnoreAuthErrorAbort(),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {

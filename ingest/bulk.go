@@ -60,7 +60,7 @@ func (h *handler) postMany(c *fiber.Ctx, f format) error {
 		return err
 	}
 	defer in.close()
-	u := &upload{h: h, key: key}
+	u := &upload{h: h, key: key, trace: traceOf(c)}
 	defer u.release()
 	defer web.RollDeadline(c, h.limits.readStall, h.limits.flushAge, u.flush)()
 	r := readers.Get().(*bufio.Reader)

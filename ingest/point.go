@@ -70,7 +70,7 @@ func (h *handler) put(c *fiber.Ctx, r *pointRequest, key string) error {
 	e.Received = time.Now().UTC().Truncate(time.Microsecond)
 	b := bus.NewBatch()
 	defer b.Release()
-	b.Lines, b.Count = bus.AppendEvent(b.Lines, e), 1
+	b.Lines, b.Count, b.Trace = bus.AppendEvent(b.Lines, e), 1, traceOf(c)
 	if len(b.Lines) > bus.MaxEventBytes {
 		h.metrics.rejected.Inc()
 		return tooLarge(MaxPointBytes)

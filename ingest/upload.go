@@ -49,6 +49,7 @@ type pending struct {
 type upload struct {
 	h        *handler
 	key      string // Idempotency-Key
+	trace    string // traceparent
 	open     *pending
 	inFlight []*pending // oldest first
 	err      error      // errStuck, or the end of the role; sticky
@@ -94,6 +95,7 @@ func (u *upload) add(e *bus.Event, row int64) error {
 
 func (u *upload) begin(row int64, now time.Time) {
 	u.open = &pending{batch: bus.NewBatch(), rows: rowRange{First: row, Last: row}, since: now}
+	u.open.batch.Trace = u.trace
 }
 
 // reject counts a row that is wrong.
