@@ -41,6 +41,16 @@ func (e Endpoint) Refusal() error {
 	return e.Server.Refusal()
 }
 
+// DiskFree is how many bytes are free under the server's store, or 0 where this
+// process does not know.
+func (e Endpoint) DiskFree() int64 {
+	if e.Server == nil {
+		return 0
+	}
+	free, _ := freeBytes(e.Server.cfg.StoreDir) // 0 where it cannot be seen
+	return free
+}
+
 // Connect returns a connection that lives until it is closed: it need not
 // succeed at first, and comes back by itself for as long as it takes.
 // While there is no server, a publish fails at once rather than wait in memory.

@@ -50,7 +50,7 @@ func Run(ctx context.Context, cfg Config) error {
 		Name:   "ingest",
 		Routes: h.routes,
 		Ready:  func() error { return w.state.Load().err },
-		Status: func(context.Context) any { return w.status() },
+		Status: func(context.Context) any { return w.status(cfg.Bus) },
 	})
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
@@ -99,12 +99,16 @@ type Status struct {
 	LastPosition bus.Position `json:"last_position"`
 	StreamBytes  uint64       `json:"stream_bytes"`
 	StreamBound  int64        `json:"stream_max_bytes"`
+	// DiskFree is what is free under the store, where it is in this process.
+	DiskFree int64 `json:"disk_free_bytes,omitempty"`
 }
 
-func (w *streamWatch) status() Status {
+func (w *streamWatch) status(endpoint bus.Endpoint) Status {
 	s := w.state.Load()
-	if s.err != nil {
-		return Status{Problem: s.err.Error()}
+	out := Status{LastSequence: s.state.LastSeq, LastPosition: bus.EndOf(s.state.LastSeq), StreamBytes: s.state.Bytes, StreamBound: s.bound,
+		DiskFree: endpoint.DiskFree()}
+	if err := errors.Join(s.err, endpoint.Refusal()); err != nil {
+		out.Problem = err.Error()
 	}
-	return Status{LastSequence: s.state.LastSeq, LastPosition: bus.EndOf(s.state.LastSeq), StreamBytes: s.state.Bytes, StreamBound: s.bound}
+	return out
 }

@@ -25,6 +25,7 @@ type state struct {
 	Sequence uint64    // last message applied
 	Applied  time.Time // when; zero: none since the start
 	Stream   *jetstream.StreamInfo
+	Oldest   time.Time // when the oldest event that is not applied came; zero: there is none
 }
 
 func (p *projector) note(change func(*state)) {
@@ -66,7 +67,13 @@ func (p *projector) look(ctx context.Context, stream jetstream.Stream, applied u
 	if err != nil {
 		return err
 	}
-	p.note(func(s *state) { s.Stream = info })
+	var oldest time.Time
+	if info.State.LastSeq > applied {
+		if m, err := stream.GetMsg(ctx, applied+1); err == nil {
+			oldest = m.Time
+		}
+	}
+	p.note(func(s *state) { s.Stream, s.Oldest = info, oldest })
 	p.metrics.bytes.Set(float64(info.State.Bytes))
 	if info.State.LastSeq >= applied {
 		p.metrics.behind.Set(float64(info.State.LastSeq - applied))
@@ -100,12 +107,16 @@ type Status struct {
 
 // StreamStatus is what the projector sees of the stream.
 type StreamStatus struct {
-	FirstSequence uint64    `json:"first_sequence"`
-	LastSequence  uint64    `json:"last_sequence"`
-	Unprojected   uint64    `json:"unprojected_messages"`
-	Bytes         uint64    `json:"bytes"`
-	MaxBytes      int64     `json:"max_bytes"`
-	Created       time.Time `json:"created"`
+	FirstSequence uint64 `json:"first_sequence"`
+	LastSequence  uint64 `json:"last_sequence"`
+	Unprojected   uint64 `json:"unprojected_messages"`
+	// OldestUnprojected is the age of the first of them.
+	OldestUnprojected float64 `json:"oldest_unprojected_seconds"`
+	// ReplayFrom is when the first message came that the stream still has.
+	ReplayFrom time.Time `json:"replay_from"`
+	Bytes      uint64    `json:"bytes"`
+	MaxBytes   int64     `json:"max_bytes"`
+	Created    time.Time `json:"created"`
 }
 
 func (p *projector) status(context.Context) any {
@@ -121,9 +132,12 @@ func (p *projector) status(context.Context) any {
 	if s.Stream != nil {
 		st := s.Stream.State
 		out.Stream = &StreamStatus{FirstSequence: st.FirstSeq, LastSequence: st.LastSeq, Bytes: st.Bytes,
-			MaxBytes: s.Stream.Config.MaxBytes, Created: s.Stream.Created}
+			MaxBytes: s.Stream.Config.MaxBytes, Created: s.Stream.Created, ReplayFrom: st.FirstTime}
 		if st.LastSeq > s.Sequence {
 			out.Stream.Unprojected = st.LastSeq - s.Sequence
+			if !s.Oldest.IsZero() {
+				out.Stream.OldestUnprojected = time.Since(s.Oldest).Seconds()
+			}
 		}
 	}
 	return out

@@ -69,6 +69,14 @@ func TestTrimsByAge(t *testing.T) {
 	if err != nil || got != 11 {
 		t.Errorf("keep from %d, %v; want 11", got, err)
 	}
+	// A clock that jumps can make the window too long or too short, but never
+	// reach what is not applied.
+	for step, want := range map[time.Duration]uint64{-1000 * time.Hour: 0, 1000 * time.Hour: 15} {
+		got, err := trimmable(t.Context(), s, info, 15, ReplayWindow{Age: time.Hour}, middle.Add(step))
+		if err != nil || got != want {
+			t.Errorf("with the clock off by %v: keep from %d, %v; want %d", step, got, err, want)
+		}
+	}
 }
 
 func TestAFullStreamIsABacklogOnly(t *testing.T) {
