@@ -21,8 +21,14 @@ func At(sequence uint64, index int) Position {
 }
 
 // EndOf is the last position that the envelope at sequence can hold: what an
-// answer that has seen all of that envelope is true for.
-func EndOf(sequence uint64) Position { return At(sequence, MaxIndex) }
+// answer that has seen all of that envelope is true for. Before the first
+// envelope, whose sequence is 1, it is 0.
+func EndOf(sequence uint64) Position {
+	if sequence == 0 {
+		return 0
+	}
+	return At(sequence, MaxIndex)
+}
 
 // Sequence is the stream's sequence of the envelope that holds the position.
 func (p Position) Sequence() uint64 { return uint64(p) >> indexBits }

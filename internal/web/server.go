@@ -13,12 +13,14 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/gofiber/fiber/v2/middleware/recover"
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/valyala/fasthttp"
@@ -135,6 +137,10 @@ func (s *Server) rebuild() {
 		ErrorHandler:          func(c *fiber.Ctx, err error) error { return writeProblem(c, problemOf(err)) },
 	})
 	app.Use(s.observe)
+	// A handler that panics is a bug, but one request's, not the process'.
+	app.Use(recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: func(c *fiber.Ctx, e any) {
+		s.cfg.Log.Error("panic", "path", c.Path(), "panic", e, "stack", string(debug.Stack()))
+	}}))
 	s.health(app, append([]Role(nil), s.roles...))
 	for _, r := range s.roles {
 		r.Routes(app)
