@@ -12,7 +12,7 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS := internal/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench lint fuzz clean
+.PHONY: help build run test bench compare lint fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -33,6 +33,11 @@ bench: ## compare Cairn with a bare handler and with COPY, side by side
 	@sh $(TOOLS)/ensure.sh bench
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./internal/bench $(ARGS)
+
+compare: ## measure Cairn beside the tutorial's stack, an hour or so (ARGS="--level 5s --no-ramp --readme=" for a short try)
+	@sh $(TOOLS)/ensure.sh run
+	@$(MAKE) --no-print-directory build
+	$(GO) run ./loadtest/baseline $(ARGS)
 
 lint: bin/staticcheck bin/govulncheck ## check format, vet, staticcheck and known vulnerabilities
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
