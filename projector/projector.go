@@ -167,12 +167,14 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	p.problem.Store(nil)
 	p.note(func(s *state) { s.Sequence = at.sequence })
 
+	e := &ears{}
+	e.heard.Store(at.sequence)
 	messages, full, any := make(chan jetstream.Msg), make(chan *batch), make(chan *batch)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return fetch(ctx, consumer, messages) })
-	group.Go(func() error { return build(ctx, at.sequence, messages, full, any) })
+	group.Go(func() error { return fetch(ctx, consumer, messages, e) })
+	group.Go(func() error { return build(ctx, at.sequence, messages, full, any, e) })
 	group.Go(func() error { return p.write(ctx, w, full, any) })
-	group.Go(func() error { return p.housekeeping(ctx, stream) })
+	group.Go(func() error { return p.housekeeping(ctx, stream, e) })
 	group.Go(func() error {
 		select {
 		case <-reconnected:

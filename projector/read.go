@@ -17,14 +17,16 @@ const fetchBytes = 8 << 20
 var errGap = errors.New("not the next message")
 
 // fetch takes messages from the consumer, in order, until ctx ends.
-func fetch(ctx context.Context, consumer jetstream.Consumer, out chan<- jetstream.Msg) error {
+func fetch(ctx context.Context, consumer jetstream.Consumer, out chan<- jetstream.Msg, e *ears) error {
 	messages, err := consumer.Messages(jetstream.PullMaxBytes(fetchBytes))
 	if err != nil {
 		return fmt.Errorf("subscribe to the consumer: %w", err)
 	}
 	defer messages.Stop()
 	for {
+		e.listening.Store(true)
 		m, err := messages.Next(jetstream.NextContext(ctx))
+		e.listening.Store(false)
 		if err != nil {
 			return fmt.Errorf("next message: %w", err)
 		}
@@ -39,7 +41,7 @@ func fetch(ctx context.Context, consumer jetstream.Consumer, out chan<- jetstrea
 // build decodes messages into batches while the writer is busy with the one
 // before. A batch goes out as soon as the writer wants one: on full when it has
 // all it may have, on any with what there is.
-func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any chan<- *batch) error {
+func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any chan<- *batch, e *ears) error {
 	var decoder bus.Decoder
 	b := newBatch(after + 1)
 	for {
@@ -63,6 +65,7 @@ func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any
 			if err := b.take(&decoder, m); err != nil {
 				return err
 			}
+			e.heard.Store(b.last)
 		}
 	}
 }

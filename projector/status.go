@@ -42,15 +42,20 @@ func (p *projector) note(change func(*state)) {
 	}
 }
 
-// housekeeping announces the checkpoint and trims the stream, once a tick.
-func (p *projector) housekeeping(ctx context.Context, stream jetstream.Stream) error {
+// housekeeping announces the checkpoint and trims the stream, once a tick. It
+// ends where the consumer has fallen silent.
+func (p *projector) housekeeping(ctx context.Context, stream jetstream.Stream, e *ears) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
+	var quiet silence
 	for {
 		applied := p.state.Load().Sequence
 		_ = bus.Announce(p.nc, bus.Applied{Sequence: applied}) // a hint
 		if err := p.look(ctx, stream, applied); err != nil && ctx.Err() == nil {
 			p.cfg.Log.Warn("housekeeping", "error", err)
+		}
+		if info := p.state.Load().Stream; info != nil && quiet.broken(e, info.State.LastSeq, time.Now()) {
+			return errSilent
 		}
 		select {
 		case <-ctx.Done():

@@ -2,6 +2,7 @@ package projector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"sort"
@@ -79,6 +80,9 @@ func firstAfter(ctx context.Context, s jetstream.Stream, low, high uint64, t tim
 			return true
 		}
 		m, err := s.GetMsg(ctx, low+uint64(i)) //nolint:gosec // i ≥ 0
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			return false // damaged, and projected long ago: it goes with its neighbours
+		}
 		if err != nil {
 			failed = fmt.Errorf("look at message %d: %w", low+uint64(i), err) //nolint:gosec // i ≥ 0
 			return true
