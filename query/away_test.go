@@ -2,10 +2,13 @@ package query
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 
+	"cairn/bus"
 	"cairn/internal/testkit"
 )
 
@@ -21,6 +24,46 @@ func (f *fixture) roleStatus() (s roleStatus) {
 		f.t.Fatalf("GET /status: %d %s", r.status, r.body)
 	}
 	return s
+}
+
+// What was asked before is answered on while the database is away, with its age;
+// no client is told more than is known.
+func TestKeptAnswersOutliveTheDatabase(t *testing.T) {
+	t.Parallel()
+	cluster := testkit.OwnCluster(t)
+	f := serve(t, cluster.URL())
+	f.db = connect(t, cluster.URL())
+	f.put(2, [2]float64{1, 2})
+	before := f.get("/points")
+	if age := before.header.Get("Age"); age != "" {
+		t.Errorf("Age is %s while the database is there", age)
+	}
+	if err := cluster.Stop(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var r reply
+	testkit.Eventually(t, within, "an answer shows its age", func() bool {
+		r = f.get("/points")
+		age, err := strconv.Atoi(r.header.Get("Age"))
+		return err == nil && age >= 1
+	})
+	if r.status != http.StatusOK || string(r.body) != string(before.body) || r.header.Get(headerPosition) != before.header.Get(headerPosition) {
+		t.Errorf("%d %v %s", r.status, r.header, r.body)
+	}
+	f.detail(f.get("/points?limit=7"), http.StatusServiceUnavailable)
+	f.detail(f.get(fmt.Sprintf("/points?min_position=%d", bus.At(3, 0))), http.StatusServiceUnavailable)
+	if r := f.get(fmt.Sprintf("/points?min_position=%d", bus.At(2, 0))); r.status != http.StatusOK {
+		t.Errorf("what is kept has seen that position, but: %d %s", r.status, r.body)
+	}
+	if err := cluster.Start(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.db = connect(t, cluster.URL())
+	f.put(3, [2]float64{3, 4})
+	testkit.Eventually(t, within, "answers are current again", func() bool {
+		r = f.get("/points")
+		return r.header.Get("Age") == "" && r.header.Get(headerPosition) == string(positionText(3))
+	})
 }
 
 // The role starts without its database, says so while it is away, and answers
@@ -42,8 +85,9 @@ func TestDatabaseAwayAndBack(t *testing.T) {
 	}
 	stop()
 	f := serve(t, cluster.URL())
-	for _, round := range []string{"at the start", "later"} {
-		for _, path := range []string{"/points", "/points?bbox=0,0,1,1", "/points/x"} {
+	for i, round := range []string{"at the start", "later"} {
+		for _, path := range []string{"/points?limit=%d", "/points?bbox=0,0,1,%d", "/points/x%d"} {
+			path = fmt.Sprintf(path, i+1) // what was not asked before
 			r := f.get(path)
 			if got := f.detail(r, http.StatusServiceUnavailable); got != "the database is away" || r.header.Get("Retry-After") != "1" {
 				t.Errorf("%s, GET %s: %q %v", round, path, got, r.header)
@@ -56,7 +100,7 @@ func TestDatabaseAwayAndBack(t *testing.T) {
 			t.Errorf("%s: status is %+v", round, s)
 		}
 		start()
-		f.pageAt("/points") // at once
+		f.pageAt(fmt.Sprintf("/points?limit=%d", i+1)) // at once
 		if s := f.roleStatus(); s.Query.Database != "reachable" {
 			t.Errorf("%s: status is %+v", round, s)
 		}
@@ -132,6 +176,11 @@ func TestSessionOnlyReads(t *testing.T) {
 	_, err := f.pool.Exec(t.Context(), "delete from points")
 	if err == nil || !strings.Contains(err.Error(), "25006") {
 		t.Errorf("a write gave %v", err)
+	}
+	// Not even a session that is told to write may.
+	_, err = f.pool.Exec(t.Context(), "begin read write; delete from points; commit")
+	if err == nil || !strings.Contains(err.Error(), "42501") {
+		t.Errorf("a write of a session that may write gave %v", err)
 	}
 	var name, timeout string
 	err = f.pool.QueryRow(t.Context(), "select current_setting('application_name'), current_setting('statement_timeout')").Scan(&name, &timeout)

@@ -5,6 +5,9 @@ import (
 	"math"
 	"net/http"
 	"testing"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
 )
 
 // sampleRow is a row as Postgres sends it.
@@ -55,5 +58,25 @@ func BenchmarkPage(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+// BenchmarkKept is the handler alone, for what most requests come to.
+func BenchmarkKept(b *testing.B) {
+	f := newFixture(b)
+	f.put(1, grid(200, 1)...)
+	f.pageAt("/points?limit=100")
+	ctx := &fasthttp.RequestCtx{}
+	ctx.Request.SetRequestURI("/points?limit=100")
+	app := fiber.New()
+	c := app.AcquireCtx(ctx)
+	defer app.ReleaseCtx(c)
+	b.ReportAllocs()
+	for b.Loop() {
+		f.tracker.read(f.tracker.begin(), 1)
+		if err := f.getPoints(c); err != nil || len(ctx.Response.Body()) < 10_000 {
+			b.Fatal(err, len(ctx.Response.Body()))
+		}
+		ctx.Response.Reset()
 	}
 }

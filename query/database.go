@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
@@ -43,10 +44,11 @@ var session = map[string]string{
 	"application_name":              "cairn-query",
 	"default_transaction_read_only": "on",
 	"statement_timeout":             strconv.FormatInt(statementTimeout.Milliseconds(), 10),
-	// The statements are written for one plan each (see boxed), and these keep
+	// The statements are written for one plan each (see ways), and these keep
 	// Postgres from another: no plan for particular parameters, no reading of
-	// the whole table, no spatial index read to its end where a part will do, no
-	// keeping of rows that could be on their way. No workers, for they would make one question take every core.
+	// the whole table, no index read to its end where a part will do, no
+	// keeping of rows that could be on their way. No workers, for they would
+	// make one question take every core.
 	"plan_cache_mode":                 "force_generic_plan",
 	"enable_seqscan":                  "off",
 	"enable_bitmapscan":               "off",
@@ -54,6 +56,12 @@ var session = map[string]string{
 	"jit":                             "off",
 	"max_parallel_workers_per_gather": "0",
 }
+
+// A statement that is custom runs between these two.
+const (
+	beginCustom = `set plan_cache_mode = force_custom_plan; set enable_bitmapscan = on`
+	endCustom   = `set plan_cache_mode = force_generic_plan; set enable_bitmapscan = off`
+)
 
 // openPool prepares connections. It makes none: the database may be away.
 func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
@@ -77,11 +85,28 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 	if !givesPoolSize(url) {
 		cfg.MaxConns = max(minPoolSize, int32(connectionsPerCore*runtime.GOMAXPROCS(0)))
 	}
+	cfg.AfterConnect = readOnlyRole
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("prepare database connections: %w", err)
 	}
 	return pool, nil
+}
+
+// readerRole reads and can do nothing else; the schema makes it where it may.
+const readerRole = "cairn_reader"
+
+// readOnlyRole gives up all rights that reading does not need. A URL whose user
+// may not become the role has a user of its own, whose rights are its owner's
+// matter: it goes on as that.
+func readOnlyRole(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, `select set_config('role', rolname, false) from pg_roles where rolname = '`+readerRole+`'
+		and pg_has_role(oid, 'member') and has_table_privilege(oid, to_regclass('points'), 'select')`)
+	var refused *pgconn.PgError
+	if errors.As(err, &refused) {
+		return nil
+	}
+	return err
 }
 
 func givesPoolSize(url string) bool {
@@ -93,25 +118,35 @@ func givesPoolSize(url string) bool {
 	return given
 }
 
-// rows runs one of the page statements and hands each row to f, until f wants
-// no more. The sequence is that of the checkpoint in the statement's snapshot.
+// rows runs a statement and hands each row to f, until f wants no more. The
+// sequence is that of the checkpoint in the statement's snapshot.
 //
 // No client's going away cancels a statement; its own bounds do.
-func (s *service) rows(name, sql string, args []any, f func(row) (more bool, err error)) (sequence uint64, err error) {
+func (s *service) rows(st statement, args []any, f func(row) (more bool, err error)) (sequence uint64, err error) {
 	conn, err := s.acquire()
 	if err != nil {
 		return 0, err
 	}
 	defer conn.Release()
-	defer s.metrics.observe(name, time.Now())
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.stopping), statementTimeout+statementGrace)
+	defer s.metrics.observe(st.kind, time.Now())
+	ctx, cancel := s.bounded()
 	defer cancel()
-	rows, err := conn.Query(ctx, sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, args...)...)
+	if st.custom {
+		if _, err := conn.Exec(ctx, beginCustom); err != nil {
+			return 0, err
+		}
+		defer func() {
+			if _, err := conn.Exec(ctx, endCustom); err != nil {
+				_ = conn.Conn().Close(ctx)
+			}
+		}()
+	}
+	rows, err := conn.Query(ctx, st.sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, args...)...)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
-	sequence, full, err := scan(rows, f)
+	sequence, full, err := scan(rows, st.lone, f)
 	if err != nil || full {
 		// Closing rows would read all that is left.
 		drain(ctx, conn, rows)
@@ -123,18 +158,26 @@ func (s *service) rows(name, sql string, args []any, f func(row) (more bool, err
 	return sequence, err
 }
 
+// bounded is the context of a statement.
+func (s *service) bounded() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(s.stopping), statementTimeout+statementGrace)
+}
+
 // scan hands the rows to f. It tells whether f had enough before the end.
-func scan(rows pgx.Rows, f func(row) (bool, error)) (sequence uint64, full bool, err error) {
+func scan(rows pgx.Rows, lone bool, f func(row) (bool, error)) (sequence uint64, full bool, err error) {
 	any := false
 	for rows.Next() {
 		r := row(rows.RawValues())
-		n, ok := r.int64(colSequence)
-		if len(r) != colCount || !ok {
+		if len(r) < colCount {
 			return 0, false, errRow
 		}
+		n, ok := r.int64(colSequence)
+		if !ok {
+			return 0, false, errUndecided
+		}
 		sequence, any = uint64(n), true
-		if r[colID] == nil {
-			continue // the checkpoint alone
+		if r[colID] == nil && !lone {
+			continue
 		}
 		more, err := f(r)
 		if err != nil {

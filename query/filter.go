@@ -1,11 +1,13 @@
 package query
 
 import (
+	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"cairn/bus"
 	"cairn/internal/web"
@@ -21,6 +23,8 @@ const (
 // A filter is what a page may hold. Equal filters are the same question.
 type filter struct {
 	bbox   *box
+	when   *interval // of the time observed, else received
+	name   string    // "": any
 	limit  int
 	before bus.Position // only positions below it
 }
@@ -32,7 +36,7 @@ type listQuery struct {
 }
 
 var (
-	listParameters = []string{"bbox", "limit", "cursor", "min_position"}
+	listParameters = []string{"bbox", "datetime", "name", "limit", "cursor", "min_position"}
 	oneParameters  = []string{"min_position"}
 )
 
@@ -43,6 +47,10 @@ func parseList(raw string) (listQuery, error) {
 		switch name {
 		case "bbox":
 			q.bbox, err = parseBox(value)
+		case "datetime":
+			q.when, err = parseInterval(value)
+		case "name":
+			q.name, err = parseName(value)
 		case "limit":
 			q.limit, err = parseLimit(value)
 		case "cursor":
@@ -102,6 +110,17 @@ func badParameter(name, format string, args ...any) error {
 	return p
 }
 
+// parseName reads a name that a point may have.
+func parseName(s string) (string, error) {
+	switch n := utf8.RuneCountInString(s); {
+	case n == 0 || n > bus.MaxNameRunes:
+		return "", fmt.Errorf("a name has 1 to %d characters, not %d", bus.MaxNameRunes, n)
+	case !utf8.ValidString(s) || strings.ContainsRune(s, 0):
+		return "", errors.New("it is not text in UTF-8")
+	}
+	return s, nil
+}
+
 // parseLimit reads a positive integer; more than maxLimit is maxLimit.
 func parseLimit(s string) (int, error) {
 	if !isDigits(s) || strings.Trim(s, "0") == "" {
@@ -134,6 +153,14 @@ func (f *filter) href() string {
 	if f.bbox != nil {
 		add("bbox")
 		dst = f.bbox.append(dst)
+	}
+	if f.when != nil {
+		add("datetime")
+		dst = f.when.append(dst)
+	}
+	if f.name != "" {
+		add("name")
+		dst = append(dst, url.QueryEscape(f.name)...)
 	}
 	if f.limit != defaultLimit {
 		add("limit")

@@ -39,6 +39,7 @@ func FuzzListQuery(f *testing.F) {
 	for _, s := range []string{
 		"", "limit=5", "bbox=1,2,3,4&limit=99999", "bbox=170,-10.5,-170,1e-7", "bbox=-0,0,0,0",
 		"cursor=" + string(appendCursor(nil, 4097)), "min_position=12&&", "a=%zz", "limit=%31&bbox=1%2C2,3,4", "=&=",
+		"datetime=2026-11-21T22:43:01.123456789Z", "datetime=../0001-01-01t00:00:00z", "datetime=9999-12-31T23:59:59-01:00/", "name=a+b%26%22",
 	} {
 		f.Add(s)
 	}
@@ -60,7 +61,8 @@ func FuzzListQuery(f *testing.F) {
 			t.Fatalf("%q became %q, which is refused: %v", raw, query, err)
 		}
 		if again.limit != q.limit || again.before != q.before || (again.bbox == nil) != (q.bbox == nil) ||
-			q.bbox != nil && *again.bbox != *q.bbox {
+			q.bbox != nil && *again.bbox != *q.bbox || again.name != q.name ||
+			(again.when == nil) != (q.when == nil) || q.when != nil && *again.when != *q.when {
 			t.Fatalf("%q became %q, which is another question", raw, query)
 		}
 		if again.href() != q.href() {

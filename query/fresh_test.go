@@ -84,7 +84,7 @@ func TestMinPositionOnADatabaseThatWentBack(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.put(5, [2]float64{1, 2})
-	f.tracker.read(100)
+	f.tracker.read(f.tracker.begin(), 100)
 	c := f.ask(fmt.Sprintf("/points?min_position=%d", bus.At(50, 0)))
 	testkit.Eventually(t, within, "the question waits", f.tracker.anybodyWaits(1))
 	f.exec("update checkpoint set sequence = 50")
@@ -113,7 +113,7 @@ func TestTrackerPolls(t *testing.T) {
 		tr := newTracker(func(context.Context) (uint64, error) {
 			polls.Add(1)
 			return reached.Load(), nil
-		})
+		}, func() {})
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan struct{})
 		go func() { defer close(ended); tr.run(ctx) }()
@@ -163,10 +163,10 @@ func TestTrackerPolls(t *testing.T) {
 func TestTrackerWaitEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		away := errors.New("away")
-		tr := newTracker(func(context.Context) (uint64, error) { return 0, away })
+		tr := newTracker(func(context.Context) (uint64, error) { return 0, away }, func() {})
 		ctx, cancel := context.WithTimeout(t.Context(), minPositionWait)
 		defer cancel()
-		tr.read(3)
+		tr.read(tr.begin(), 3)
 		if err := tr.wait(ctx, 3); err != nil {
 			t.Error(err)
 		}

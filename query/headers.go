@@ -9,19 +9,25 @@ import (
 )
 
 const (
-	headerPosition = "Cairn-Position"
-	mediaGeoJSON   = "application/geo+json" // RFC 7946, section 12
+	headerPosition    = "Cairn-Position"
+	headerMinPosition = "Cairn-Min-Position"
+
+	mediaGeoJSON = "application/geo+json" // RFC 7946, section 12
 
 	// preflightSeconds is how long a browser may keep what OPTIONS said: a
 	// day, the most that any browser honours.
 	preflightSeconds = 24 * 60 * 60
 )
 
+// exposed are the header fields that a page of another origin may read, beside
+// those it always may.
+const exposed = "Link, Location, ETag, Age, " + headerPosition + ", Retry-After"
+
 // cors lets pages of any origin read the answers, errors among them: maps live
 // elsewhere than data, and nothing here depends on who asks.
 func cors(c *fiber.Ctx) error {
 	c.Set(fiber.HeaderAccessControlAllowOrigin, "*")
-	c.Set(fiber.HeaderAccessControlExposeHeaders, "Link, Location, ETag, "+headerPosition+", Retry-After")
+	c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
 	return c.Next()
 }
 
@@ -36,5 +42,9 @@ func preflight(c *fiber.Ctx) error {
 
 // setPosition says what the answer is true for.
 func setPosition(c *fiber.Ctx, sequence uint64) {
-	c.Set(headerPosition, strconv.FormatInt(int64(bus.EndOf(sequence)), 10))
+	c.Response().Header.SetBytesV(headerPosition, positionText(sequence))
+}
+
+func positionText(sequence uint64) []byte {
+	return strconv.AppendInt(nil, int64(bus.EndOf(sequence)), 10)
 }

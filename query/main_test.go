@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -72,7 +73,7 @@ func serve(t testing.TB, url string) *fixture {
 		s.run(ctx, server)
 	}()
 	stop := func() { cancel(); <-ran }
-	f := &fixture{service: s, t: t, base: "http://" + server.Addr(), stop: stop, client: &http.Client{Timeout: time.Minute}}
+	f := &fixture{service: s, t: t, base: "http://" + server.Addr(), stop: stop, client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	t.Cleanup(func() {
 		f.client.CloseIdleConnections()
 		stop()
@@ -119,20 +120,23 @@ type reply struct {
 
 func (f *fixture) get(path string) reply { f.t.Helper(); return f.do(http.MethodGet, path) }
 
-func (f *fixture) do(method, path string) reply {
+func (f *fixture) do(method, path string, header ...string) reply {
 	f.t.Helper()
-	r, err := f.try(method, path)
+	r, err := f.try(method, path, header...)
 	if err != nil {
 		f.t.Fatal(err)
 	}
 	return r
 }
 
-// try may be called from any goroutine.
-func (f *fixture) try(method, path string) (reply, error) {
+// try may be called from any goroutine. Headers are names and values in turns.
+func (f *fixture) try(method, path string, header ...string) (reply, error) {
 	req, err := http.NewRequest(method, f.base+path, nil)
 	if err != nil {
 		return reply{}, err
+	}
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Set(header[i], header[i+1])
 	}
 	res, err := f.client.Do(req)
 	if err != nil {
@@ -225,4 +229,25 @@ func (f *fixture) detail(r reply, status int) string {
 		f.t.Errorf("503 without Retry-After: %s", r.body)
 	}
 	return p.Detail
+}
+
+// statements is how many of the kind were sent to the database.
+func (f *fixture) statements(kind string) int {
+	f.t.Helper()
+	return int(f.metric(`cairn_query_database_seconds_count{statement="` + kind + `"}`))
+}
+
+// metric is 0 where there is none of that name.
+func (f *fixture) metric(name string) float64 {
+	f.t.Helper()
+	for line := range strings.Lines(string(f.get("/metrics").body)) {
+		if text, ok := strings.CutPrefix(line, name+" "); ok {
+			n, err := strconv.ParseFloat(strings.TrimSpace(text), 64)
+			if err != nil {
+				f.t.Fatal(err)
+			}
+			return n
+		}
+	}
+	return 0
 }

@@ -9,9 +9,27 @@ import (
 type metrics struct {
 	seconds *prometheus.HistogramVec
 	rows    prometheus.Counter
+
+	hits, shared, stale, packed prometheus.Counter
+	streams                     *streamMetrics
 }
 
-func newMetrics(r prometheus.Registerer) *metrics {
+type streamMetrics struct {
+	readers         prometheus.Gauge
+	events, dropped prometheus.Counter
+}
+
+func newStreamMetrics(r prometheus.Registerer) *streamMetrics {
+	m := &streamMetrics{
+		readers: prometheus.NewGauge(prometheus.GaugeOpts{Name: "cairn_stream_readers", Help: "Streams that have what came, and wait for what comes."}),
+		events:  prometheus.NewCounter(prometheus.CounterOpts{Name: "cairn_stream_events_total", Help: "Events written to streams."}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "cairn_stream_dropped_total", Help: "Streams cut off because their client was too slow."}),
+	}
+	r.MustRegister(m.readers, m.events, m.dropped)
+	return m
+}
+
+func newMetrics(r prometheus.Registerer, c *cache) *metrics {
 	m := &metrics{
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "cairn_query_database_seconds",
@@ -23,7 +41,22 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Help: "Rows read and encoded.",
 		}),
 	}
-	r.MustRegister(m.seconds, m.rows)
+	m.streams = newStreamMetrics(r)
+	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cairn_query_saved_total",
+		Help: "Answers that cost no statement of their own: kept is current, shared waited for another's statement, stale is old for want of a database that is up to date.",
+	}, []string{"by"})
+	m.hits, m.shared, m.stale = answers.WithLabelValues("kept"), answers.WithLabelValues("shared"), answers.WithLabelValues("stale")
+	m.packed = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "cairn_query_compressed_total",
+		Help: "Answers compressed; each once a coding, however many are sent.",
+	})
+	gauge := func(name, help string, f func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) })
+	}
+	r.MustRegister(m.seconds, m.rows, answers, m.packed,
+		gauge("cairn_query_cache_bytes", "What is kept of answers, in bytes.", func() int { _, n := c.stat(); return n }),
+		gauge("cairn_query_cache_questions", "Questions that are kept, with an answer or waiting for one.", func() int { n, _ := c.stat(); return n }))
 	return m
 }
 

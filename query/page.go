@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"errors"
 	"math"
 	"strconv"
 	"sync"
@@ -16,21 +17,33 @@ const (
 	// parse, and what one request may cost this process in memory.
 	maxPageBytes = 8 << 20
 	// tailBytes is kept free of that for what follows the last Feature, the
-	// link with its longest query included.
-	tailBytes = 1 << 10
+	// link with its longest query included: a name of 255 characters, escaped.
+	tailBytes = 4 << 10
 )
 
 // buffers are what pages are encoded into. The body is then copied to its exact
 // size, so that whoever keeps an answer keeps no more than it.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// page answers a filter: one statement, one snapshot, one pass.
+// page answers a filter: nearly always one statement, and always one snapshot.
 func (s *service) page(f filter) (answer, error) {
-	sql, args := f.statement()
+	ways, args := f.ways(), f.args()
+	a, err := s.pageBy(ways.first, f, args)
+	if !errors.Is(err, errUndecided) {
+		return a, err
+	}
+	way, err := s.choose(ways, args)
+	if err != nil {
+		return answer{}, err
+	}
+	return s.pageBy(way, f, args)
+}
+
+func (s *service) pageBy(way statement, f filter, args []any) (answer, error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	w := pageWriter{body: append((*buf)[:0], `{"type":"FeatureCollection","features":[`...), limit: f.limit}
-	sequence, err := s.rows("page", sql, args, w.add)
+	sequence, err := s.rows(way, args, w.add)
 	*buf = w.body
 	if err != nil {
 		return answer{}, err
@@ -103,7 +116,7 @@ func (w *pageWriter) finish(next string) []byte {
 func (s *service) one(key uuid.UUID) (answer, error) {
 	var a answer
 	var err error
-	a.sequence, err = s.rows("point", oneSelect, []any{key}, func(r row) (bool, error) {
+	a.sequence, err = s.rows(oneStatement, []any{key}, func(r row) (bool, error) {
 		a.found = true
 		var err error
 		a.body, err = appendFeature(nil, r)
@@ -118,17 +131,18 @@ func (s *service) one(key uuid.UUID) (answer, error) {
 // newest is before every position.
 const newest = bus.Position(math.MaxInt64)
 
-// statement is what to ask the database for the filter: one row more than the
-// page holds, to know whether there is another page.
-func (f *filter) statement() (sql string, args []any) {
-	before, limit := int64(f.before), int64(f.limit)+1
-	if f.bbox == nil {
-		return newestSelect, []any{before, limit}
+// args are what the filter's statements take: one row more than the page holds,
+// to know whether there is another page.
+func (f *filter) args() []any {
+	args := append(make([]any, 0, 9), int64(f.before), int64(f.limit)+1)
+	if b := f.bbox; b != nil {
+		args = append(args, b.west, b.south, b.east, b.north)
 	}
-	b := f.bbox
-	args = []any{before, limit, b.west, b.south, b.east, b.north}
-	if b.west > b.east {
-		return wrappedBoxSelect, args
+	if f.when != nil {
+		args = append(args, timestamp(f.when.from), timestamp(f.when.to))
 	}
-	return boxSelect, args
+	if f.name != "" {
+		args = append(args, f.name)
+	}
+	return args
 }

@@ -22,7 +22,7 @@ func TestNoPoints(t *testing.T) {
 		if len(c.Features) != 0 || string(r.body) != `{"type":"FeatureCollection","features":[],"numberReturned":0,"links":[]}` {
 			t.Errorf("GET %s: %s", path, r.body)
 		}
-		if got := r.header.Get("Cairn-Position"); got != "4095" {
+		if got := r.header.Get("Cairn-Position"); got != "0" {
 			t.Errorf("GET %s: Cairn-Position is %s, want that of sequence 0", path, got)
 		}
 	}
@@ -183,7 +183,7 @@ func TestBadParameters(t *testing.T) {
 	tests := []struct{ path, want string }{
 		{"/points?bbx=1,2,3,4", `there is no parameter "bbx"; did you mean bbox?`},
 		{"/points?Limit=1", "did you mean limit?"},
-		{"/points?format=csv", "this route takes bbox, limit, cursor, min_position"},
+		{"/points?format=csv", "this route takes bbox, datetime, name, limit, cursor, min_position"},
 		{"/points/x?limit=1", "this route takes min_position"},
 		{"/points?limit=1&limit=1", "limit is given more than once"},
 		{"/points?limit=0", "limit: it must be a positive integer"},
@@ -201,6 +201,19 @@ func TestBadParameters(t *testing.T) {
 		{"/points?bbox=-181,2,3,4", "-181: the longitude must be from -180 to 180"},
 		{"/points?bbox=0,0,1,90.5", "90.5: the latitude must be from -90 to 90"},
 		{"/points?bbox=0,2,1,1", "south is north of its north"},
+		{"/points?datetime=", "is not a time"},
+		{"/points?datetime=2026-11-21", `"2026-11-21" is not a time`},
+		{"/points?datetime=2026-11-21T00:00:00+01:00", "a + sent as %2B"},
+		{"/points?datetime=2026-13-21T00:00:00Z", "is not a time"},
+		{"/points?datetime=..", "is not a time"},
+		{"/points?datetime=../..", "open at both ends"},
+		{"/points?datetime=/", "open at both ends"},
+		{"/points?datetime=2026-11-21T00:00:01Z/2026-11-21T00:00:00Z", "ends before it begins"},
+		{"/points?datetime=../2026-11-21T00:00:01Z/..", "is not a time"},
+		{"/points?name=", "1 to 255 characters, not 0"},
+		{"/points?name=" + strings.Repeat("x", 256), "1 to 255 characters, not 256"},
+		{"/points?name=a%00b", "not text in UTF-8"},
+		{"/points?name=%ff", "not text in UTF-8"},
 		{"/points?cursor=", "not a cursor"},
 		{"/points?cursor=AQAAAAAAAAPoAAAAAA", "not a cursor"},
 		{"/points?min_position=0", "min_position: it must be a position"},
@@ -234,7 +247,7 @@ func TestHeadAndCORS(t *testing.T) {
 		if got := get.header.Get("Cairn-Position"); got != fmt.Sprint(int64(bus.EndOf(3))) {
 			t.Errorf("GET %s: Cairn-Position %s", path, got)
 		}
-		if got := get.header.Get("Access-Control-Expose-Headers"); got != "Link, Location, ETag, Cairn-Position, Retry-After" {
+		if got := get.header.Get("Access-Control-Expose-Headers"); got != exposed {
 			t.Errorf("GET %s exposes %q", path, got)
 		}
 		r := f.do(http.MethodOptions, path)

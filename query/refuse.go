@@ -17,6 +17,7 @@ const retryAfter = time.Second
 
 var (
 	errNoCheckpoint = errors.New("the checkpoint's row is missing")
+	errPanic        = errors.New("the question met a bug; the log has it")
 	errBusy         = errors.New("no database connection became free in time")
 )
 
@@ -54,7 +55,7 @@ func problem(err error) *web.Problem {
 		return p
 	case errors.Is(err, errNoCheckpoint):
 		return errSchema()
-	case errors.Is(err, errRow), errors.Is(err, errOrder):
+	case errors.Is(err, errRow), errors.Is(err, errOrder), errors.Is(err, errPanic):
 		return nil
 	case errors.Is(err, errBusy):
 		return web.Unavailable("every database connection is busy, or the database does not answer", retryAfter)

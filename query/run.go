@@ -7,15 +7,22 @@
 // read by one statement, so in one snapshot. A reader that must see a write
 // names the write's position and waits until this database has come to it.
 //
-// When the database is away, a question is answered with 503 and Retry-After,
-// and the first question after it is back is answered as before. The role need
-// not find a database when it starts.
+// Those who ask the same share one statement and one encoded answer, which
+// serves until the projection moves past its position: what reading costs the
+// database grows with the questions and the commits, not with the readers. The
+// projector's announcements, over NATS, tell at once when that is; without them
+// the checkpoint is looked at four times a second.
+//
+// When the database is away, what is kept is answered on, labelled with its
+// position and its age, and all else with 503 and Retry-After. The role needs
+// neither a database nor a NATS server to start.
 package query
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
-	"time"
+	"sync"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -40,9 +47,15 @@ type service struct {
 	pool    *pgxpool.Pool
 	metrics *metrics
 	tracker *tracker
+	cache   *cache
 	// stopping ends the waits, not the statements, which are bounded anyhow
 	// and which a drain lets finish.
 	stopping context.Context
+
+	tail     *tail
+	draining context.Context // ends first: streams must, for the server to drain
+	streams  chan struct{}   // a place each that is open
+	turns    chan struct{}   // a place each that reads the table by itself
 }
 
 // Run answers questions until ctx ends. When it returns, its connections to the
@@ -51,6 +64,16 @@ func Run(ctx context.Context, cfg Config) error {
 	s, err := open(ctx, cfg)
 	if err != nil {
 		return err
+	}
+	nc, err := bus.Connect(cfg.Bus, cfg.Log)
+	if err != nil {
+		s.pool.Close()
+		return err
+	}
+	defer nc.Close()
+	if err := bus.OnApplied(nc, func(a bus.Applied) { s.tracker.saw(a.Sequence) }); err != nil {
+		s.pool.Close()
+		return fmt.Errorf("listen to announcements: %w", err)
 	}
 	s.run(ctx, cfg.Server)
 	return nil
@@ -66,7 +89,13 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 		Ready:  func() error { return nil },
 		Status: s.status,
 	})
+	var group sync.WaitGroup
+	group.Go(func() { s.tail.run(ctx) })
 	s.tracker.run(ctx)
+	group.Wait()
+	for range maxStreams { // who has all places is alone
+		s.streams <- struct{}{}
+	}
 }
 
 func open(ctx context.Context, cfg Config) (*service, error) {
@@ -74,55 +103,30 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{log: cfg.Log, pool: pool, metrics: newMetrics(cfg.Server.Registry()), stopping: ctx}
-	s.tracker = newTracker(s.checkpoint)
+	s := &service{log: cfg.Log, pool: pool, cache: newCache(cacheBytes), stopping: ctx,
+		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps)}
+	// Whichever comes first: the server's drain, or the role's own end.
+	draining, drain := context.WithCancel(ctx)
+	context.AfterFunc(cfg.Server.Stopping(), drain)
+	s.draining = draining
+	s.metrics = newMetrics(cfg.Server.Registry(), s.cache)
+	s.tracker = newTracker(s.checkpoint, s.wentBack)
+	s.tail = newTail(s.tracker, s.since, s.metrics.streams)
 	return s, nil
 }
 
 func (s *service) routes(r fiber.Router) {
 	r.Get("/points", cors, s.getPoints) // Get answers HEAD too
 	r.Get("/points/:id", cors, s.getPoint)
+	r.Get("/stream", cors, s.getStream)
+	r.Options("/stream", cors, preflight)
 	r.Options("/points", cors, preflight)
 	r.Options("/points/:id", cors, preflight)
 }
 
-// minPositionWait bounds how long a question waits for the position that it
-// names. A write is visible within 100 ms on a good day; what takes seconds is
-// better asked again than held open.
-const minPositionWait = 5 * time.Second
-
-// fresh asks, and asks again where the answer is older than the position that
-// the client named: the database may be a replica that lags, or several.
-func (s *service) fresh(least bus.Position, ask func() (answer, error)) (answer, error) {
-	if least == 0 {
-		a, err := ask()
-		if err == nil {
-			s.tracker.read(a.sequence)
-		}
-		return a, err
-	}
-	ctx, cancel := context.WithTimeout(s.stopping, minPositionWait)
-	defer cancel()
-	for {
-		if err := s.tracker.wait(ctx, least.Sequence()); err != nil {
-			if s.stopping.Err() != nil {
-				err = web.Unavailable("stopping", retryAfter)
-			}
-			return answer{}, err
-		}
-		a, err := ask()
-		switch {
-		case err != nil:
-			return a, err
-		case a.sequence >= least.Sequence():
-			s.tracker.read(a.sequence)
-			return a, nil
-		}
-		s.tracker.behind(a.sequence)
-		select {
-		case <-ctx.Done():
-			return answer{}, notReached(a.sequence)
-		case <-time.After(recheckEvery):
-		}
-	}
+// wentBack lets go of answers from a future that the database no longer has.
+func (s *service) wentBack() {
+	s.log.Warn("the database has gone back; dropped what was kept of it")
+	s.cache.clear()
+	s.tail.reset()
 }

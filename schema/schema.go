@@ -20,7 +20,7 @@ var files embed.FS
 
 // Version is the migration that this binary needs the database to be at, or
 // beyond: the number of the newest file.
-const Version = 1
+const Version = 2
 
 // versionTable is where the migrator keeps its count.
 const versionTable = "public.cairn_schema_version"

@@ -103,6 +103,7 @@ func Listen(cfg Config, roles int) (*Server, error) {
 		WriteTimeout:                 writeTimeout,
 		IdleTimeout:                  idleTimeout,
 		CloseOnShutdown:              true,
+		KeepHijackedConns:            true, // see Detach
 		Logger:                       fastLog{cfg.Log},
 	}
 	s.rebuild()
