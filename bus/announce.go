@@ -14,6 +14,9 @@ const subjectApplied = "cairn.applied"
 // Applied announces that the projection has come to Sequence: what is there, up
 // to and with that envelope, is rows now, but for the positions that it parked.
 type Applied struct {
+	// First is where the batch that Parked is about begins; 0 where the
+	// announcement only says how far the projection is.
+	First    uint64     `json:"first,omitempty"`
 	Sequence uint64     `json:"sequence"`
 	Parked   []Position `json:"parked,omitempty"`
 }

@@ -66,12 +66,13 @@ var defaultLimits = limits{
 
 // A handler answers POST /point.
 type handler struct {
-	stop    context.Context //nolint:containedctx // the role's life, not a request's
-	queue   queue
-	log     *slog.Logger
-	limits  limits
-	uploads chan struct{}
-	metrics metrics
+	stop       context.Context //nolint:containedctx // the role's life, not a request's
+	queue      queue
+	log        *slog.Logger
+	limits     limits
+	uploads    chan struct{}
+	metrics    metrics
+	projection *projection
 }
 
 type metrics struct {
@@ -89,7 +90,7 @@ func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Re
 	r.MustRegister(points)
 	return &handler{
 		stop: stop, queue: q, log: log, limits: l,
-		uploads: make(chan struct{}, l.uploads),
+		uploads: make(chan struct{}, l.uploads), projection: newProjection(),
 		metrics: metrics{accepted: points.WithLabelValues("accepted"), rejected: points.WithLabelValues("rejected")},
 	}
 }

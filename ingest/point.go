@@ -42,7 +42,8 @@ var pointRequests = sync.Pool{New: func() any { return &pointRequest{} }}
 //
 //	{"longitude": 2.3522, "latitude": 48.8566, "name": "Paris"}
 //
-// It answers 202 when the point is on disk, with where to read it.
+// It answers 202 when the point is on disk, with where to read it; for a client
+// that prefers to wait, see prefer.
 func (h *handler) postPoint(c *fiber.Ctx) error {
 	key, err := idempotencyKey(c)
 	if err != nil {
@@ -85,7 +86,7 @@ func (h *handler) put(c *fiber.Ctx, r *pointRequest, key string) error {
 	}
 	h.metrics.accepted.Inc()
 	r.accept(c, position)
-	return nil
+	return h.prefer(c, position)
 }
 
 // name gives the event its primary key.

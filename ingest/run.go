@@ -41,9 +41,13 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
 	collector := bus.NewCollector(js, cfg.Bus.Refusal, cfg.Server.Registry(), cfg.Log)
+	collector.OnCommit(cfg.Bus.Acknowledged)
 	defer collector.Close()
 
 	h := newHandler(cfg.Server.Stopping(), collector, cfg.Log, cfg.Server.Registry(), defaultLimits)
+	if err := bus.OnApplied(nc, h.projection.hear); err != nil {
+		return fmt.Errorf("listen to announcements: %w", err)
+	}
 	w := &streamWatch{js: js}
 	w.look(ctx)
 	cfg.Server.Mount(web.Role{

@@ -11,7 +11,6 @@ import (
 
 	"cairn/bus"
 	"cairn/internal/testkit"
-	"cairn/internal/web"
 )
 
 func TestCacheIsBounded(t *testing.T) {
@@ -216,35 +215,10 @@ func TestMinPositionField(t *testing.T) {
 
 // The role as a whole hears announcements, and goes on without them.
 func TestAnnouncements(t *testing.T) {
-	url := testkit.Postgres(t)
-	f := &fixture{t: t, db: connect(t, url), client: http.DefaultClient}
-	nats := testkit.NATS(t)
-	server, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Log: testkit.Log(t), Version: "test"}, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	f.base = "http://" + server.Addr()
-	ctx, stop := context.WithCancel(context.Background())
-	ended := make(chan error, 2)
-	go func() { ended <- server.Run(ctx) }()
-	go func() {
-		ended <- Run(ctx, Config{Server: server, DatabaseURL: url, Bus: nats.Endpoint(bus.UserQuery), Log: testkit.Log(t)})
-	}()
-	defer func() {
-		http.DefaultClient.CloseIdleConnections()
-		stop()
-		for range 2 {
-			if err := <-ended; err != nil {
-				t.Error(err)
-			}
-		}
-	}()
-	testkit.Eventually(t, within, "the role is mounted", func() bool { return f.get("/readyz").status == http.StatusOK })
-	projector, err := bus.Connect(nats.Endpoint(bus.UserProjector), testkit.Log(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer projector.Close()
+	url, nats := testkit.Postgres(t), testkit.NATS(t)
+	f := replica(t, url, nats)
+	f.db = connect(t, url)
+	announce := announcer(t, nats)
 	shows := func(sequence uint64) func() bool {
 		return func() bool { return f.get("/points").header.Get(headerPosition) == string(positionText(sequence)) }
 	}
@@ -252,9 +226,7 @@ func TestAnnouncements(t *testing.T) {
 	testkit.Eventually(t, within, "the first answer", shows(1))
 	// What is announced and not there labels the answers: so it was heard.
 	testkit.Eventually(t, within, "the announcement is heard", func() bool {
-		if err := bus.Announce(projector, bus.Applied{Sequence: 2}); err != nil {
-			t.Fatal(err)
-		}
+		announce(2)
 		return f.get("/points").header.Get("Age") != ""
 	})
 	f.put(2, [2]float64{1, 1})

@@ -103,7 +103,7 @@ func minPosition(c *fiber.Ctx) (bus.Position, error) {
 	if len(field) == 0 {
 		return 0, nil
 	}
-	p, err := parsePosition(string(field))
+	p, err := parseSince(string(field)) // 0 is what an empty database's answers say
 	if err != nil {
 		return 0, web.BadRequest(fmt.Sprintf("the field %s: %v", headerMinPosition, err))
 	}

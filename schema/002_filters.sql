@@ -1,4 +1,9 @@
 -- Indexes for the filters datetime and name, and the role that only reads.
+--
+-- What they cost: binary COPY of 50,000 rows at once into 600,000, on 2 busy
+-- cores, median of three (noise ±20 %): 65,000 rows/s without these two, 54,000
+-- with points_time, 62,000 with points_name, 42,000 with both. Without them a
+-- question for old rows reads the whole table.
 
 -- datetime means the time observed, else the time received.
 create index points_time on points ((coalesce(observed_at, received_at)));

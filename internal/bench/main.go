@@ -23,13 +23,21 @@ type settings struct {
 	post   time.Duration // of one measurement
 	rows   int           // of one bulk upload
 	rate   int           // points/s for the time until visible
+	read   time.Duration // of one measurement of reads
+	table  int           // rows in the table that is read
 	only   string
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == noopCommand {
-		serveNoop()
-		return
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case noopCommand:
+			serveNoop()
+			return
+		case spinCommand:
+			spin(os.Args[2:])
+			return
+		}
 	}
 	var s settings
 	flag.StringVar(&s.binary, "cairn", "bin/cairn", "the binary to measure")
@@ -37,7 +45,9 @@ func main() {
 	flag.DurationVar(&s.post, "post", 8*time.Second, "how long one measurement of POST /point lasts")
 	flag.IntVar(&s.rows, "rows", 200_000, "rows of one bulk upload")
 	flag.IntVar(&s.rate, "rate", 1000, "points a second for the time from POST to visible")
-	flag.StringVar(&s.only, "only", "", "one of post, bulk, visible")
+	flag.DurationVar(&s.read, "read", 8*time.Second, "how long one measurement of reads lasts")
+	flag.IntVar(&s.table, "table", 1_000_000, "rows in the table for reads of an area")
+	flag.StringVar(&s.only, "only", "", "one of post, bulk, visible, cached, uncached, calm, commit, stream")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -58,7 +68,8 @@ func run(ctx context.Context, s settings) error {
 	parts := []struct {
 		name string
 		run  func(context.Context, *system, settings) error
-	}{{"post", benchPost}, {"bulk", benchBulk}, {"visible", benchVisible}}
+	}{{"post", benchPost}, {"bulk", benchBulk}, {"visible", benchVisible},
+		{"cached", benchCached}, {"uncached", benchUncached}, {"calm", benchCalm}, {"commit", benchCommit}, {"stream", benchStream}}
 	for _, p := range parts {
 		if s.only != "" && s.only != p.name {
 			continue

@@ -79,13 +79,17 @@ func (s *system) wrk(ctx context.Context, base string, d time.Duration) (float64
 	if err := os.WriteFile(script, []byte(postScript), 0o600); err != nil {
 		return 0, err
 	}
-	out, err := exec.CommandContext(ctx, "wrk", "-t1", "-c", strconv.Itoa(postConnections), "-d", fmt.Sprintf("%ds", int(d.Seconds())),
-		"-s", script, base+"/point").CombinedOutput()
+	return runWrk(ctx, postConnections, d, base+"/point", "-s", script)
+}
+
+func runWrk(ctx context.Context, connections int, d time.Duration, url string, args ...string) (float64, error) {
+	args = append([]string{"-t1", "-c", strconv.Itoa(connections), "-d", fmt.Sprintf("%ds", int(d.Seconds()))}, args...)
+	out, err := exec.CommandContext(ctx, "wrk", append(args, url)...).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
 	if m := wrkFailures.Find(out); m != nil {
-		return 0, fmt.Errorf("requests to %s failed: %s", base, m)
+		return 0, fmt.Errorf("requests to %s failed: %s", url, m)
 	}
 	m := wrkRate.FindSubmatch(out)
 	if m == nil {

@@ -205,10 +205,17 @@ func (s *system) postgresVersion(ctx context.Context) (v string) {
 	return v
 }
 
-// serveNoop is the peer of POST /point: fiber, and a handler that does nothing.
+// serveNoop is the peer of POST /point and of GET /points: fiber, a handler that
+// does nothing, and one that answers with what it was given.
 func serveNoop() {
 	app := fiber.New(fiber.Config{DisableStartupMessage: true})
 	app.Post("/point", func(c *fiber.Ctx) error { return c.SendStatus(http.StatusAccepted) })
+	var static []byte
+	app.Put("/points", func(c *fiber.Ctx) error { static = bytes.Clone(c.Body()); return nil })
+	app.Get("/points", func(c *fiber.Ctx) error {
+		c.Set(fiber.HeaderContentType, "application/geo+json")
+		return c.Send(static)
+	})
 	app.Hooks().OnListen(func(l fiber.ListenData) error {
 		fmt.Printf("address=http://%s:%s\n", l.Host, l.Port)
 		return nil
