@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -88,12 +89,13 @@ func (b *Batch) Answer(first Position, err error) {
 // makes one message of all that waits, waits for its ack, answers everyone in
 // it, and takes what has gathered meanwhile. No timer, no linger, one lane.
 type Collector struct {
-	queue   chan *Batch
-	publish func(context.Context, *nats.Msg) (*jetstream.PubAck, error)
-	refusal func() error // why it is no use to try; see Endpoint.Refusal
-	stopped chan struct{}
-	log     *slog.Logger
-	metrics collectorMetrics
+	queue    chan *Batch
+	publish  func(context.Context, *nats.Msg) (*jetstream.PubAck, error)
+	refusal  func() error // why it is no use to try; see Endpoint.Refusal
+	onCommit atomic.Pointer[func(uint64)]
+	stopped  chan struct{}
+	log      *slog.Logger
+	metrics  collectorMetrics
 }
 
 type collectorMetrics struct {
@@ -134,6 +136,10 @@ func NewCollector(js jetstream.JetStream, refusal func() error, r prometheus.Reg
 	go c.run()
 	return c
 }
+
+// OnCommit makes the collector call f with each sequence that is on disk, before
+// it answers anyone. Set it before the first batch.
+func (c *Collector) OnCommit(f func(sequence uint64)) { c.onCommit.Store(&f) }
 
 // Offer hands the batch over, or returns ErrBusy at once.
 func (c *Collector) Offer(b *Batch) error {
@@ -221,6 +227,9 @@ func (c *Collector) commit(lines []byte, count int, trace string) (uint64, error
 	if err != nil {
 		c.metrics.failed.WithLabelValues(err.Error()).Inc()
 		return 0, err
+	}
+	if f := c.onCommit.Load(); f != nil {
+		(*f)(sequence)
 	}
 	c.metrics.points.Observe(float64(count))
 	return sequence, nil

@@ -51,6 +51,13 @@ func (e Endpoint) DiskFree() int64 {
 	return free
 }
 
+// Acknowledged notes what is acknowledged, where this process has the store.
+func (e Endpoint) Acknowledged(sequence uint64) {
+	if e.Server != nil {
+		e.Server.Acknowledged(sequence)
+	}
+}
+
 // Connect returns a connection that lives until it is closed: it need not
 // succeed at first, and comes back by itself for as long as it takes.
 // While there is no server, a publish fails at once rather than wait in memory.

@@ -32,7 +32,7 @@ const (
 	UserProjector = "projector" // owns the stream and its consumer, announces
 	UserQuery     = "query"     // hears announcements, publishes nothing
 	UserInspect   = "inspect"   // for people and the nats CLI: looks, changes nothing
-	UserAdmin     = "admin"     // for cairn salvage and cairn parked retry
+	UserAdmin     = "admin"     // for cairn salvage, cairn parked retry, and backups
 )
 
 // Users are all of them.
@@ -45,7 +45,7 @@ var permissions = map[string]string{
 	UserProjector: `publish: ["` + subjectApplied + `", "$JS.API.STREAM.*.` + Stream + `", "$JS.API.STREAM.MSG.*.` + Stream + `",` +
 		` "$JS.API.DIRECT.GET.` + Stream + `", "$JS.API.DIRECT.GET.` + Stream + `.>", "$JS.API.CONSUMER.*.` + Stream + `.>",` +
 		` "$JS.API.CONSUMER.MSG.NEXT.` + Stream + `.>", "$JS.ACK.` + Stream + `.>"], subscribe: ["_INBOX.>"]`,
-	UserAdmin: `publish: ["$JS.API.INFO", "$JS.API.STREAM.>", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.>", "` + Subject + `", "` + SalvageSubject + `"],` +
+	UserAdmin: `publish: ["$JS.API.INFO", "$JS.API.STREAM.>", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.>", "$JS.SNAPSHOT.>", "` + Subject + `", "` + SalvageSubject + `"],` +
 		` subscribe: ["_INBOX.>"]`,
 	UserQuery: `publish: {deny: ">"}, subscribe: ["_INBOX.>", "` + subjectApplied + `"]`,
 	UserInspect: `publish: ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.*",` +
@@ -57,6 +57,8 @@ var permissions = map[string]string{
 type ServerConfig struct {
 	Listen   string // host:port; port 0 or -1 takes a free one
 	StoreDir string
+	// MarkFile, beside the store, keeps what was acknowledged; "" for none.
+	MarkFile string
 	// MaxStore bounds all streams and consumers together, in bytes.
 	MaxStore int64
 	// Passwords by user. On a loopback address, a client that gives none is
@@ -72,6 +74,7 @@ type Server struct {
 	cfg     ServerConfig
 	current atomic.Pointer[server.Server]
 	refusal atomic.Pointer[error]
+	mark    *mark // nil where none is kept
 	stop    context.CancelFunc
 	watched chan struct{} // closed when the watch has ended
 }
@@ -86,9 +89,15 @@ func StartServer(cfg ServerConfig) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{cfg: cfg, watched: make(chan struct{})}
+	if cfg.MarkFile != "" {
+		if s.mark, err = openMark(cfg.MarkFile); err != nil {
+			return nil, err
+		}
+	}
 	if err := s.start(); err != nil {
 		return nil, err
 	}
+	s.look()
 	s.cfg.Listen = s.current.Load().Addr().String() // a restart keeps the port
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
@@ -150,6 +159,10 @@ func (s *Server) Close() {
 	<-s.watched
 	s.current.Load().Shutdown()
 	s.current.Load().WaitForShutdown()
+	if s.mark != nil {
+		_ = s.mark.sync() // it need not be
+		_ = s.mark.file.Close()
+	}
 }
 
 func configFile(cfg ServerConfig, open bool) string {

@@ -15,11 +15,15 @@ const (
 	// the store needs to rewrite blocks and to keep its consumers. They are
 	// taken again from twice as much on.
 	lowDisk = 64 << 20
+	// illLooks is how many looks in a row must find the server ill: a stream that
+	// is being made counts, for a moment, as one that could not be recovered.
+	illLooks = 2
 	// restartPause is the least time between two attempts to bring a store back.
 	restartPause = 5 * time.Second
 )
 
-// Refusal says why the store takes no writes now, or nil. It wraps ErrFull.
+// Refusal says why the store takes no writes now, or nil. It wraps ErrFull
+// or ErrDamaged.
 func (s *Server) Refusal() error {
 	if err := s.refusal.Load(); err != nil {
 		return *err
@@ -35,6 +39,7 @@ func (s *Server) watch(ctx context.Context) {
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
 	var tried time.Time
+	ill := 0 // looks in a row at which the server was not healthy
 	for {
 		select {
 		case <-ctx.Done():
@@ -48,11 +53,19 @@ func (s *Server) watch(ctx context.Context) {
 		}
 		refusing := s.refusal.Load() != nil
 		health := s.current.Load().Healthz(nil)
+		if health.StatusCode == 200 {
+			ill = 0
+		} else {
+			ill++
+		}
 		switch {
 		case free < lowDisk || refusing && free < 2*lowDisk:
 			s.refuse(fmt.Errorf("%w: only %d MiB are free on the disk of its store", ErrFull, free>>20))
 		case health.StatusCode == 200:
-			s.accept()
+			if s.look() == nil {
+				s.accept()
+			}
+		case ill < illLooks:
 		default:
 			s.refuse(fmt.Errorf("%w: its store cannot be written (%s)", ErrFull, health.Error))
 			if time.Since(tried) > restartPause {
@@ -72,6 +85,30 @@ func (s *Server) refuse(err error) {
 func (s *Server) accept() {
 	if s.refusal.Swap(nil) != nil {
 		s.cfg.Log.Info("the queue takes writes again")
+	}
+}
+
+// look compares the stream with what was acknowledged, and keeps that.
+func (s *Server) look() (damage error) {
+	if s.mark == nil {
+		return nil
+	}
+	if err := s.mark.sync(); err != nil {
+		s.cfg.Log.Warn("keep what was acknowledged", "error", err)
+	}
+	if damage = s.mark.missing(s.current.Load()); damage != nil {
+		s.refuse(damage)
+	}
+	return damage
+}
+
+// Acknowledged notes, before the answer, that a message is on disk.
+func (s *Server) Acknowledged(sequence uint64) {
+	if s.mark == nil {
+		return
+	}
+	if err := s.mark.raise(sequence); err != nil {
+		s.cfg.Log.Warn("keep what was acknowledged", "error", err)
 	}
 }
 

@@ -126,6 +126,19 @@ func checkWhole(ctx context.Context, s jetstream.Stream, c checkpoint) error {
 	return nil
 }
 
+// checkGap looks for the message that the consumer passed over. A damaged one may
+// count as there and still not be had.
+func (p *projector) checkGap(ctx context.Context, s jetstream.Stream, c checkpoint) error {
+	if p.gapAt <= c.sequence || p.gapAt > s.CachedInfo().State.LastSeq {
+		p.gapAt = 0
+		return nil
+	}
+	if _, err := bus.MessageID(ctx, s, p.gapAt); !errors.Is(err, bus.ErrNoMessage) {
+		return err
+	}
+	return mismatch(remedyRestore, "message %d of the stream %s cannot be read: its store is damaged", p.gapAt, bus.Stream)
+}
+
 // adoptStream notes which stream the database is fed from, from now on.
 func adoptStream(ctx context.Context, conn *pgx.Conn, c checkpoint, created time.Time) (checkpoint, error) {
 	tag, err := conn.Exec(ctx, `update checkpoint set stream_created = $1, message_id = '', updated_at = now()

@@ -136,6 +136,7 @@ type projector struct {
 	metrics metrics
 	state   atomic.Pointer[state]
 	problem atomic.Pointer[error] // why the last session ended, until one works
+	gapAt   uint64                // the message that the consumer passed over; 0: none
 }
 
 // session connects, checks that stream and database belong together, and
@@ -156,6 +157,9 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	}
 	stream, at, err := openStream(ctx, p.js, conn, at, p.cfg)
 	if err != nil {
+		return err
+	}
+	if err := p.checkGap(ctx, stream, at); err != nil {
 		return err
 	}
 	consumer, err := bus.ResumeAfter(ctx, p.js, at.sequence)
@@ -183,7 +187,12 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 			return ctx.Err()
 		}
 	})
-	return group.Wait()
+	err = group.Wait()
+	var passed gap
+	if errors.As(err, &passed) {
+		p.gapAt = uint64(passed)
+	}
+	return err
 }
 
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {
@@ -242,7 +251,7 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 	}
 	p.metrics.observe(b, parked, time.Since(start))
 	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
-	applied := bus.Applied{Sequence: b.last}
+	applied := bus.Applied{First: b.first, Sequence: b.last}
 	for _, e := range parked {
 		p.cfg.Log.Warn("parked an event", "position", int64(e.position), "reason", e.reason, "detail", e.detail)
 		applied.Parked = append(applied.Parked, e.position)

@@ -113,6 +113,14 @@ func (b *bench) status() Status {
 // publish puts raw lines into one envelope.
 func (b *bench) publish(lines ...string) bus.Position {
 	b.t.Helper()
+	p, err := b.tryPublish(lines...)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return p
+}
+
+func (b *bench) tryPublish(lines ...string) (bus.Position, error) {
 	batch := bus.NewBatch()
 	defer batch.Release()
 	for _, line := range lines {
@@ -120,13 +128,9 @@ func (b *bench) publish(lines ...string) bus.Position {
 	}
 	batch.Count = len(lines)
 	if err := b.in.Enqueue(b.t.Context(), batch); err != nil {
-		b.t.Fatal(err)
+		return 0, err
 	}
-	p, err := batch.Wait()
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	return p
+	return batch.Wait()
 }
 
 func (b *bench) waitFor(p bus.Position) {

@@ -2,7 +2,6 @@ package projector
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"cairn/bus"
@@ -13,8 +12,11 @@ import (
 // fetchBytes bounds what the broker may send ahead of us.
 const fetchBytes = 8 << 20
 
-// errGap says that the stream gave another message than the next one.
-var errGap = errors.New("not the next message")
+// A gap is the sequence of a message that did not come when it was due. Another
+// projector may have got it, or the store cannot read it any more.
+type gap uint64
+
+func (g gap) Error() string { return fmt.Sprintf("message %d did not come", uint64(g)) }
 
 // fetch takes messages from the consumer, in order, until ctx ends.
 func fetch(ctx context.Context, consumer jetstream.Consumer, out chan<- jetstream.Msg, e *ears) error {
@@ -81,7 +83,7 @@ func (b *batch) take(d *bus.Decoder, m jetstream.Msg) error {
 	case sequence <= b.last:
 		return nil
 	case sequence != b.last+1:
-		return fmt.Errorf("%w: %d came after %d", errGap, sequence, b.last)
+		return fmt.Errorf("%w: %d came in its place", gap(b.last+1), sequence)
 	default:
 		b.add(d, sequence, m.Headers().Get(jetstream.MsgIDHeader), m.Data())
 		b.ack = m.Ack

@@ -29,7 +29,10 @@ type Salvaged struct {
 // It may be ended at any point and run again: the old stream's messages are
 // copied to a stream of their own before it is deleted, and that one goes last.
 // Writes are refused from its beginning until the new stream is there.
-func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, maxBytes int64, log *slog.Logger) (done Salvaged, err error) {
+//
+// acknowledged is the highest sequence that writers were told, where that is
+// known (see bus.ReadMark); 0 where not.
+func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, maxBytes int64, acknowledged uint64, log *slog.Logger) (done Salvaged, err error) {
 	nc, err := bus.Connect(endpoint, log)
 	if err != nil {
 		return done, err
@@ -48,18 +51,18 @@ func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, max
 	if err != nil {
 		return done, err
 	}
-	if _, _, err := openStream(ctx, js, conn, at, Config{Log: log, MaxBytes: maxBytes}); err == nil {
+	if s, _, err := openStream(ctx, js, conn, at, Config{Log: log, MaxBytes: maxBytes}); err == nil && s.CachedInfo().State.LastSeq >= acknowledged {
 		if _, err := js.Stream(ctx, bus.SalvageStream); errors.Is(err, jetstream.ErrStreamNotFound) {
 			return done, errors.New("stream and database belong together: there is nothing to salvage")
 		}
-	} else if stop := (*Mismatch)(nil); !errors.As(err, &stop) {
+	} else if stop := (*Mismatch)(nil); err != nil && !errors.As(err, &stop) {
 		return done, err
 	}
 	var highest int64
 	if err := conn.QueryRow(ctx, `select coalesce(max(position), 0) from points`).Scan(&highest); err != nil {
 		return done, fmt.Errorf("look for the last position: %w", err)
 	}
-	s := &salvage{js: js, log: log, done: &done, above: max(at.sequence, bus.Position(highest).Sequence())}
+	s := &salvage{js: js, log: log, done: &done, above: max(at.sequence, bus.Position(highest).Sequence(), acknowledged)}
 	if err := s.copyOld(ctx); err != nil {
 		return done, err
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 func (b *bench) salvage(ctx context.Context) (Salvaged, error) {
-	return Salvage(ctx, b.bus.Endpoint(bus.UserAdmin), b.url, bus.MinMaxBytes, testkit.Log(b.t))
+	return Salvage(ctx, b.bus.Endpoint(bus.UserAdmin), b.url, bus.MinMaxBytes, 0, testkit.Log(b.t))
 }
 
 func TestSalvage(t *testing.T) {

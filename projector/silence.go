@@ -12,7 +12,7 @@ import (
 const silenceBound = 5 * time.Second
 
 // errSilent says that the stream has messages which the consumer does not give.
-var errSilent = errors.New("the consumer does not give what the stream has: setting it back")
+var errSilent = errors.New("the consumer does not give what the stream has; setting it back")
 
 // ears are what fetch and build know of the messages that come.
 type ears struct {

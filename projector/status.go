@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"cairn/bus"
@@ -55,7 +56,7 @@ func (p *projector) housekeeping(ctx context.Context, stream jetstream.Stream, e
 			p.cfg.Log.Warn("housekeeping", "error", err)
 		}
 		if info := p.state.Load().Stream; info != nil && quiet.broken(e, info.State.LastSeq, time.Now()) {
-			return errSilent
+			return fmt.Errorf("%w: %w", errSilent, gap(e.heard.Load()+1))
 		}
 		select {
 		case <-ctx.Done():

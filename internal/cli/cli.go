@@ -53,17 +53,18 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 func (e usageError) Unwrap() error { return e.error }
 
 type commands struct {
-	Serve     serveCmd     `cmd:"" help:"Run everything in one process, with a private PostGIS unless --database-url is given."`
-	Ingest    ingestCmd    `cmd:"" help:"Run the role that takes points in, with the embedded queue."`
-	Projector projectorCmd `cmd:"" help:"Run the role that moves points from the queue into PostGIS."`
-	Query     queryCmd     `cmd:"" help:"Run the role that answers reads."`
-	Migrate   migrateCmd   `cmd:"" help:"Bring the database's schema up to this version."`
-	Load      loadCmd      `cmd:"" help:"Send CSV, GeoJSON or NDJSON files to a running server."`
-	Status    statusCmd    `cmd:"" help:"Show what a running server says of itself."`
-	Parked    parkedCmd    `cmd:"" help:"Look at the events that could not become points, publish them again, or drop them."`
-	Rebuild   rebuildCmd   `cmd:"" help:"Make the table of points anew from its old rows and the queue, while reads and writes go on."`
-	Salvage   salvageCmd   `cmd:"" help:"Put a new queue in the place of one that is damaged, lost or another database's."`
-	Version   versionCmd   `cmd:"" help:"Show version and commit."`
+	Serve       serveCmd       `cmd:"" help:"Run everything in one process, with a private PostGIS unless --database-url is given."`
+	Ingest      ingestCmd      `cmd:"" help:"Run the role that takes points in, with the embedded queue."`
+	Projector   projectorCmd   `cmd:"" help:"Run the role that moves points from the queue into PostGIS."`
+	Query       queryCmd       `cmd:"" help:"Run the role that answers reads."`
+	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to this version."`
+	Load        loadCmd        `cmd:"" help:"Send CSV, GeoJSON or NDJSON files to a running server."`
+	Status      statusCmd      `cmd:"" help:"Show what a running server says of itself."`
+	Parked      parkedCmd      `cmd:"" help:"Look at the events that could not become points, publish them again, or drop them."`
+	Rebuild     rebuildCmd     `cmd:"" help:"Make the table of points anew from its old rows and the queue, while reads and writes go on."`
+	Salvage     salvageCmd     `cmd:"" help:"Put a new queue in the place of one that is damaged, lost or another database's."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Ask whether the role that listens here is ready: the health check of a container without a shell."`
+	Version     versionCmd     `cmd:"" help:"Show version and commit."`
 }
 
 // session is what every command gets.

@@ -48,6 +48,7 @@ type dataFlag struct {
 
 func (f dataFlag) store() string     { return filepath.Join(f.Data, "jetstream") }
 func (f dataFlag) cluster() string   { return filepath.Join(f.Data, "postgres") }
+func (f dataFlag) mark() string      { return filepath.Join(f.Data, "acknowledged") }
 func (f dataFlag) passwords() string { return filepath.Join(f.Data, "nats-passwords") }
 
 type databaseFlag struct {

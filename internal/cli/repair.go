@@ -54,6 +54,7 @@ func (c *rebuildCmd) Run(s *session) error {
 type salvageCmd struct {
 	repairFlags
 	streamFlags
+	Above uint64 `placeholder:"SEQUENCE" help:"Begin above this sequence: the number in ingest's file 'acknowledged', where --data is not ingest's folder."`
 }
 
 func (c *salvageCmd) Run(s *session) error {
@@ -69,7 +70,11 @@ func (c *salvageCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	done, err := projector.Salvage(s.ctx, endpoint, url, bound, c.logger(s))
+	acknowledged, err := bus.ReadMark(c.mark())
+	if err != nil {
+		return err
+	}
+	done, err := projector.Salvage(s.ctx, endpoint, url, bound, max(acknowledged, c.Above), c.logger(s))
 	if err != nil {
 		return err
 	}

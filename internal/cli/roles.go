@@ -219,7 +219,7 @@ func openQueue(data dataFlag, u natsURLFlag, l natsListenFlag, p natsPasswordsFl
 	}
 	passwords, err := makePasswords(data.passwords(), p.NATSPasswords)
 	if err == nil {
-		q.server, err = bus.StartServer(bus.ServerConfig{Listen: l.NATSListen, StoreDir: data.store(),
+		q.server, err = bus.StartServer(bus.ServerConfig{Listen: l.NATSListen, StoreDir: data.store(), MarkFile: data.mark(),
 			MaxStore: storeShare * max(bound, stream.MaxBytes), Passwords: passwords, Log: log})
 	}
 	if err != nil {

@@ -1,0 +1,74 @@
+package bus_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/testkit"
+)
+
+// A store that ends before what was acknowledged takes no writes: they would be
+// given positions that others were told already.
+func TestStoreThatEndsTooEarly(t *testing.T) {
+	dir := t.TempDir()
+	cfg := bus.ServerConfig{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MarkFile: filepath.Join(dir, "acknowledged"),
+		MaxStore: 1 << 30, Log: testkit.Log(t), Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d"}}
+	start := func() *bus.Server {
+		s, err := bus.StartServer(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	s := start()
+	if _, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, bus.MinMaxBytes); err != nil {
+		t.Fatal(err)
+	}
+	writer := dial(t, s, bus.UserIngest)
+	for range 3 {
+		ack, err := writer.Publish(t.Context(), bus.Subject, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Acknowledged(ack.Sequence)
+	}
+	s.Acknowledged(2) // an answer overtaken by the next
+	s.Close()
+	if highest, err := bus.ReadMark(cfg.MarkFile); err != nil || highest != 3 {
+		t.Fatalf("the mark is %d, %v", highest, err)
+	}
+
+	s = start()
+	if err := s.Refusal(); err != nil {
+		t.Errorf("all is there, and it refuses: %v", err)
+	}
+	s.Acknowledged(9) // what the store lost
+	testkit.Eventually(t, 10*time.Second, "writes are refused", func() bool { return errors.Is(s.Refusal(), bus.ErrDamaged) })
+	s.Close()
+	s = start()
+	if err := s.Refusal(); !errors.Is(err, bus.ErrDamaged) {
+		t.Errorf("after a restart: %v", err)
+	}
+	// Salvage makes a stream that begins above it.
+	admin := dial(t, s, bus.UserProjector)
+	if err := admin.DeleteStream(t.Context(), bus.Stream); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := bus.CreateStream(t.Context(), admin, 9, bus.MinMaxBytes); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, "writes are taken again", func() bool { return s.Refusal() == nil })
+	s.Close()
+
+	if err := os.WriteFile(cfg.MarkFile, []byte("no number"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if s, err := bus.StartServer(cfg); err == nil {
+		s.Close()
+		t.Error("a mark that cannot be read is no mark, but it starts")
+	}
+}

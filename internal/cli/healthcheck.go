@@ -1,0 +1,42 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+)
+
+// healthTimeout is less than what container engines give a health check.
+const healthTimeout = 2 * time.Second
+
+// maxHealthBytes is more than any answer to GET /readyz has.
+const maxHealthBytes = 4 << 10
+
+// healthcheckCmd is for images without a shell or curl: the container's health
+// check is the program itself, and reads the address that the role was given.
+type healthcheckCmd struct {
+	Listen string `default:"127.0.0.1:8080" env:"CAIRN_LISTEN" placeholder:"HOST:PORT" help:"Where the role in this container listens (${default})."`
+}
+
+func (c *healthcheckCmd) Run(s *session) error {
+	ctx, cancel := context.WithTimeout(s.ctx, healthTimeout)
+	defer cancel()
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+listenHost(c.Listen)+"/readyz", nil)
+	if err != nil {
+		return usagef("--listen %q is not host:port", c.Listen)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	text, _ := io.ReadAll(io.LimitReader(response.Body, maxHealthBytes)) // for people
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("not ready: %s", strings.TrimSpace(string(text)))
+	}
+	_, err = s.stdout.Write(text)
+	return err
+}
