@@ -101,10 +101,12 @@ func (m *mark) sync() error {
 // missing says what the stream lacks of what was acknowledged; nil for nothing.
 // Without a stream nothing can be acknowledged, and the projector says so.
 func (m *mark) missing(s *server.Server) error {
-	last, there := lastSequence(s)
+	// The mark first: what is acknowledged while we look makes the stream longer.
 	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !there || last >= m.highest {
+	highest := m.highest
+	m.mu.Unlock()
+	last, there := lastSequence(s)
+	if !there || last >= highest {
 		return nil
 	}
 	return fmt.Errorf("%w: the stream %s ends at sequence %d, but writes up to %d were acknowledged. "+
