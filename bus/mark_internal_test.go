@@ -1,0 +1,61 @@
+package bus
+
+import (
+	"log/slog"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// A look at the store while writes come in must not take the newest for lost.
+func TestMarkUnderLoad(t *testing.T) {
+	dir := t.TempDir()
+	log := slog.New(slog.DiscardHandler)
+	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MarkFile: filepath.Join(dir, "acknowledged"),
+		MaxStore: 1 << 30, Passwords: map[string]string{UserProjector: "a", UserIngest: "b", UserQuery: "c", UserInspect: "d", UserAdmin: "e"}, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	nc, err := Connect(s.Endpoint(UserAdmin), log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := CreateStream(t.Context(), js, 0, MinMaxBytes); err != nil {
+		t.Fatal(err)
+	}
+	const writes = 3000
+	done := make(chan struct{})
+	var looking sync.WaitGroup
+	for range 2 {
+		looking.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+					if err := s.mark.missing(s.current.Load()); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	for range writes {
+		ack, err := js.Publish(t.Context(), Subject, []byte("x"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Acknowledged(ack.Sequence)
+	}
+	close(done)
+	looking.Wait()
+}
