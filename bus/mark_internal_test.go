@@ -31,7 +31,7 @@ func TestMarkUnderLoad(t *testing.T) {
 	if _, err := CreateStream(t.Context(), js, 0, MinMaxBytes); err != nil {
 		t.Fatal(err)
 	}
-	const writes = 3000
+	const writes = 500
 	done := make(chan struct{})
 	var looking sync.WaitGroup
 	for range 2 {
