@@ -31,24 +31,22 @@ func TestMarkUnderLoad(t *testing.T) {
 	if _, err := CreateStream(t.Context(), js, 0, MinMaxBytes); err != nil {
 		t.Fatal(err)
 	}
-	const writes = 500
+	const writes = 200
 	done := make(chan struct{})
 	var looking sync.WaitGroup
-	for range 2 {
-		looking.Go(func() {
-			for {
-				select {
-				case <-done:
+	looking.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			default:
+				if err := s.mark.missing(s.current.Load()); err != nil {
+					t.Error(err)
 					return
-				default:
-					if err := s.mark.missing(s.current.Load()); err != nil {
-						t.Error(err)
-						return
-					}
 				}
 			}
-		})
-	}
+		}
+	})
 	for range writes {
 		ack, err := js.Publish(t.Context(), Subject, []byte("x"))
 		if err != nil {
