@@ -12,10 +12,10 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 TOOLS := internal/tools
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare lint fuzz clean
+.PHONY: help build run test bench compare faults e2e-proxy e2e-deploy helm image lint fuzz clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
 build: ## build bin/cairn
 	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/cairn .
@@ -39,10 +39,31 @@ compare: ## measure Cairn beside the tutorial's stack, an hour or so (ARGS="--le
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./loadtest/baseline $(ARGS)
 
+ROUNDS ?= 20
+SEED   ?= 1
+
+faults: ## kill, stop, cut, fill and damage for ROUNDS (20) rounds by SEED (1); nothing acknowledged may be lost
+	@sh $(TOOLS)/ensure.sh test
+	$(GO) test -tags faults -count=1 -timeout 120m ./e2e/faults -v -args -rounds $(ROUNDS) -seed $(SEED)
+
+e2e-proxy: ## test the HAProxy and Nginx configurations in front of the real roles
+	@sh $(TOOLS)/ensure.sh proxy
+	$(GO) test -tags e2eproxy -count=1 -timeout 15m ./e2e/proxy
+
+e2e-deploy: bin/nats ## start docker-compose.yml for real, with each proxy; scale, kill, back up, restore
+	@sh $(TOOLS)/ensure.sh deploy
+	$(GO) test -tags e2edeploy -count=1 -timeout 45m ./e2e/deploy
+
+helm: ## lint and render the Helm chart, and check its objects by the types of the Kubernetes API
+	cd deploy/helm/test && $(GO) test -count=1 ./...
+
+image: ## build the container image cairn:VERSION
+	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t cairn:$(VERSION) .
+
 lint: bin/staticcheck bin/govulncheck ## check format, vet, staticcheck and known vulnerabilities
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet ./...
-	bin/staticcheck ./...
+	$(GO) vet -tags e2eproxy,e2edeploy,faults ./...
+	bin/staticcheck -tags e2eproxy,e2edeploy,faults ./...
 	@sh $(TOOLS)/govulncheck.sh bin/govulncheck
 
 fuzz: ## run every fuzz target for FUZZTIME (10s) each

@@ -2,7 +2,7 @@
 # Installs the Debian packages that a make target needs and that are missing.
 # Says first what it will install, and why.
 #
-# usage: ensure.sh run|test|bench
+# usage: ensure.sh run|test|bench|proxy|deploy
 set -eu
 
 missing=""
@@ -18,6 +18,11 @@ has_postgis() {
 	done
 	command -v pg_config >/dev/null && command -v pg_ctl >/dev/null &&
 		[ -e "$(pg_config --sharedir)/extension/postgis.control" ]
+}
+
+# Programs for root are out of a user's PATH.
+has_sbin() { # has_sbin PROGRAM
+	command -v "$1" >/dev/null || [ -x "/usr/sbin/$1" ]
 }
 
 case "${1:-}" in
@@ -38,8 +43,22 @@ bench)
 	has_postgis || need postgresql-postgis "the benchmark runs against a real PostgreSQL with PostGIS"
 	command -v wrk >/dev/null || need wrk "it makes the load"
 	;;
+proxy)
+	has_postgis || need postgresql-postgis "the roles behind the proxies need a PostgreSQL with PostGIS"
+	has_sbin haproxy || need haproxy "its configuration is tested"
+	has_sbin nginx || need nginx "its configuration is tested"
+	;;
+deploy)
+	has_sbin dockerd || need docker.io "the deployments are started for real"
+	has_sbin iptables || need iptables "the Docker engine routes with it"
+	docker compose version >/dev/null 2>&1 || command -v docker-compose >/dev/null || need docker-compose "it starts docker-compose.yml"
+	if ! command -v docker >/dev/null && apt-cache show docker-cli >/dev/null 2>&1; then
+		need docker-cli "it is the engine's command line, apart since Debian 13"
+	fi
+	has_sbin debootstrap || need debootstrap "stand-in images are made with it where no registry is in reach"
+	;;
 *)
-	echo "usage: ensure.sh run|test|bench" >&2
+	echo "usage: ensure.sh run|test|bench|proxy|deploy" >&2
 	exit 2
 	;;
 esac
@@ -69,10 +88,22 @@ case "$missing" in *postgresql*)
 		no_main=/etc/postgresql-common/createcluster.d/cairn.conf
 		$as_root mkdir -p /etc/postgresql-common/createcluster.d
 		echo "create_main_cluster = false" | $as_root tee "$no_main" >/dev/null
-		trap '$as_root rm -f "$no_main"' EXIT
 	fi
 	;;
 esac
+
+# Nor does anyone want HAProxy, Nginx or Docker to start: the tests start theirs.
+no_start=""
+case "$missing" in *haproxy* | *nginx* | *docker.io*)
+	if [ ! -e /usr/sbin/policy-rc.d ]; then
+		no_start=/usr/sbin/policy-rc.d
+		printf '#!/bin/sh\nexit 101\n' | $as_root tee "$no_start" >/dev/null
+		$as_root chmod +x "$no_start"
+	fi
+	;;
+esac
+# shellcheck disable=SC2086 # empty, or one word
+trap '$as_root rm -f $no_main $no_start' EXIT
 
 echo "Installing with apt-get:$missing"
 $as_root apt-get update -q

@@ -1,0 +1,154 @@
+//go:build faults
+
+package faults
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// TestFaults is the campaign: see the package's doc.
+func TestFaults(t *testing.T) {
+	logs, err := os.MkdirTemp("", "cairn-faults-logs-")
+	if err != nil {
+		t.Fatal(err)
+	}
+	figures := newFigures()
+	var kinds []string
+	if *only != "" {
+		kinds = strings.Split(*only, ",")
+	}
+	plan := schedule(*seed, *first+*rounds, kinds)[*first:]
+	for len(plan) > 0 && !t.Failed() {
+		n := 1
+		for n < len(plan) && plan[n].system == plan[0].system {
+			n++
+		}
+		t.Run(fmt.Sprintf("system%d", plan[0].system), func(t *testing.T) { live(t, logs, plan[:n], figures) })
+		plan = plan[n:]
+	}
+	t.Logf("seed %d\n%s", *seed, figures)
+	if t.Failed() {
+		t.Logf("all that the processes said is in %s", logs)
+		return
+	}
+	if err := os.RemoveAll(logs); err != nil {
+		t.Error(err)
+	}
+}
+
+// live leads one system through its rounds.
+func live(t *testing.T, logs string, plan []*round, f *figures) {
+	s := newSystem(t, fmt.Sprintf("s%d", plan[0].system), logs, f)
+	for i, r := range plan {
+		began := time.Now()
+		err := s.round(t.Context(), r, i == len(plan)-1)
+		if err != nil {
+			s.find("%v", err)
+		}
+		if found := s.found(); len(found) > 0 {
+			t.Errorf("seed %d, %s\nTo strike the same again: -seed %d -first %d -rounds %d", *seed, r, *seed, plan[0].number, r.number-plan[0].number+1)
+			for _, text := range found {
+				t.Error(text)
+			}
+			s.keep(t)
+			return
+		}
+		t.Logf("%s: %d points in all, %v", r, len(s.ledger.points), time.Since(began).Round(10*time.Millisecond))
+	}
+	if err := s.halt(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
+
+// round lets the faults strike while writers write and readers read, heals,
+// waits until all has settled, and compares.
+func (s *system) round(ctx context.Context, r *round, last bool) error {
+	if err := s.become(ctx, r.shape); err != nil {
+		return fmt.Errorf("at the beginning: %w", err)
+	}
+	s.figures.round(r)
+	writes, end := context.WithCancel(ctx)
+	defer end()
+	seed := *seed<<32 + uint64(r.number)<<8 //nolint:gosec // a small number
+	finish := s.writing(writes, r.number, seed)
+	reads, endReads := context.WithCancel(ctx)
+	var readers sync.WaitGroup
+	readers.Go(func() { s.reading(reads, seed+uint64(len(writers))) })
+	s.strike(ctx, r)
+	began := time.Now()
+	err := s.heal(ctx)
+	// Whoever is not answered by then never will be.
+	patience := time.AfterFunc(settleBound, func() {
+		s.find("%v after the end of the faults a writer has no answer", settleBound)
+		end()
+	})
+	finish()
+	patience.Stop()
+	if err == nil {
+		err = s.settle(ctx)
+	}
+	s.figures.settled(time.Since(began))
+	endReads()
+	readers.Wait()
+	if err != nil {
+		return err
+	}
+	return s.compare(ctx, last)
+}
+
+// settle waits until every role is ready and the checkpoint has come to the end
+// of the stream.
+func (s *system) settle(ctx context.Context) error {
+	if err := s.ready(ctx); err != nil {
+		return err
+	}
+	return until(ctx, settleBound, "all of the stream is in the database", func(ctx context.Context) error {
+		end, err := s.lastSequence(ctx)
+		if err != nil {
+			return err
+		}
+		at, err := s.checkpoint(ctx)
+		if err == nil && at != int64(end) { //nolint:gosec // below 2⁵¹
+			err = fmt.Errorf("the checkpoint is at %d of %d", at, end)
+		}
+		return err
+	})
+}
+
+// keep makes the state of a system that failed outlive it.
+func (s *system) keep(t *testing.T) {
+	s.stacks()
+	ctx, cancel := context.WithTimeout(context.Background(), adminTimeout)
+	defer cancel()
+	conn, err := s.admin(ctx, "")
+	if err != nil {
+		t.Logf("look at the database: %v", err)
+		return
+	}
+	defer conn.Close(ctx)
+	for _, q := range []string{
+		`select row_to_json(c)::text from checkpoint c`,
+		`select format('%s %s %s %s %s', pid, application_name, state, wait_event, left(query, 100)) from pg_stat_activity where datname = current_database()`,
+		`select format('%s %s %s', position, reason, detail) from parked limit 10`,
+	} {
+		rows, err := conn.Query(ctx, q)
+		if err != nil {
+			t.Log(err)
+			continue
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		t.Log(q, lines, err)
+	}
+	if err := os.CopyFS(filepath.Join(s.logs, s.name+"-store"), os.DirFS(filepath.Join(s.data, "jetstream"))); err != nil {
+		t.Logf("keep the store: %v", err)
+	}
+}

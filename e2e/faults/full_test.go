@@ -1,0 +1,58 @@
+//go:build faults
+
+package faults
+
+import (
+	"context"
+	"fmt"
+	"syscall"
+	"time"
+)
+
+const (
+	// fillPoint is the size of what fills the stream: near the most that a
+	// point may have.
+	fillPoint = 200 << 10
+	// fillMost bounds the attempts to fill it.
+	fillMost = 2 * streamBytes / fillPoint
+	// refusalBound is how soon a full stream must refuse.
+	refusalBound = 2 * time.Second
+)
+
+// strikeFull fills the stream while nobody empties it: the writers must be
+// refused at once, and nothing be discarded to make room.
+func (s *system) strikeFull(ctx context.Context, f fault) error {
+	projector := s.roles["projector"].current()
+	projector.signal(syscall.SIGSTOP)
+	defer projector.signal(syscall.SIGCONT)
+	c := newClient(s, f.salt)
+	defer c.http.CloseIdleConnections()
+	for n := range fillMost {
+		if ctx.Err() != nil {
+			return nil
+		}
+		name := fmt.Sprintf("%s.fill%x.%d", s.name, f.salt, n)
+		p := newPoint(name).called("p-"+name, false)
+		p.padding = fillPoint
+		r := newRequest(formPoint, "", p)
+		s.ledger.sending(r)
+		t := &turn{writer: "fill " + name, request: r, attempts: 1}
+		began := time.Now()
+		result, position, _ := c.attempt(ctx, r)
+		t.acked, t.position = result == acknowledged, position
+		s.ledger.ended(t)
+		switch result {
+		case acknowledged:
+			s.figures.acknowledged(1)
+		case refused:
+			if took := time.Since(began); took > refusalBound {
+				s.figures.count("slow refusals of a full stream")
+			}
+			s.figures.count("streams filled")
+			_ = pause(ctx, f.lasts)
+			return nil
+		}
+	}
+	s.figures.count("streams that another fault kept from being filled")
+	return nil
+}

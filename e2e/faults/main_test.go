@@ -1,0 +1,59 @@
+//go:build faults
+
+package faults
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+
+	"cairn/internal/testkit"
+)
+
+// cairnProgram is the binary under test.
+var cairnProgram string
+
+// What a campaign is asked for: flags behind -args.
+var (
+	rounds   = flag.Int("rounds", shortRounds, "rounds of faults")
+	seed     = flag.Uint64("seed", 1, "decides what strikes; a failure prints it")
+	first    = flag.Int("first", 0, "begin with this round of the seed's schedule, to come to a failure faster")
+	only     = flag.String("only", "", "strike with these kinds of faults alone, by their names with commas between, the roles apart")
+	program  = flag.String("program", "", "the cairn to strike, in place of one built from this tree")
+	raceFlag = flag.Bool("race-binary", false, "build the binary under test with the race detector")
+)
+
+// shortRounds is a campaign that CI has time for: every kind of fault strikes.
+const shortRounds = 20
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	flag.Parse()
+	if *program != "" {
+		cairnProgram = *program
+		return testkit.Run(m)
+	}
+	dir, err := os.MkdirTemp("", "cairn-faults-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	cairnProgram = filepath.Join(dir, "cairn")
+	args, cgo := []string{"build", "-o", cairnProgram}, "CGO_ENABLED=0"
+	if *raceFlag {
+		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
+	}
+	cmd := exec.Command("go", append(args, ".")...)
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Env = append(os.Environ(), cgo)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "faults: build cairn: %v\n%s", err, out)
+		return 1
+	}
+	return testkit.Run(m)
+}

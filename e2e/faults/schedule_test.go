@@ -1,0 +1,170 @@
+//go:build faults
+
+package faults
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"time"
+)
+
+// A fault is one strike: what, against what, when in the round and for how long.
+type fault struct {
+	kind, target string
+	at, lasts    time.Duration
+	salt         uint64 // decides what else there is to decide
+}
+
+func (f fault) String() string {
+	return fmt.Sprintf("%s %s at %v for %v", f.kind, f.target, f.at, f.lasts)
+}
+
+// A round is what will strike, and how the roles are put together.
+type round struct {
+	number int
+	system int
+	shape  string
+	faults []fault
+}
+
+func (r *round) String() string {
+	texts := make([]string, 0, len(r.faults))
+	for _, f := range r.faults {
+		texts = append(texts, f.String())
+	}
+	return fmt.Sprintf("round %d, %s: %s", r.number, r.shape, strings.Join(texts, "; "))
+}
+
+const (
+	// systemRounds is how many rounds a system lives through.
+	systemRounds = 25
+	// maxFaults is how many strike in a round at most.
+	maxFaults = 3
+	// strikeWithin is when the faults of a round begin.
+	strikeWithin = 1200 * time.Millisecond
+	// shortest and longest bound a fault, and one in longEvery lasts up to
+	// longAtMost: longer than the waits of ingest for its queue's first answer.
+	shortest, longest = 200 * time.Millisecond, 2 * time.Second
+	longEvery         = 12
+	longAtMost        = 6 * time.Second
+)
+
+// A kind of fault, the targets that it has in each shape, and how often it is in
+// the deck.
+type kind struct {
+	name    string
+	targets map[string][]string
+}
+
+var (
+	wires = map[string][]string{
+		apart:    {"client-ingest", "client-query", "nats-projector", "nats-query", "pg-projector", "pg-query"},
+		together: {"client-ingest", "client-query", "pg-serve"},
+		private:  {"client-ingest", "client-query"},
+	}
+	processes = map[string][]string{
+		apart:    {"ingest", "projector", "query"},
+		together: {"serve"},
+		private:  {"private"},
+	}
+	inPostgres = map[string][]string{apart: {"postgres"}, together: {"postgres"}, private: {"postgres"}}
+	sqlstates  = map[string][]string{
+		apart:    {"40001", "40P01", "53100", "53200", "58030"},
+		together: {"40001", "53100", "53200"},
+		private:  {"40001", "53200"},
+	}
+	projectorOnly = map[string][]string{apart: {"projector"}}
+)
+
+// kinds are all kinds of faults; strikers has how each strikes.
+var kinds = []kind{
+	{"kill", processes},
+	{"kill", processes}, // twice: what dies most
+	{"stop", processes},
+	{"kill-postmaster", inPostgres},
+	{"kill-backend", inPostgres},
+	{"terminate-backend", inPostgres},
+	{"stop-backend", inPostgres},
+	{"refuse-logins", inPostgres},
+	{"exhaust-connections", inPostgres},
+	{"sqlstate", sqlstates},
+	{"cut", wires},
+	{"cut-mid-message", wires},
+	{"stall", wires},
+	{"slow", wires},
+	{"refuse", wires},
+	{"two-projectors", projectorOnly},
+	{"zombie-in-copy", projectorOnly},
+	{"stream-full", map[string][]string{apart: {"projector"}}},
+	{"freeze", map[string][]string{apart: {"nats-projector", "pg-projector", "pg-query"}, together: {"pg-serve"}}},
+}
+
+// A deck gives every fault of a shape once, in random order, before it gives
+// one again.
+type deck struct {
+	shape string
+	rng   *rand.Rand
+	only  []string // kinds; empty: all
+	cards []fault
+}
+
+func (d *deck) draw(system int) fault {
+	if len(d.cards) == 0 {
+		for _, k := range kinds {
+			if len(d.only) > 0 && !slices.Contains(d.only, k.name) {
+				continue
+			}
+			if k.name == "freeze" && system == 0 && len(d.only) == 0 {
+				continue // it takes a minute, which a short campaign does not have
+			}
+			for _, target := range k.targets[d.shape] {
+				d.cards = append(d.cards, fault{kind: k.name, target: target})
+			}
+		}
+		d.rng.Shuffle(len(d.cards), func(i, j int) { d.cards[i], d.cards[j] = d.cards[j], d.cards[i] })
+	}
+	f := d.cards[len(d.cards)-1]
+	d.cards = d.cards[:len(d.cards)-1]
+	f.at = upTo(d.rng, strikeWithin).Round(time.Millisecond)
+	f.lasts = (shortest + upTo(d.rng, longest-shortest)).Round(time.Millisecond)
+	if d.rng.IntN(longEvery) == 0 {
+		f.lasts = (longest + upTo(d.rng, longAtMost-longest)).Round(time.Millisecond)
+	}
+	f.salt = d.rng.Uint64()
+	return f
+}
+
+func upTo(rng *rand.Rand, d time.Duration) time.Duration { return time.Duration(rng.Int64N(int64(d))) }
+
+// schedule is all that strikes in a campaign. It follows from the seed, so that
+// the same seed strikes the same again.
+func schedule(seed uint64, rounds int, only []string) []*round {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	decks := map[string]*deck{}
+	for _, shape := range []string{apart, together, private} {
+		decks[shape] = &deck{shape: shape, rng: rng, only: only}
+	}
+	shapes := []string{apart, apart, apart, apart, apart, together, together, private}
+	if len(only) > 0 {
+		shapes = []string{apart}
+	}
+	all := make([]*round, 0, rounds)
+	shape := apart
+	for n := range rounds {
+		r := &round{number: n, system: n / systemRounds}
+		// A change of shape costs an orderly stop and a start, so there are runs.
+		const changeEvery = 4
+		if n%systemRounds == 0 || rng.IntN(changeEvery) == 0 {
+			shape = shapes[rng.IntN(len(shapes))]
+		}
+		r.shape = shape
+		for range 1 + rng.IntN(maxFaults) {
+			r.faults = append(r.faults, decks[shape].draw(r.system))
+		}
+		slices.SortFunc(r.faults, func(a, b fault) int { return int(a.at - b.at) })
+		all = append(all, r)
+	}
+	return all
+}

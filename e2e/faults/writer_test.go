@@ -1,0 +1,125 @@
+//go:build faults
+
+package faults
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+)
+
+const (
+	// singlePause and bulkPause come after each request of a writer: some
+	// hundreds of points a second in all, for the harness is about what is
+	// right, not about what is fast.
+	singlePause = 20 * time.Millisecond
+	bulkPause   = 120 * time.Millisecond
+	// smallBulk and largeBulk bound the rows of a body; one in largeEvery is
+	// large: several envelopes.
+	smallBulk, largeBulk, largeEvery = 60, 2500, 80
+	// againEvery is how many acknowledged requests there are to one that is
+	// sent again.
+	againEvery = 15
+)
+
+// A writer sends one request after the other in its own way.
+type writer struct {
+	name string
+	bulk bool
+	once bool // it has neither ids nor keys
+	// make fills the point that comes next.
+	next func(w *writer, c *client, unique string) *request
+}
+
+// writers are the ways that clients write.
+var writers = []writer{
+	{name: "text-ids", next: func(_ *writer, _ *client, u string) *request {
+		return newRequest(formPoint, "", newPoint(u).called("p-"+u, false))
+	}},
+	{name: "uuids", next: func(_ *writer, _ *client, u string) *request {
+		return newRequest(formPoint, "", newPoint(u).called(uuid.NewSHA1(uuid.Nil, []byte(u)).String(), false))
+	}},
+	{name: "features", next: func(_ *writer, c *client, u string) *request {
+		return newRequest(formFeature, "", newPoint(u).called(c.s.number(), true))
+	}},
+	{name: "keys", next: func(_ *writer, _ *client, u string) *request {
+		return newRequest(formPoint, "key-"+u, newPoint(u).keyed("key-"+u, 1))
+	}},
+	{name: "bare", once: true, next: func(_ *writer, _ *client, u string) *request {
+		return newRequest(formPoint, "", newPoint(u))
+	}},
+	{name: "ndjson-ids", bulk: true, next: func(_ *writer, c *client, u string) *request {
+		return newRequest(formNDJSON, "", c.many(u, func(p *point, _ int) { p.called("p-"+p.name, false) })...)
+	}},
+	{name: "ndjson-key", bulk: true, next: func(_ *writer, c *client, u string) *request {
+		return newRequest(formNDJSON, "key-"+u, c.many(u, func(p *point, row int) { p.keyed("key-"+u, row) })...)
+	}},
+	{name: "csv-key", bulk: true, next: func(_ *writer, c *client, u string) *request {
+		return newRequest(formCSV, "key-"+u, c.many(u, func(p *point, row int) { p.keyed("key-"+u, row) })...)
+	}},
+	{name: "csv-ids", bulk: true, next: func(_ *writer, c *client, u string) *request {
+		return newRequest(formCSV, "", c.many(u, func(p *point, _ int) { p.called("p-"+p.name, false) })...)
+	}},
+	{name: "collection", bulk: true, next: func(_ *writer, c *client, u string) *request {
+		return newRequest(formCollection, "key-"+u, c.many(u, func(p *point, row int) { p.keyed("key-"+u, row) })...)
+	}},
+}
+
+// many makes the points of one body.
+func (c *client) many(unique string, name func(p *point, row int)) []*point {
+	n := 1 + c.rng.IntN(smallBulk)
+	if c.rng.IntN(largeEvery) == 0 {
+		n = largeBulk/2 + c.rng.IntN(largeBulk/2)
+	}
+	points := make([]*point, n)
+	for i := range points {
+		points[i] = newPoint(unique + "." + strconv.Itoa(i+1))
+		name(points[i], i+1)
+	}
+	return points
+}
+
+// number is an id that no other point of the system has.
+func (s *system) number() string { return strconv.FormatInt(1_000_000+s.serial.Add(1), 10) }
+
+// writing starts all writers. The result tells them to send nothing new and
+// waits until all they have sent is answered for good, or ctx ends.
+func (s *system) writing(ctx context.Context, round int, seed uint64) (finish func()) {
+	enough := make(chan struct{})
+	var group sync.WaitGroup
+	for i, w := range writers {
+		c := newClient(s, seed+uint64(i))
+		group.Go(func() {
+			defer c.http.CloseIdleConnections()
+			for n := 0; ctx.Err() == nil; n++ {
+				select {
+				case <-enough:
+					return
+				default:
+				}
+				s.write(ctx, c, &w, fmt.Sprintf("%s.r%d.%s.%d", s.name, round, w.name, n))
+			}
+		})
+	}
+	return func() {
+		close(enough)
+		group.Wait()
+	}
+}
+
+func (s *system) write(ctx context.Context, c *client, w *writer, unique string) {
+	r := w.next(w, c, unique)
+	t := c.send(ctx, w.name, r, w.once)
+	if t.acked && !w.once && c.rng.IntN(againEvery) == 0 {
+		c.again(ctx, r)
+	}
+	rest := singlePause
+	if w.bulk {
+		rest = bulkPause
+	}
+	_ = pause(ctx, rest)
+}

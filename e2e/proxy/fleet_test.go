@@ -1,0 +1,101 @@
+//go:build e2eproxy
+
+package proxy
+
+import (
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"cairn/e2e/proxy/front"
+	"cairn/internal/testkit"
+)
+
+// stopBound is how long an orderly stop of a role may take here.
+const stopBound = time.Minute
+
+// A fleet is the three roles as processes, on addresses that stay the same over
+// restarts.
+type fleet struct {
+	t        testing.TB
+	behind   behind
+	commands map[string]command
+	roles    map[string]*front.Process
+}
+
+type command struct {
+	listen string
+	env    []string
+	args   []string
+}
+
+// spare is a query replica's address that is not used at first.
+const spare = "127.0.0.14"
+
+// startFleet starts ingest, projector and three query replicas.
+func startFleet(t testing.TB) *fleet {
+	t.Helper()
+	data, database := testkit.Folder(t), testkit.Postgres(t)
+	replicas := []string{"127.0.0.11", "127.0.0.12", "127.0.0.13"}
+	queue, ingest := freePort(t, "127.0.0.1"), freePort(t, "127.0.0.1")
+	_, port, err := net.SplitHostPort(freePort(t, append(replicas, spare)...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := &fleet{t: t, behind: behind{ingest: ingest, query: replicas, queryPort: port}, roles: map[string]*front.Process{}}
+	others := []string{"NATS_URL=nats://" + queue, "DATABASE_URL=" + database}
+	f.commands = map[string]command{
+		"ingest":    {ingest, nil, []string{"ingest", "--nats-listen", queue, "--data", data}},
+		"projector": {freePort(t, "127.0.0.1"), others, []string{"projector", "--data", data}},
+	}
+	for _, a := range append(replicas, spare) {
+		f.commands[a] = command{net.JoinHostPort(a, port), others, []string{"query", "--data", data}}
+	}
+	for _, role := range append([]string{"ingest", "projector"}, replicas...) {
+		f.start(role)
+	}
+	f.ready()
+	return f
+}
+
+func (f *fleet) start(role string) {
+	f.t.Helper()
+	c := f.commands[role]
+	f.roles[role] = front.Start(f.t, c.env, cairn, append(c.args, "--listen", c.listen)...)
+}
+
+// restart ends a role, at once or in an orderly way, and starts it again.
+func (f *fleet) restart(role string, kill bool) {
+	f.t.Helper()
+	if kill {
+		f.roles[role].Kill()
+	} else {
+		f.roles[role].Stop(stopBound)
+	}
+	f.start(role)
+}
+
+// ready waits until every role is.
+func (f *fleet) ready() {
+	f.t.Helper()
+	for role := range f.roles {
+		f.readyOne(role)
+	}
+}
+
+func (f *fleet) readyOne(role string) {
+	f.t.Helper()
+	testkit.Eventually(f.t, patience, role+" is ready", func() bool {
+		if !f.roles[role].Running() {
+			f.t.Fatalf("%s has ended", role)
+		}
+		a, err := front.Get(f.t.Context(), "http://"+f.commands[role].listen+"/readyz")
+		return err == nil && a.Status == http.StatusOK
+	})
+}
+
+// served tells whether a query replica has answered a read of points.
+func (f *fleet) served(replica string) bool {
+	return front.Served(f.t, "http://"+f.commands[replica].listen)
+}
