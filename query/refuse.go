@@ -74,7 +74,7 @@ func errSchema() *web.Problem {
 func ofState(code string) *web.Problem {
 	switch code {
 	case "57014": // query_canceled
-		return web.Unavailable(fmt.Sprintf("the question is too expensive: it was cut off after %v; ask for less", statementTimeout), retryAfter)
+		return web.Unavailable("the question is too expensive: it took longer than this server allows; ask for less", retryAfter)
 	case "42P01", "42703", "42883", "3F000": // no such table, column, function, schema
 		return errSchema()
 	case "42501": // insufficient_privilege

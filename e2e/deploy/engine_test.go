@@ -93,6 +93,8 @@ func openEngine() (stop func(), err error) {
 		_ = cmd.Process.Signal(syscall.SIGTERM)
 		<-ended
 		_ = log.Close()
+		// The engine leaves its own network namespace mounted there.
+		_ = syscall.Unmount(filepath.Join(run, "exec/netns/default"), syscall.MNT_DETACH)
 		_ = os.RemoveAll(run)
 	}
 	if err := os.Setenv("DOCKER_HOST", socket); err != nil {
