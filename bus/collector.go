@@ -225,7 +225,7 @@ func (c *Collector) commit(lines []byte, count int, trace string) (uint64, error
 	sequence, err := c.publishUntil(m, start.Add(publishTimeout))
 	c.metrics.seconds.Observe(time.Since(start).Seconds())
 	if err != nil {
-		c.metrics.failed.WithLabelValues(err.Error()).Inc()
+		c.metrics.failed.WithLabelValues(reasonOf(err)).Inc()
 		return 0, err
 	}
 	if f := c.onCommit.Load(); f != nil {
@@ -233,6 +233,16 @@ func (c *Collector) commit(lines []byte, count int, trace string) (uint64, error
 	}
 	c.metrics.points.Observe(float64(count))
 	return sequence, nil
+}
+
+// reasonOf is the metric's label: one of few.
+func reasonOf(err error) string {
+	for reason, is := range map[string]error{"busy": ErrBusy, "full": ErrFull, "damaged": ErrDamaged, "unavailable": ErrUnavailable} {
+		if errors.Is(err, is) {
+			return reason
+		}
+	}
+	return "uncertain"
 }
 
 // publishUntil sends m until the stream has answered. A refusal is final: the
