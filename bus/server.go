@@ -18,9 +18,11 @@ import (
 )
 
 const (
-	// startTimeout bounds the start of the embedded server, most of which is
-	// reading the store: 1 GiB took 0.3 s.
-	startTimeout = 60 * time.Second
+	// slowStart is how long the embedded server may read its store in silence:
+	// 1 GiB took 0.3 s, a damaged store of 10 MiB up to a minute.
+	slowStart = 10 * time.Second
+	// listenTimeout bounds the wait for its listener, after that.
+	listenTimeout = 10 * time.Second
 	// writeDeadline is how long the server waits for a client that does not
 	// read before it cuts it.
 	writeDeadline = 10 * time.Second
@@ -132,11 +134,15 @@ func (s *Server) start() error {
 	}
 	logger := &serverLog{Logger: s.cfg.Log}
 	embedded.SetLoggerV2(logger, false, false, false)
-	embedded.Start()
-	if !embedded.ReadyForConnections(startTimeout) || !embedded.JetStreamEnabled() {
+	slow := time.AfterFunc(slowStart, func() {
+		s.cfg.Log.Warn("the queue's store is still being read, which takes long where it is damaged", "store", s.cfg.StoreDir)
+	})
+	embedded.Start() // returns when the store is read
+	slow.Stop()
+	if logger.fatal.Load() != nil || !embedded.JetStreamEnabled() || !embedded.ReadyForConnections(listenTimeout) {
 		embedded.Shutdown()
 		return fmt.Errorf("the embedded NATS server did not start on %s with its store in %s: %s",
-			s.cfg.Listen, s.cfg.StoreDir, logger.lastError())
+			s.cfg.Listen, s.cfg.StoreDir, logger.reason())
 	}
 	s.current.Store(embedded)
 	return nil

@@ -7,24 +7,21 @@ import (
 )
 
 // serverLog passes the embedded server's words on, a level lower: what matters
-// to Cairn's users, Cairn says itself. It keeps the last error for the case
-// that the server does not start.
+// to Cairn's users, Cairn says itself. It keeps errors for the case that the
+// server does not start.
 type serverLog struct {
 	*slog.Logger
-	last atomic.Pointer[string]
+	last, fatal atomic.Pointer[string]
 }
 
-func (l *serverLog) lastError() string {
-	if s := l.last.Load(); s != nil {
-		return *s
+// reason is why the server did not start.
+func (l *serverLog) reason() string {
+	for _, said := range []*string{l.fatal.Load(), l.last.Load()} {
+		if said != nil {
+			return *said
+		}
 	}
 	return "it gave no reason"
-}
-
-func (l *serverLog) keep(format string, args []any) string {
-	s := fmt.Sprintf(format, args...)
-	l.last.Store(&s)
-	return s
 }
 
 // The methods of the server's Logger interface.
@@ -34,15 +31,21 @@ func (l *serverLog) Noticef(format string, args ...any) {
 }
 
 func (l *serverLog) Warnf(format string, args ...any) {
-	l.Info("nats", "warning", l.keep(format, args))
+	l.Info("nats", "warning", fmt.Sprintf(format, args...))
 }
 
 func (l *serverLog) Errorf(format string, args ...any) {
-	l.Error("nats", "error", l.keep(format, args))
+	said := fmt.Sprintf(format, args...)
+	l.last.Store(&said)
+	l.Error("nats", "error", said)
 }
 
+// Fatalf comes from a start that has failed; the server leaves it to its logger
+// to end the process, which this one does not.
 func (l *serverLog) Fatalf(format string, args ...any) {
-	l.Error("nats", "fatal", l.keep(format, args))
+	said := fmt.Sprintf(format, args...)
+	l.fatal.Store(&said)
+	l.Error("nats", "fatal", said)
 }
 
 func (l *serverLog) Debugf(string, ...any) {}

@@ -1,11 +1,13 @@
 package e2e
 
 import (
+	"net/http"
+	"net/http/httptest"
 	"strings"
 	"testing"
 )
 
-var commandNames = []string{"serve", "ingest", "projector", "query", "migrate", "load", "status", "version"}
+var commandNames = []string{"serve", "ingest", "projector", "query", "migrate", "load", "status", "parked", "rebuild", "salvage", "healthcheck", "version"}
 
 func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{}, {"help"}, {"--help"}} {
@@ -85,6 +87,41 @@ func TestUsage(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 			p.says(test.says...)
+		})
+	}
+}
+
+// The health check of a container tells by its exit code whether the role that
+// listens there is ready, and by its words why it is not.
+func TestHealthcheck(t *testing.T) {
+	for _, x := range []struct {
+		name   string
+		answer http.HandlerFunc
+		code   int
+		says   string
+	}{
+		{"ready", func(w http.ResponseWriter, _ *http.Request) { _, _ = w.Write([]byte("ready\n")) }, 0, "ready"},
+		{"not ready", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, "it starts", http.StatusServiceUnavailable)
+		}, 1, "not ready: it starts"},
+		{"hangs", func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }, 1, "deadline exceeded"},
+		{"gone", nil, 1, "connection refused"},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != "/readyz" {
+					t.Errorf("it asks for %s", r.URL.Path)
+				}
+				x.answer(w, r)
+			}))
+			defer server.Close()
+			if x.answer == nil {
+				server.Close()
+			}
+			p, code := run(t, "healthcheck", "--listen", server.Listener.Addr().String())
+			if said := p.stdout.String() + p.stderr.String(); code != x.code || !strings.Contains(said, x.says) {
+				t.Errorf("code %d: %s", code, said)
+			}
 		})
 	}
 }

@@ -3,7 +3,6 @@ package e2e
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -35,7 +34,7 @@ func buildAndRun(m *testing.M) int {
 // build makes the programs, cairn as `make build` makes it.
 func build(dir string) error {
 	cairnProgram = filepath.Join(dir, "cairn")
-	if err := goBuild("..", cairnProgram, "."); err != nil {
+	if err := testkit.Build("..", cairnProgram, ".", stamp...); err != nil {
 		return err
 	}
 	if path, err := filepath.Abs(natsBuilt); err == nil {
@@ -45,17 +44,7 @@ func build(dir string) error {
 		}
 	}
 	natsProgram = filepath.Join(dir, "nats")
-	return goBuild("../internal/tools/nats", natsProgram, "github.com/nats-io/natscli/nats")
-}
-
-func goBuild(dir, program, what string) error {
-	cmd := exec.Command("go", "build", "-trimpath", "-ldflags", "-X main.version="+testVersion+" -X main.commit="+testCommit, "-o", program, what)
-	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("build %s: %w\n%s", what, err, out)
-	}
-	return nil
+	return testkit.Build("../internal/tools/nats", natsProgram, "github.com/nats-io/natscli/nats")
 }
 
 // What the binary under test says of itself.
@@ -63,3 +52,5 @@ const (
 	testVersion = "v0.0.0-e2e"
 	testCommit  = "0123456789abcdef"
 )
+
+var stamp = []string{"-ldflags", "-X main.version=" + testVersion + " -X main.commit=" + testCommit}

@@ -56,7 +56,7 @@ func (c command) start(t testing.TB) *process {
 	}
 	p := &process{t: t, cmd: exec.Command(c.program, c.args...), ended: make(chan struct{})}
 	p.cmd.Dir = c.dir
-	p.cmd.Env = append(cleanEnvironment(), c.env...)
+	p.cmd.Env = append(testkit.Environment(), c.env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.stdout, &p.stderr
 	// A group of its own gets the signals that a terminal sends to a group; and
 	// a test run that is killed leaves no process behind.
@@ -77,19 +77,6 @@ func (c command) start(t testing.TB) *process {
 		}
 	})
 	return p
-}
-
-// cleanEnvironment is the environment without what the programs read from it.
-func cleanEnvironment() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		if strings.HasPrefix(name, "CAIRN_") || strings.HasPrefix(name, "NATS_") || strings.HasPrefix(name, "PG") || name == "DATABASE_URL" {
-			continue
-		}
-		env = append(env, v)
-	}
-	return env
 }
 
 // run is start for what ends by itself; it returns the exit code.

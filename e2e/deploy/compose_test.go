@@ -154,6 +154,7 @@ func TestCompose(t *testing.T) {
 		{"nginx", []string{"deploy/nginx/compose.nginx.yml"}},
 	} {
 		t.Run(proxy.name, func(t *testing.T) {
+			t.Parallel() // most of it is waiting for containers
 			s := newStack(t, proxy.name)
 			s.files = append(s.files, proxy.files...)
 			s.up()

@@ -48,6 +48,7 @@ func TestFaults(t *testing.T) {
 // live leads one system through its rounds.
 func live(t *testing.T, logs string, plan []*round, f *figures) {
 	s := newSystem(t, fmt.Sprintf("s%d", plan[0].system), logs, f)
+	s.smallDisk(t)
 	for i, r := range plan {
 		began := time.Now()
 		err := s.round(t.Context(), r, i == len(plan)-1)

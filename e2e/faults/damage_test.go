@@ -238,8 +238,6 @@ func (d *damaged) compare(x damage, before int64) {
 
 // The damages.
 
-func (d *damaged) store() string { return filepath.Join(d.data, "jetstream") }
-
 // blocks are the files that hold the messages, oldest first.
 func (d *damaged) blocks() []string {
 	d.t.Helper()

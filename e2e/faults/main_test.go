@@ -6,7 +6,6 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 
@@ -44,15 +43,17 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	cairnProgram = filepath.Join(dir, "cairn")
-	args, cgo := []string{"build", "-o", cairnProgram}, "CGO_ENABLED=0"
-	if *raceFlag {
-		args, cgo = append(args, "-race"), "CGO_ENABLED=1"
+	overlay, err := steppedClock(dir)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
+		return 1
 	}
-	cmd := exec.Command("go", append(args, ".")...)
-	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), cgo)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "faults: build cairn: %v\n%s", err, out)
+	flags := []string{"-overlay", overlay}
+	if *raceFlag {
+		flags = append(flags, "-race")
+	}
+	if err := testkit.Build(filepath.Join("..", ".."), cairnProgram, ".", flags...); err != nil {
+		fmt.Fprintln(os.Stderr, "faults:", err)
 		return 1
 	}
 	return testkit.Run(m)

@@ -16,6 +16,8 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
+
+	"cairn/internal/testkit"
 )
 
 const (
@@ -32,9 +34,11 @@ type process struct {
 	name  string
 	cmd   *exec.Cmd
 	out   *words
+	clock string // the file that tells its clock
 	ended chan struct{}
 	// expected says that we have ended it, so that its end is no finding.
 	expected atomic.Bool
+	killed   atomic.Bool
 }
 
 // launch starts cairn. All it says goes to the end of a file, which a later run
@@ -45,8 +49,9 @@ func launch(logs, name string, args ...string) (*process, error) {
 		return nil, err
 	}
 	fmt.Fprintf(file, "--- %s cairn %s\n", time.Now().Format(time.StampMilli), strings.Join(args, " "))
-	p := &process{name: name, cmd: exec.Command(cairnProgram, args...), out: &words{file: file}, ended: make(chan struct{})}
-	p.cmd.Env = cleanEnvironment()
+	p := &process{name: name, cmd: exec.Command(cairnProgram, args...), out: &words{file: file},
+		clock: filepath.Join(logs, name+".clock"), ended: make(chan struct{})}
+	p.cmd.Env = append(testkit.Environment(), clockEnv+"="+p.clock)
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	p.cmd.WaitDelay = time.Second // for what a grandchild inherited
@@ -60,19 +65,6 @@ func launch(logs, name string, args ...string) (*process, error) {
 		close(p.ended)
 	}()
 	return p, nil
-}
-
-// cleanEnvironment is the environment without what cairn reads from it.
-func cleanEnvironment() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		if strings.HasPrefix(name, "CAIRN_") || strings.HasPrefix(name, "NATS_") || strings.HasPrefix(name, "PG") || name == "DATABASE_URL" {
-			continue
-		}
-		env = append(env, v)
-	}
-	return env
 }
 
 func (p *process) running() bool {
@@ -90,6 +82,7 @@ func (p *process) signal(s syscall.Signal) { _ = p.cmd.Process.Signal(s) }
 // kill ends it at once.
 func (p *process) kill() {
 	p.expected.Store(true)
+	p.killed.Store(true)
 	p.signal(syscall.SIGKILL)
 	<-p.ended
 }
@@ -107,7 +100,7 @@ func (p *process) stop() error {
 		p.signal(syscall.SIGQUIT) // its stacks go to the log
 		return fmt.Errorf("%s has not ended %v after SIGTERM", p.name, stopBound)
 	}
-	if code := p.cmd.ProcessState.ExitCode(); code != 0 {
+	if code := p.cmd.ProcessState.ExitCode(); code != 0 && !p.killed.Load() {
 		return fmt.Errorf("%s ended with code %d after SIGTERM: %s", p.name, code, p.out.tail())
 	}
 	return nil

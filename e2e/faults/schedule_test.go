@@ -83,6 +83,11 @@ var kinds = []kind{
 	{"kill", processes},
 	{"kill", processes}, // twice: what dies most
 	{"stop", processes},
+	{"sigterm", processes},
+	{"roll", map[string][]string{apart: {"all"}}},
+	{"step-clock", processes},
+	{"rebuild", inPostgres},
+	{"disk-full", map[string][]string{apart: {"store"}, together: {"store"}, private: {"store"}}},
 	{"kill-postmaster", inPostgres},
 	{"kill-backend", inPostgres},
 	{"terminate-backend", inPostgres},

@@ -16,6 +16,11 @@ import (
 // finding.
 var strikers = map[string]func(*system, context.Context, fault) error{
 	"kill":                (*system).strikeKill,
+	"sigterm":             (*system).strikeTerm,
+	"roll":                (*system).strikeRoll,
+	"step-clock":          (*system).strikeClock,
+	"rebuild":             (*system).strikeRebuild,
+	"disk-full":           (*system).strikeRoom,
 	"stop":                (*system).strikeStop,
 	"kill-postmaster":     (*system).strikePostmaster,
 	"kill-backend":        (*system).strikeBackend,
@@ -79,7 +84,10 @@ func (s *system) heal(ctx context.Context) error {
 			return err
 		}
 	}
-	return s.roles["second"].stop()
+	if err := s.roles["second"].stop(); err != nil {
+		return err
+	}
+	return s.rebuilt(ctx)
 }
 
 func (s *system) strikeKill(ctx context.Context, f fault) error {

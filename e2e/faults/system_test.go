@@ -59,6 +59,8 @@ type system struct {
 	replay  time.Duration // what is projected stays in the stream for so long
 	serial  atomic.Int64  // of ids that are numbers
 	checked int64         // up to this position the points were compared
+	repair  repair
+	small   bool // the store's disk can be filled
 
 	mu       sync.Mutex
 	nats     string // where the queue listens
@@ -258,6 +260,18 @@ func (r *role) current() *process {
 	return r.proc
 }
 
+// up is the process; nil where there is none, or one that is starting.
+func (r *role) up() *process {
+	if !r.starting.TryLock() {
+		return nil
+	}
+	defer r.starting.Unlock()
+	if p := r.current(); p != nil && p.running() {
+		return p
+	}
+	return nil
+}
+
 func (r *role) base() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -290,6 +304,11 @@ func (r *role) start(ctx context.Context) error {
 			return nil
 		case p.expected.Load():
 			return nil
+		case errors.Is(err, errNotSaid) && strings.Contains(p.out.tail(), "no space left on device"):
+			r.s.figures.count(r.name + " ended because it had no room to start")
+			if err := pause(ctx, restartPause); err != nil {
+				return err
+			}
 		case errors.Is(err, errNotSaid) && saysAway.MatchString(p.out.tail()):
 			r.s.figures.count("serve ended because its database was away")
 			if err := pause(ctx, restartPause); err != nil {

@@ -5,7 +5,6 @@ package proxy
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"testing"
 	"time"
@@ -33,11 +32,8 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	cairn = filepath.Join(dir, "cairn")
-	cmd := exec.Command("go", "build", "-trimpath", "-o", cairn, ".")
-	cmd.Dir = root
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		fmt.Fprintf(os.Stderr, "proxy: build cairn: %v\n%s", err, out)
+	if err := testkit.Build(root, cairn, "."); err != nil {
+		fmt.Fprintln(os.Stderr, "proxy:", err)
 		return 1
 	}
 	return testkit.Run(m)

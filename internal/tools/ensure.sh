@@ -37,6 +37,7 @@ test)
 	has_postgis || need postgresql-postgis "the tests run against a real PostgreSQL with PostGIS"
 	command -v "${CC:-gcc}" >/dev/null || need gcc "the race detector is linked by a C compiler"
 	command -v curl >/dev/null || need curl "the tests run the commands that cairn prints at its start"
+	command -v locust >/dev/null || need python3-locust "the load test has a Locust file"
 	[ -e /usr/include/stdlib.h ] || need libc6-dev "the race detector needs the C library's headers"
 	;;
 bench)

@@ -37,3 +37,44 @@ func TestRequestDuringMount(t *testing.T) {
 		}
 	}
 }
+
+// What is there, but not by this method, is told with the methods that it takes.
+func TestMethods(t *testing.T) {
+	s, err := Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.listener.Close()
+	role := func(routes func(fiber.Router)) Role {
+		return Role{Name: "some", Routes: routes, Ready: func() error { return nil }}
+	}
+	ask := func(method, path string) (status int, allow string) {
+		var c fasthttp.RequestCtx
+		c.Init(&fasthttp.Request{}, nil, nil)
+		c.Request.Header.SetMethod(method)
+		c.Request.SetRequestURI(path)
+		(*s.handler.Load())(&c)
+		return c.Response.StatusCode(), string(c.Response.Header.Peek("Allow"))
+	}
+	done := func(c *fiber.Ctx) error { return c.SendString("done\n") }
+	s.Mount(role(func(r fiber.Router) { r.Post("/some", done) }))
+	if status, allow := ask(http.MethodGet, "/some"); status != http.StatusServiceUnavailable || allow != "" {
+		t.Errorf("before all is mounted: %d, Allow %q", status, allow)
+	}
+	s.Mount(role(func(r fiber.Router) { r.Get("/other", done) }))
+	for _, x := range []struct {
+		method, path string
+		status       int
+		allow        string
+	}{
+		{http.MethodPost, "/some", http.StatusOK, ""},
+		{http.MethodGet, "/some", http.StatusMethodNotAllowed, "POST"},
+		{http.MethodDelete, "/other", http.StatusMethodNotAllowed, "GET, HEAD"},
+		{http.MethodPut, "/livez", http.StatusMethodNotAllowed, "GET, HEAD"},
+		{http.MethodGet, "/none", http.StatusNotFound, ""},
+	} {
+		if status, allow := ask(x.method, x.path); status != x.status || allow != x.allow {
+			t.Errorf("%s %s: %d, Allow %q; want %d, %q", x.method, x.path, status, allow, x.status, x.allow)
+		}
+	}
+}

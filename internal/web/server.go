@@ -142,21 +142,33 @@ func (s *Server) rebuild() {
 	app.Use(recover.New(recover.Config{EnableStackTrace: true, StackTraceHandler: func(c *fiber.Ctx, e any) {
 		s.cfg.Log.Error("panic", "path", c.Path(), "panic", e, "stack", string(debug.Stack()))
 	}}))
+	// Counted now: a request that this app began must not find, at its end, that
+	// the role it asks for is mounted, in the next app.
+	complete := len(s.roles) == s.expected
+	app.Use(func(c *fiber.Ctx) error { return noRoute(c, c.Next(), complete) })
 	s.health(app, append([]Role(nil), s.roles...))
 	for _, r := range s.roles {
 		r.Routes(app)
 	}
-	// Counted now: a request that this app began must not find, at its end, that
-	// the role it asks for is mounted, in the next app.
-	mounted := len(s.roles)
-	app.Use(func(c *fiber.Ctx) error {
-		if mounted < s.expected {
-			return Unavailable("starting", time.Second)
-		}
-		return &Problem{Status: http.StatusNotFound, Detail: "there is nothing at " + c.Path()}
-	})
 	handler := app.Handler()
 	s.handler.Store(&handler)
+}
+
+// noRoute says what fiber says where no route is: nothing at this path, or not
+// by this method (RFC 9110, section 15.5.6; fiber has set Allow). Until all roles
+// are mounted that is not known.
+func noRoute(c *fiber.Ctx, err error, complete bool) error {
+	var f *fiber.Error
+	switch {
+	case !errors.As(err, &f) || f.Code != http.StatusNotFound && f.Code != http.StatusMethodNotAllowed:
+		return err
+	case !complete:
+		c.Response().Header.Del(fiber.HeaderAllow)
+		return Unavailable("starting", time.Second)
+	case f.Code == http.StatusMethodNotAllowed:
+		return &Problem{Status: f.Code, Detail: fmt.Sprintf("%s does not take %s, only %s", c.Path(), c.Method(), c.GetRespHeader(fiber.HeaderAllow))}
+	}
+	return &Problem{Status: f.Code, Detail: "there is nothing at " + c.Path()}
 }
 
 // Run serves until ctx ends, then lets the requests in flight finish. It

@@ -13,6 +13,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"cairn/internal/testkit"
 )
 
 // tailBytes is how much of a process's output a failed test shows.
@@ -31,7 +33,7 @@ type Process struct {
 func Start(t testing.TB, env []string, program string, args ...string) *Process {
 	t.Helper()
 	p := &Process{t: t, cmd: exec.Command(program, args...), ended: make(chan struct{})}
-	p.cmd.Env = append(clean(), env...)
+	p.cmd.Env = append(testkit.Environment(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
 	// A test run that is killed leaves no process behind.
 	p.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGTERM}
@@ -50,19 +52,6 @@ func Start(t testing.TB, env []string, program string, args ...string) *Process 
 		}
 	})
 	return p
-}
-
-// clean is the environment without what the programs read from it.
-func clean() []string {
-	var env []string
-	for _, v := range os.Environ() {
-		name, _, _ := strings.Cut(v, "=")
-		if strings.HasPrefix(name, "CAIRN_") || strings.HasPrefix(name, "NATS_") || strings.HasPrefix(name, "PG") || name == "DATABASE_URL" {
-			continue
-		}
-		env = append(env, v)
-	}
-	return env
 }
 
 // Stop asks for an orderly end and waits for it.
