@@ -22,8 +22,9 @@ import (
 var files embed.FS
 
 const (
-	// spareFiles is what HAProxy opens beside connections.
-	spareFiles = 500
+	// spareFiles is what HAProxy opens beside its clients' connections: to the
+	// servers it needs one for each request at hand, and keeps them.
+	spareFiles = 3000
 	// instances of each server, as the tutorial has it.
 	instances = 3
 )
@@ -99,13 +100,13 @@ func (m *machine) unpack() error {
 }
 
 // startProxy starts HAProxy with as many connections as the open-file limit
-// allows: each takes one file on either side.
+// allows.
 func (m *machine) startProxy(ctx context.Context, fronts []frontend) error {
 	var limit syscall.Rlimit
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit); err != nil {
 		return fmt.Errorf("read the open-file limit: %w", err)
 	}
-	m.maxConnections = min(int(limit.Max)-spareFiles, 50_000) / 2 //nolint:gosec // a limit, or infinity
+	m.maxConnections = min(int(limit.Max), 50_000) - spareFiles //nolint:gosec // a limit, or infinity
 	for i := range fronts {
 		address, err := freeAddress()
 		if err != nil {

@@ -31,7 +31,7 @@ type flags struct {
 	Ramp      bool          `default:"true" negatable:"" help:"Also put the tutorial's ramp on each stack."`
 	Users     int           `default:"300" help:"The end of the tutorial's ramp (${default})."`
 	Stacks    []string      `default:"tutorial,generous,cairn" enum:"tutorial,generous,cairn" help:"Which to measure (${default}); the README is written for all three only."`
-	Start     []int         `default:"80,320,4000" help:"The first level of each of them, in users (${default})."`
+	Start     []int         `default:"120,400,6000" help:"The first level of each of them, in users (${default})."`
 	Max       int           `default:"20000" help:"The last level (${default}), as far as the open-file limit goes."`
 	Readme    string        `default:"loadtest/README.md" help:"Where the results are written; empty: nowhere."`
 	Out       string        `default:"loadtest-report" type:"path" help:"Where the report goes (${default})."`
