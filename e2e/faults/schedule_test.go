@@ -107,7 +107,7 @@ var kinds = []kind{
 }
 
 // A deck gives every fault of a shape once, in random order, before it gives
-// one again.
+// one again: first one of each kind, then those against its other targets.
 type deck struct {
 	shape string
 	rng   *rand.Rand
@@ -117,6 +117,7 @@ type deck struct {
 
 func (d *deck) draw(system int) fault {
 	if len(d.cards) == 0 {
+		var soon, rest []fault // the last is drawn first
 		for _, k := range kinds {
 			if len(d.only) > 0 && !slices.Contains(d.only, k.name) {
 				continue
@@ -124,11 +125,20 @@ func (d *deck) draw(system int) fault {
 			if k.name == "freeze" && system == 0 && len(d.only) == 0 {
 				continue // it takes a minute, which a short campaign does not have
 			}
-			for _, target := range k.targets[d.shape] {
-				d.cards = append(d.cards, fault{kind: k.name, target: target})
+			targets := slices.Clone(k.targets[d.shape])
+			d.rng.Shuffle(len(targets), func(i, j int) { targets[i], targets[j] = targets[j], targets[i] })
+			for i, target := range targets {
+				cards := &rest
+				if i == 0 {
+					cards = &soon
+				}
+				*cards = append(*cards, fault{kind: k.name, target: target})
 			}
 		}
-		d.rng.Shuffle(len(d.cards), func(i, j int) { d.cards[i], d.cards[j] = d.cards[j], d.cards[i] })
+		for _, cards := range [][]fault{rest, soon} {
+			d.rng.Shuffle(len(cards), func(i, j int) { cards[i], cards[j] = cards[j], cards[i] })
+			d.cards = append(d.cards, cards...)
+		}
 	}
 	f := d.cards[len(d.cards)-1]
 	d.cards = d.cards[:len(d.cards)-1]
