@@ -1,0 +1,77 @@
+package query
+
+import (
+	"bytes"
+	"errors"
+	"net/http"
+	"testing"
+
+	"cairn/bus"
+	"cairn/internal/web"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+)
+
+// What is taken for a cursor is one that was given out.
+func FuzzCursor(f *testing.F) {
+	for _, p := range []bus.Position{1, 4097, newest} {
+		f.Add(string(appendCursor(nil, p)))
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if p, err := parseCursor(s); err == nil && (p < 1 || string(appendCursor(nil, p)) != s) {
+			t.Fatalf("%q is taken for %d", s, p)
+		}
+	})
+}
+
+func FuzzStreamQuery(f *testing.F) {
+	f.Add("since=0&bbox=1,2,3,4", "")
+	f.Add("name=a%20b&datetime=../2026-11-21T00:00:00Z", "4097")
+	f.Add("since=-1", "9223372036854775808")
+	app := fiber.New()
+	f.Fuzz(func(t *testing.T, raw, last string) {
+		c := app.AcquireCtx(&fasthttp.RequestCtx{})
+		defer app.ReleaseCtx(c)
+		c.Request().URI().SetQueryString(raw)
+		c.Request().Header.Set(headerLastEventID, last)
+		r, resumes, err := parseStream(c)
+		if err != nil {
+			var p *web.Problem
+			if !errors.As(err, &p) || p.Status != http.StatusBadRequest || p.Detail == "" {
+				t.Fatalf("%q, %q: %v is no problem that a client can use", raw, last, err)
+			}
+			return
+		}
+		if r.at < 0 || !resumes && r.at != 0 {
+			t.Fatalf("%q, %q: from %d, %v", raw, last, r.at, resumes)
+		}
+	})
+}
+
+// A coding that is refused is never chosen, unless all are.
+func FuzzAcceptEncoding(f *testing.F) {
+	for _, s := range []string{"gzip", "gzip;q=0, zstd;q=0.5", "*;q=0", "identity;q=0, *", "zstd ; q=1.000,gzip;Q=0.999", "gzip;q=;q=,"} {
+		f.Add([]byte(s), 5000)
+	}
+	f.Fuzz(func(t *testing.T, accept []byte, size int) {
+		c := choose(accept, size)
+		if c < identity || c > codings {
+			t.Fatalf("%q: %d", accept, c)
+		}
+		if c != identity && !bytes.Contains(bytes.ToLower(accept), []byte(c.String())) && !bytes.Contains(accept, []byte("*")) {
+			t.Fatalf("%q: %v, which it does not name", accept, c)
+		}
+	})
+}
+
+func FuzzIfNoneMatch(f *testing.F) {
+	const tag = `"0123456789abcdef012345"`
+	f.Add([]byte(`W/"x", ` + tag))
+	f.Add([]byte("*"))
+	f.Fuzz(func(t *testing.T, field []byte) {
+		if matches(field, []byte(tag)) && !bytes.Contains(field, []byte(tag)) && !bytes.Contains(field, []byte("*")) {
+			t.Fatalf("%q names %s", field, tag)
+		}
+	})
+}
