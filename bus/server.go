@@ -19,7 +19,7 @@ import (
 
 const (
 	// slowStart is how long the embedded server may read its store in silence:
-	// 1 GiB took 0.3 s, a damaged store of 10 MiB up to a minute.
+	// 1 GiB took 0.3 s.
 	slowStart = 10 * time.Second
 	// listenTimeout bounds the wait for its listener, after that.
 	listenTimeout = 10 * time.Second
@@ -135,7 +135,7 @@ func (s *Server) start() error {
 	logger := &serverLog{Logger: s.cfg.Log}
 	embedded.SetLoggerV2(logger, false, false, false)
 	slow := time.AfterFunc(slowStart, func() {
-		s.cfg.Log.Warn("the queue's store is still being read, which takes long where it is damaged", "store", s.cfg.StoreDir)
+		s.cfg.Log.Warn("the queue's store is still being read", "store", s.cfg.StoreDir)
 	})
 	embedded.Start() // returns when the store is read
 	slow.Stop()
