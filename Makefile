@@ -39,10 +39,10 @@ compare: ## measure Cairn beside the tutorial's stack, an hour or so (ARGS="--le
 	@$(MAKE) --no-print-directory build
 	$(GO) run ./loadtest/baseline $(ARGS)
 
-ROUNDS ?= 20
+ROUNDS ?= 24
 SEED   ?= 1
 
-faults: ## kill, stop, cut, fill and damage for ROUNDS (20) rounds by SEED (1); nothing acknowledged may be lost
+faults: ## kill, stop, cut, fill and damage for ROUNDS (24) rounds by SEED (1); nothing acknowledged may be lost
 	@sh $(TOOLS)/ensure.sh test
 	$(GO) test -tags faults -count=1 -timeout 120m ./e2e/faults -v -args -rounds $(ROUNDS) -seed $(SEED)
 

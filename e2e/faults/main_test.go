@@ -26,7 +26,7 @@ var (
 )
 
 // shortRounds is a campaign that CI has time for: every kind of fault strikes.
-const shortRounds = 20
+const shortRounds = 24
 
 func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
 

@@ -39,11 +39,11 @@ func TestRoutes(t *testing.T) {
 			method, path string
 			status       int
 		}{
-			{http.MethodGet, "/point", http.StatusNotFound},
+			{http.MethodGet, "/point", http.StatusMethodNotAllowed},
 			{http.MethodHead, "/points", http.StatusOK},
 			{http.MethodGet, "/points/none", http.StatusNotFound},
 			{http.MethodGet, "/points?nonsense=1", http.StatusBadRequest},
-			{http.MethodDelete, "/points", http.StatusNotFound},
+			{http.MethodDelete, "/points", http.StatusMethodNotAllowed},
 			{http.MethodOptions, "/points", http.StatusNoContent},
 			{http.MethodGet, "/status", http.StatusOK},
 		} {

@@ -56,10 +56,11 @@ func read(response *http.Response) (Answer, error) {
 	return Answer{response.StatusCode, response.Header, body}, err
 }
 
-// SendAlone is Send on a connection of its own.
+// SendAlone is Send on a connection of its own. A request that expects to be told
+// whether to go on (RFC 9110, section 10.1.1) waits for that.
 func SendAlone(request *http.Request) (Answer, error) {
 	request.Close = true
-	fresh := &http.Transport{}
+	fresh := &http.Transport{ExpectContinueTimeout: requestTimeout}
 	defer fresh.CloseIdleConnections()
 	response, err := (&http.Client{Timeout: requestTimeout, Transport: fresh}).Do(request)
 	if err != nil {
