@@ -78,3 +78,42 @@ func TestMethods(t *testing.T) {
 		}
 	}
 }
+
+// The metrics keep what a request was after its buffers serve another.
+func TestMetricsOutliveTheRequest(t *testing.T) {
+	s, err := Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.listener.Close()
+	methods := []string{http.MethodGet, http.MethodPut, http.MethodPatch}
+	var c fasthttp.RequestCtx
+	c.Init(&fasthttp.Request{}, nil, nil)
+	for _, method := range methods {
+		c.Request.Header.SetMethod(method) // in place
+		c.Request.SetRequestURI("/none")
+		(*s.handler.Load())(&c)
+	}
+	families, err := s.registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	counted := map[string]uint64{}
+	for _, f := range families {
+		if f.GetName() != "cairn_http_request_seconds" {
+			continue
+		}
+		for _, m := range f.Metric {
+			for _, l := range m.Label {
+				if l.GetName() == "method" {
+					counted[l.GetValue()] += m.Histogram.GetSampleCount()
+				}
+			}
+		}
+	}
+	for _, method := range methods {
+		if counted[method] != 1 {
+			t.Errorf("%v", counted)
+		}
+	}
+}

@@ -42,7 +42,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	finishBody(c)
 	took := time.Since(start)
 	status := c.Response().StatusCode()
-	s.metrics.seconds.WithLabelValues(c.Method(), c.Route().Path, strconv.Itoa(status)).Observe(took.Seconds())
+	s.metrics.seconds.WithLabelValues(methodLabel(c.Method()), c.Route().Path, strconv.Itoa(status)).Observe(took.Seconds())
 
 	level := slog.LevelInfo
 	if status >= http.StatusInternalServerError {
@@ -68,6 +68,18 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	}
 	s.cfg.Log.LogAttrs(c.Context(), level, "request", attrs[:n]...)
 	return nil
+}
+
+// methodLabel is the method as a constant. Fiber's string is the request's own
+// buffer, which the next request overwrites, while a metric keeps its labels; and
+// a client may send any word.
+func methodLabel(method string) string {
+	for _, known := range fiber.DefaultMethods {
+		if method == known {
+			return known
+		}
+	}
+	return "other"
 }
 
 // finishBody leaves nothing of a body in front of the next request: fasthttp
