@@ -7,7 +7,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"slices"
 
 	"cairn/bus"
@@ -289,17 +288,9 @@ func (s *system) served(ctx context.Context, after int64) ([]*got, error) {
 }
 
 func getJSON(ctx context.Context, url string, out any) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
+	var body bytes.Buffer
+	if err := get(ctx, url, &body); err != nil {
 		return err
 	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", url, response.Status)
-	}
-	return json.NewDecoder(response.Body).Decode(out)
+	return json.Unmarshal(body.Bytes(), out)
 }

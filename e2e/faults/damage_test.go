@@ -255,19 +255,15 @@ func (d *damaged) blocks() []string {
 
 // flipBit turns a bit in the last file but one, where what is not projected
 // begins.
-func (d *damaged) flipBit() {
-	blocks := d.blocks()
-	path := blocks[len(blocks)-2]
-	text, err := os.ReadFile(path)
-	d.must(err)
-	text[len(text)-damagePadding/2] ^= 1
-	d.must(os.WriteFile(path, text, 0o600))
-}
+func (d *damaged) flipBit() { d.flip(2) }
 
 // flipLastBit turns a bit at the end of the store.
-func (d *damaged) flipLastBit() {
+func (d *damaged) flipLastBit() { d.flip(1) }
+
+// flip turns a bit near the end of a file, counted from the last.
+func (d *damaged) flip(fromLast int) {
 	blocks := d.blocks()
-	path := blocks[len(blocks)-1]
+	path := blocks[len(blocks)-fromLast]
 	text, err := os.ReadFile(path)
 	d.must(err)
 	text[len(text)-damagePadding/2] ^= 1

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"path/filepath"
 	"regexp"
@@ -194,7 +195,10 @@ func (s *system) ready(ctx context.Context) error {
 	return nil
 }
 
-func getOK(ctx context.Context, url string) error {
+func getOK(ctx context.Context, url string) error { return get(ctx, url, io.Discard) }
+
+// get copies the body of a 200.
+func get(ctx context.Context, url string, to io.Writer) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
@@ -207,7 +211,8 @@ func getOK(ctx context.Context, url string) error {
 	if response.StatusCode != http.StatusOK {
 		return fmt.Errorf("GET %s: %s", url, response.Status)
 	}
-	return nil
+	_, err = io.Copy(to, response.Body)
+	return err
 }
 
 // lastSequence is the end of the stream.
