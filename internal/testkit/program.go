@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 )
 
@@ -13,7 +14,7 @@ func Build(dir, program, what string, flags ...string) error {
 	cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-o", program}, flags...), what)...)
 	cmd.Dir = dir
 	cmd.Env = os.Environ()
-	if !strings.Contains(strings.Join(flags, " "), "-race") { // that needs C
+	if !slices.Contains(flags, "-race") { // that needs C
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {
