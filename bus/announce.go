@@ -4,21 +4,23 @@ import (
 	"encoding/json"
 	"fmt"
 
+	"cairn/event"
+
 	"github.com/nats-io/nats.go"
 )
 
-// subjectApplied carries announcements over core NATS: a hint, which may be
+// SubjectApplied carries announcements over core NATS: a hint, which may be
 // lost, and never proof.
-const subjectApplied = "cairn.applied"
+const SubjectApplied = "cairn.applied"
 
 // Applied announces that the projection has come to Sequence: what is there, up
 // to and with that envelope, is rows now, but for the positions that it parked.
 type Applied struct {
 	// First is where the batch that Parked is about begins; 0 where the
 	// announcement only says how far the projection is.
-	First    uint64     `json:"first,omitempty"`
-	Sequence uint64     `json:"sequence"`
-	Parked   []Position `json:"parked,omitempty"`
+	First    uint64           `json:"first,omitempty"`
+	Sequence uint64           `json:"sequence"`
+	Parked   []event.Position `json:"parked,omitempty"`
 }
 
 // Announce tells whoever listens.
@@ -27,12 +29,12 @@ func Announce(nc *nats.Conn, a Applied) error {
 	if err != nil {
 		return fmt.Errorf("encode announcement: %w", err)
 	}
-	return nc.Publish(subjectApplied, data)
+	return nc.Publish(SubjectApplied, data)
 }
 
 // OnApplied calls f with every announcement heard until the connection closes.
 func OnApplied(nc *nats.Conn, f func(Applied)) error {
-	_, err := nc.Subscribe(subjectApplied, func(m *nats.Msg) {
+	_, err := nc.Subscribe(SubjectApplied, func(m *nats.Msg) {
 		var a Applied
 		if json.Unmarshal(m.Data, &a) == nil {
 			f(a)

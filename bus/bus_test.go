@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/bus/server"
+	"cairn/event"
 	"cairn/internal/testkit"
 
 	"github.com/nats-io/nats.go"
@@ -18,39 +20,15 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-func dial(t testing.TB, s *bus.Server, user string) jetstream.JetStream {
-	t.Helper()
-	nc, err := bus.Connect(s.Endpoint(user), testkit.Log(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(nc.Close)
-	js, err := jetstream.New(nc)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return js
-}
-
-func collector(t testing.TB, s *bus.Server) *bus.Collector {
-	c := bus.NewCollector(dial(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
+func collector(t testing.TB, s *server.Server) *bus.Collector {
+	c := bus.NewCollector(testkit.JetStream(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
 	t.Cleanup(c.Close)
 	return c
 }
 
-func publish(t testing.TB, c *bus.Collector, lines string) (bus.Position, error) {
-	b := bus.NewBatch()
-	defer b.Release()
-	b.Lines, b.Count = append(b.Lines, lines...), strings.Count(lines, "\n")
-	if err := c.Enqueue(t.Context(), b); err != nil {
-		return 0, err
-	}
-	return b.Wait()
-}
-
 func TestCollectorGroupsAndNumbers(t *testing.T) {
 	s := testkit.NATS(t)
-	stream, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, bus.MinMaxBytes)
+	stream, err := bus.CreateStream(t.Context(), testkit.JetStream(t, s, bus.UserProjector), 0, bus.MinMaxBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +36,7 @@ func TestCollectorGroupsAndNumbers(t *testing.T) {
 
 	const writers, each = 64, 50
 	type written struct {
-		position bus.Position
+		position event.Position
 		line     string
 	}
 	all := make(chan written, writers*each)
@@ -67,7 +45,7 @@ func TestCollectorGroupsAndNumbers(t *testing.T) {
 		wg.Go(func() {
 			for i := range each {
 				line := fmt.Sprintf("writer %d line %d\n", w, i)
-				p, err := publish(t, c, line)
+				p, err := testkit.Publish(t, c, line)
 				if err != nil {
 					t.Error(err)
 					return
@@ -78,7 +56,7 @@ func TestCollectorGroupsAndNumbers(t *testing.T) {
 	}
 	wg.Wait()
 	close(all)
-	seen := map[bus.Position]bool{}
+	seen := map[event.Position]bool{}
 	for w := range all {
 		if seen[w.position] {
 			t.Fatalf("position %d was given twice", w.position)
@@ -89,7 +67,7 @@ func TestCollectorGroupsAndNumbers(t *testing.T) {
 			t.Fatal(err)
 		}
 		lines := strings.SplitAfter(string(m.Data), "\n")
-		if index := int(w.position & bus.MaxIndex); lines[index] != w.line {
+		if index := int(w.position & event.MaxIndex); lines[index] != w.line {
 			t.Fatalf("at position %d is %q, want %q", w.position, lines[index], w.line)
 		}
 	}
@@ -104,7 +82,7 @@ func TestCollectorGroupsAndNumbers(t *testing.T) {
 
 func TestCollectorKeepsEnvelopesInBounds(t *testing.T) {
 	s := testkit.NATS(t)
-	stream, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, 1<<30)
+	stream, err := bus.CreateStream(t.Context(), testkit.JetStream(t, s, bus.UserProjector), 0, 1<<30)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,12 +90,12 @@ func TestCollectorKeepsEnvelopesInBounds(t *testing.T) {
 	var wg sync.WaitGroup
 	for range 40 {
 		wg.Go(func() {
-			if _, err := publish(t, c, strings.Repeat("x\n", 400)); err != nil {
+			if _, err := testkit.Publish(t, c, strings.Repeat("x\n", 400)); err != nil {
 				t.Error(err)
 			}
 		})
 		wg.Go(func() {
-			if _, err := publish(t, c, strings.Repeat("y", 200<<10)+"\n"); err != nil {
+			if _, err := testkit.Publish(t, c, strings.Repeat("y", 200<<10)+"\n"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -140,7 +118,7 @@ func TestCollectorKeepsEnvelopesInBounds(t *testing.T) {
 
 func TestEnvelopeHeaders(t *testing.T) {
 	s := testkit.NATS(t)
-	stream, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, bus.MinMaxBytes)
+	stream, err := bus.CreateStream(t.Context(), testkit.JetStream(t, s, bus.UserProjector), 0, bus.MinMaxBytes)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -172,18 +150,18 @@ func TestEnvelopeHeaders(t *testing.T) {
 func TestCollectorSaysWhyNot(t *testing.T) {
 	s := testkit.NATS(t)
 	c := collector(t, s)
-	if _, err := publish(t, c, "x\n"); !errors.Is(err, bus.ErrUnavailable) {
+	if _, err := testkit.Publish(t, c, "x\n"); !errors.Is(err, bus.ErrUnavailable) {
 		t.Errorf("without a stream: %v, want %v", err, bus.ErrUnavailable)
 	}
-	js := dial(t, s, bus.UserProjector)
+	js := testkit.JetStream(t, s, bus.UserProjector)
 	stream, err := bus.CreateStream(t.Context(), js, 0, 1<<20)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var last bus.Position
+	var last event.Position
 	for range 20 {
-		var p bus.Position
-		if p, err = publish(t, c, strings.Repeat("x", 200<<10)+"\n"); err != nil {
+		var p event.Position
+		if p, err = testkit.Publish(t, c, strings.Repeat("x", 200<<10)+"\n"); err != nil {
 			break
 		}
 		last = p
@@ -194,31 +172,31 @@ func TestCollectorSaysWhyNot(t *testing.T) {
 	if err := stream.Purge(t.Context(), jetstream.WithPurgeSequence(last.Sequence())); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := publish(t, c, "x\n"); err != nil {
+	if _, err := testkit.Publish(t, c, "x\n"); err != nil {
 		t.Errorf("after room was made: %v", err)
 	}
 }
 
 func TestNewStreamBeginsAfterTheCheckpoint(t *testing.T) {
 	s := testkit.NATS(t)
-	if _, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 41, bus.MinMaxBytes); err != nil {
+	if _, err := bus.CreateStream(t.Context(), testkit.JetStream(t, s, bus.UserProjector), 41, bus.MinMaxBytes); err != nil {
 		t.Fatal(err)
 	}
-	p, err := publish(t, collector(t, s), "x\n")
-	if err != nil || p != bus.At(42, 0) {
+	p, err := testkit.Publish(t, collector(t, s), "x\n")
+	if err != nil || p != event.At(42, 0) {
 		t.Errorf("first position %d of sequence %d, %v; want sequence 42", p, p.Sequence(), err)
 	}
 }
 
 func TestConsumerResumes(t *testing.T) {
 	s := testkit.NATS(t)
-	js := dial(t, s, bus.UserProjector)
+	js := testkit.JetStream(t, s, bus.UserProjector)
 	if _, err := bus.CreateStream(t.Context(), js, 0, bus.MinMaxBytes); err != nil {
 		t.Fatal(err)
 	}
 	c := collector(t, s)
 	for range 5 {
-		if _, err := publish(t, c, "x\n"); err != nil {
+		if _, err := testkit.Publish(t, c, "x\n"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -243,22 +221,22 @@ func TestConsumerResumes(t *testing.T) {
 
 func TestUsersMayDoTheirPartOnly(t *testing.T) {
 	s := testkit.NATS(t)
-	if _, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, bus.MinMaxBytes); err != nil {
+	if _, err := bus.CreateStream(t.Context(), testkit.JetStream(t, s, bus.UserProjector), 0, bus.MinMaxBytes); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := publish(t, collector(t, s), "x\n"); err != nil {
+	if _, err := testkit.Publish(t, collector(t, s), "x\n"); err != nil {
 		t.Fatal(err)
 	}
 	for _, user := range []string{bus.UserQuery, bus.UserInspect, bus.UserProjector} {
 		ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
-		if _, err := dial(t, s, user).Publish(ctx, bus.Subject, []byte("x"), jetstream.WithRetryAttempts(0)); err == nil {
+		if _, err := testkit.JetStream(t, s, user).Publish(ctx, bus.Subject, []byte("x"), jetstream.WithRetryAttempts(0)); err == nil {
 			t.Errorf("%s could publish points", user)
 		}
 		cancel()
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
 	defer cancel()
-	if err := dial(t, s, bus.UserInspect).DeleteStream(ctx, bus.Stream); err == nil {
+	if err := testkit.JetStream(t, s, bus.UserInspect).DeleteStream(ctx, bus.Stream); err == nil {
 		t.Error("inspect could delete the stream")
 	}
 	// Who gives no password on loopback is inspect.
@@ -288,7 +266,7 @@ func TestAnnouncementsReachQueryAndIngest(t *testing.T) {
 	s := testkit.NATS(t)
 	heard := make(chan bus.Applied, 2)
 	for _, user := range []string{bus.UserQuery, bus.UserIngest} {
-		nc := dial(t, s, user).Conn()
+		nc := testkit.JetStream(t, s, user).Conn()
 		if err := bus.OnApplied(nc, func(a bus.Applied) { heard <- a }); err != nil {
 			t.Fatal(err)
 		}
@@ -296,7 +274,7 @@ func TestAnnouncementsReachQueryAndIngest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := bus.Announce(dial(t, s, bus.UserProjector).Conn(), bus.Applied{Sequence: 7, Parked: []bus.Position{9}}); err != nil {
+	if err := bus.Announce(testkit.JetStream(t, s, bus.UserProjector).Conn(), bus.Applied{Sequence: 7, Parked: []event.Position{9}}); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
@@ -317,7 +295,7 @@ func TestTakenPortIsSaid(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer l.Close()
-	_, err = bus.StartServer(bus.ServerConfig{Listen: l.Addr().String(), StoreDir: t.TempDir(), Log: testkit.Log(t)})
+	_, err = server.Start(server.Config{Listen: l.Addr().String(), StoreDir: t.TempDir(), Log: testkit.Log(t)})
 	if err == nil || !strings.Contains(err.Error(), l.Addr().String()) || !strings.Contains(err.Error(), "--nats-listen") {
 		t.Errorf("got %v", err)
 	}
@@ -325,22 +303,22 @@ func TestTakenPortIsSaid(t *testing.T) {
 
 func TestStoreSurvivesARestart(t *testing.T) {
 	dir := t.TempDir()
-	cfg := bus.ServerConfig{Listen: "127.0.0.1:0", StoreDir: dir, MaxStore: 1 << 30, Log: testkit.Log(t),
+	cfg := server.Config{Listen: "127.0.0.1:0", StoreDir: dir, MaxStore: 1 << 30, Log: testkit.Log(t),
 		Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d"}}
 	for i := range 3 {
-		s, err := bus.StartServer(cfg)
+		s, err := server.Start(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
-		js := dial(t, s, bus.UserProjector)
+		js := testkit.JetStream(t, s, bus.UserProjector)
 		if i == 0 {
 			if _, err := bus.CreateStream(t.Context(), js, 0, bus.MinMaxBytes); err != nil {
 				t.Fatal(err)
 			}
 		}
-		c := bus.NewCollector(dial(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
-		p, err := publish(t, c, "x\n")
-		if err != nil || p != bus.At(uint64(i)+1, 0) {
+		c := bus.NewCollector(testkit.JetStream(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
+		p, err := testkit.Publish(t, c, "x\n")
+		if err != nil || p != event.At(uint64(i)+1, 0) {
 			t.Errorf("start %d: position %d, %v", i, p, err)
 		}
 		c.Close()

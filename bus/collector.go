@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"cairn/event"
+
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/nats-io/nuid"
@@ -42,6 +44,8 @@ var (
 	ErrFull        = errors.New("the queue is full")
 	ErrUnavailable = errors.New("the queue is not reachable")
 	ErrUncertain   = errors.New("the queue did not answer in time")
+	// ErrDamaged says that the store has less than was acknowledged from it.
+	ErrDamaged = errors.New("the queue's store is damaged, or a copy from earlier")
 )
 
 // A Batch is what one handler hands over: events, encoded as lines, that go
@@ -54,7 +58,7 @@ type Batch struct {
 	// envelope carries that of the first batch that has one.
 	Trace string
 
-	first Position
+	first event.Position
 	err   error
 	done  chan struct{} // one token when the answer is there
 }
@@ -73,13 +77,13 @@ func (b *Batch) Release() {
 // Wait returns when the batch is on disk, with the position of its first event
 // (the others follow one by one), or could not be put there. Every batch that
 // was handed over is answered, within publishTimeout and a little.
-func (b *Batch) Wait() (Position, error) {
+func (b *Batch) Wait() (event.Position, error) {
 	<-b.done
 	return b.first, b.err
 }
 
 // Answer ends the Wait of the batch's owner.
-func (b *Batch) Answer(first Position, err error) {
+func (b *Batch) Answer(first event.Position, err error) {
 	b.first, b.err = first, err
 	b.done <- struct{}{}
 }
@@ -206,7 +210,7 @@ func answer(waiting []*Batch, sequence uint64, err error) {
 	index := 0
 	for _, b := range waiting {
 		count := b.Count // b is its owner's again from Answer on
-		b.Answer(At(sequence, index), err)
+		b.Answer(event.At(sequence, index), err)
 		index += count
 	}
 }

@@ -29,32 +29,43 @@ type Endpoint struct {
 	// Credentials, where it is not nil, is asked for user and password at every
 	// attempt to connect: they may come to be after the role has started.
 	Credentials func() (user, password string)
-	// Server, where it is not nil, is an embedded server of this process.
-	Server *Server
+	// Local, where it is not nil, is a server in this process.
+	Local Local
+}
+
+// A Local is a server in this process: reached without a socket, and able to say
+// more than the protocol does.
+type Local interface {
+	nats.InProcessConnProvider
+	// Refusal says why the server takes no writes now, or nil.
+	Refusal() error
+	// Acknowledged notes, before the answer, that a message is on disk.
+	Acknowledged(sequence uint64)
+	// DiskFree is how many bytes are free under its store; 0: not known.
+	DiskFree() int64
 }
 
 // Refusal says why the server takes no writes now, where this process knows.
 func (e Endpoint) Refusal() error {
-	if e.Server == nil {
+	if e.Local == nil {
 		return nil
 	}
-	return e.Server.Refusal()
+	return e.Local.Refusal()
 }
 
 // DiskFree is how many bytes are free under the server's store, or 0 where this
 // process does not know.
 func (e Endpoint) DiskFree() int64 {
-	if e.Server == nil {
+	if e.Local == nil {
 		return 0
 	}
-	free, _ := freeBytes(e.Server.cfg.StoreDir) // 0 where it cannot be seen
-	return free
+	return e.Local.DiskFree()
 }
 
 // Acknowledged notes what is acknowledged, where this process has the store.
 func (e Endpoint) Acknowledged(sequence uint64) {
-	if e.Server != nil {
-		e.Server.Acknowledged(sequence)
+	if e.Local != nil {
+		e.Local.Acknowledged(sequence)
 	}
 }
 
@@ -86,8 +97,8 @@ func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, err
 	} else {
 		opts = append(opts, nats.UserInfo(e.User, e.Password))
 	}
-	if e.Server != nil {
-		opts = append(opts, nats.InProcessServer(e.Server))
+	if e.Local != nil {
+		opts = append(opts, nats.InProcessServer(e.Local))
 	}
 	nc, err := nats.Connect(e.URL, opts...)
 	if err != nil {

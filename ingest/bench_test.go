@@ -13,12 +13,13 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"cairn/bus"
+	"cairn/event"
 )
 
 // discard is a queue that costs nothing.
 type discard struct{}
 
-func (discard) Offer(b *bus.Batch) error                        { b.Answer(bus.At(1, 0), nil); return nil }
+func (discard) Offer(b *bus.Batch) error                        { b.Answer(event.At(1, 0), nil); return nil }
 func (d discard) Enqueue(_ context.Context, b *bus.Batch) error { return d.Offer(b) }
 
 // BenchmarkPoint is the handler alone: no network, no queue, no router.

@@ -13,7 +13,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -22,14 +22,14 @@ import (
 const stuckRetry = 10 * time.Second
 
 // errRowSize refuses a row that would not fit.
-var errRowSize = &bus.FieldError{Reason: fmt.Sprintf("it is larger than %d bytes", MaxRowBytes)}
+var errRowSize = &event.FieldError{Reason: fmt.Sprintf("it is larger than %d bytes", MaxRowBytes)}
 
 // rows reads the points of a body one by one.
 type rows interface {
 	// next reads the next row into p, whose raw fields are good until the next
-	// call. It returns a *bus.FieldError for a row that is wrong, io.EOF after
+	// call. It returns a *event.FieldError for a row that is wrong, io.EOF after
 	// the last one, and else a *web.Problem: then nothing more can be read.
-	next(p *bus.Point) error
+	next(p *event.Point) error
 	// row is the number of the row that next was about, from 1.
 	row() int64
 }
@@ -122,7 +122,7 @@ func open(r *bufio.Reader, f format, options csvOptions) (rows, error) {
 // run reads all rows and hands over the good ones. Its error, but for u.err, is
 // why it could not go on; what was read until then is on disk all the same.
 func (u *upload) run(source rows) error {
-	var e bus.Event
+	var e event.Event
 	for {
 		err := u.next(source, &e.Point)
 		if u.err != nil { // of a flush while the body paused
@@ -143,7 +143,7 @@ func (u *upload) run(source rows) error {
 }
 
 // next reads a row, unless the server is stopping.
-func (u *upload) next(source rows, p *bus.Point) error {
+func (u *upload) next(source rows, p *event.Point) error {
 	select {
 	case <-u.h.stop.Done():
 		return web.Unavailable("the server is stopping", unavailableRetry)
@@ -155,7 +155,7 @@ func (u *upload) next(source rows, p *bus.Point) error {
 // refuse rejects the row, if the error is about that alone; other errors it
 // returns.
 func (u *upload) refuse(row int64, err error) error {
-	var wrong *bus.FieldError
+	var wrong *event.FieldError
 	if !errors.As(err, &wrong) {
 		return err
 	}
@@ -165,11 +165,11 @@ func (u *upload) refuse(row int64, err error) error {
 
 // A summary is the answer to many points.
 type summary struct {
-	Accepted   int64        `json:"accepted"`
-	Rejected   int64        `json:"rejected"`
-	Rejections []rejection  `json:"rejections,omitempty"`
-	Truncated  bool         `json:"rejections_truncated,omitempty"`
-	Position   bus.Position `json:"position,omitempty"`
+	Accepted   int64          `json:"accepted"`
+	Rejected   int64          `json:"rejected"`
+	Rejections []rejection    `json:"rejections,omitempty"`
+	Truncated  bool           `json:"rejections_truncated,omitempty"`
+	Position   event.Position `json:"position,omitempty"`
 }
 
 // answer tells what became of the body. source is nil where not even its first
@@ -262,11 +262,11 @@ func (h *handler) putFeature(c *fiber.Ctx, raw []byte, key string) error {
 
 // A featureDecoder reads Features that can be stored.
 type featureDecoder struct {
-	bus     bus.Decoder
+	bus     event.Decoder
 	compact compactor
 }
 
-func (d *featureDecoder) decode(raw []byte, p *bus.Point) error {
+func (d *featureDecoder) decode(raw []byte, p *event.Point) error {
 	if err := d.bus.Feature(raw, p); err != nil {
 		return err
 	}

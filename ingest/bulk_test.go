@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"cairn/bus"
+	"cairn/event"
 )
 
 const (
@@ -143,7 +143,7 @@ func TestSingleFeatureIsOnePoint(t *testing.T) {
 		t.Errorf("properties %s", p.Properties)
 	}
 	post(t, address, "/point", geojson, feature("", "null"), "Idempotency-Key", "k").
-		want(t, http.StatusAccepted, bus.RowKey("k", 1).String())
+		want(t, http.StatusAccepted, event.RowKey("k", 1).String())
 }
 
 func TestRowKeys(t *testing.T) {
@@ -151,7 +151,7 @@ func TestRowKeys(t *testing.T) {
 	body := feature("", "null") + "\nbad\n" + feature(`"own"`, "null") + "\n" + feature("", "null")
 	post(t, serve(t, q, testLimits()), "/point", ndjson, body, "Idempotency-Key", `"k"`).want(t, http.StatusAccepted, `"accepted":3`)
 	events := q.events(t)
-	for i, want := range []any{bus.RowKey("k", 1), bus.Key("own"), bus.RowKey("k", 4)} {
+	for i, want := range []any{event.RowKey("k", 1), event.Key("own"), event.RowKey("k", 4)} {
 		if events[i].ID != want {
 			t.Errorf("event %d is %v, want %v", i, events[i].ID, want)
 		}

@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -89,7 +89,7 @@ func openCollection(r *bufio.Reader) (rows, error) {
 
 func (c *collection) row() int64 { return c.number }
 
-func (c *collection) next(p *bus.Point) error {
+func (c *collection) next(p *event.Point) error {
 	for {
 		if c.ended {
 			return io.EOF
@@ -242,8 +242,8 @@ func (c *collection) syntax(err error) error {
 	if errors.Is(err, errRowSize) {
 		return &web.Problem{Status: http.StatusRequestEntityTooLarge, Detail: "a single string or number in it is too large"}
 	}
-	var f *bus.FieldError
-	if errors.As(bus.AsFieldError(err), &f) {
+	var f *event.FieldError
+	if errors.As(event.AsFieldError(err), &f) {
 		if c.number > 0 && c.inside {
 			return atRow(c.number, f.Reason, f.Pointer)
 		}

@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 func sample(t testing.TB, name string) string {
@@ -48,7 +48,7 @@ func TestRealTables(t *testing.T) {
 	}
 }
 
-func checkRecord(t *testing.T, header, record []string, position [2]string, p *bus.Point) {
+func checkRecord(t *testing.T, header, record []string, position [2]string, p *event.Point) {
 	t.Helper()
 	var properties map[string]json.RawMessage
 	if err := json.Unmarshal(p.Properties, &properties); err != nil {
@@ -109,7 +109,7 @@ func TestRealCollection(t *testing.T) {
 	var lines strings.Builder
 	for i, e := range q.events(t) {
 		f := want.Features[i]
-		if string(e.Point.ExternalID) != strconv.Quote(f.ID) || e.ID != bus.Key(f.ID) {
+		if string(e.Point.ExternalID) != strconv.Quote(f.ID) || e.ID != event.Key(f.ID) {
 			t.Errorf("the id %s became %s", f.ID, e.Point.ExternalID)
 		}
 		if got := [3]float64{e.Point.Position[0], e.Point.Position[1], e.Point.Altitude}; got != f.Geometry.Coordinates {

@@ -12,18 +12,18 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
 // checkEvent is what must hold for all that is accepted: it is one line, of at
-// most bus.MaxEventBytes, and reads back as the same event.
-func checkEvent(t *testing.T, p *bus.Point) {
+// most event.MaxEventBytes, and reads back as the same event.
+func checkEvent(t *testing.T, p *event.Point) {
 	t.Helper()
-	e := bus.Event{Received: time.Unix(1795300000, 0).UTC(), Point: *p}
+	e := event.Event{Received: time.Unix(1795300000, 0).UTC(), Point: *p}
 	name(&e, "key", 1)
-	line := bus.AppendEvent(nil, &e)
-	if len(line) > bus.MaxEventBytes {
+	line := event.AppendEvent(nil, &e)
+	if len(line) > event.MaxEventBytes {
 		return // put and add refuse it
 	}
 	if bytes.IndexByte(line, '\n') != len(line)-1 || !utf8.Valid(line) {
@@ -32,12 +32,12 @@ func checkEvent(t *testing.T, p *bus.Point) {
 	if !jsontext.Value(line).IsValid() {
 		t.Fatalf("not JSON: %q", line)
 	}
-	var d bus.Decoder
-	var back bus.Event
+	var d event.Decoder
+	var back event.Event
 	if err := d.Event(line, &back); err != nil {
 		t.Fatalf("%v: %q", err, line)
 	}
-	again := bus.AppendEvent(nil, &back)
+	again := event.AppendEvent(nil, &back)
 	// The bus copies a time from the properties; here it may not be known yet.
 	if back.Point.Time.IsZero() == e.Point.Time.IsZero() && !bytes.Equal(line, again) {
 		t.Fatalf("it changes on its way:\n%q\n%q", line, again)
@@ -65,7 +65,7 @@ func checkRows(t *testing.T, body []byte, f format, o csvOptions) {
 	for i := 0; err == nil; i++ {
 		if g, ok := source.(*collection); ok && g.single != nil {
 			var d featureDecoder
-			var p bus.Point
+			var p event.Point
 			if d.decode(g.single, &p) == nil {
 				checkEvent(t, &p)
 			}
@@ -74,9 +74,9 @@ func checkRows(t *testing.T, body []byte, f format, o csvOptions) {
 		if i > len(body)+1 {
 			t.Fatal("it does not end")
 		}
-		var p bus.Point
+		var p event.Point
 		err = source.next(&p)
-		var wrong *bus.FieldError
+		var wrong *event.FieldError
 		if err == nil {
 			checkEvent(t, &p)
 		} else if errors.As(err, &wrong) {
@@ -101,10 +101,10 @@ func FuzzPoint(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var d pointDecoder
-		var p bus.Point
+		var p event.Point
 		if err := d.decode(raw, &p); err == nil {
 			checkEvent(t, &p)
-		} else if _, ok := err.(*bus.FieldError); !ok {
+		} else if _, ok := err.(*event.FieldError); !ok {
 			t.Fatalf("%T: %v", err, err)
 		}
 	})
@@ -151,7 +151,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 		if !ok {
 			return
 		}
-		if len(key) == 0 || len(key) > bus.MaxExternalID {
+		if len(key) == 0 || len(key) > event.MaxExternalID {
 			t.Fatalf("%d bytes", len(key))
 		}
 		for _, b := range []byte(key) {

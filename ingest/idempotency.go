@@ -5,7 +5,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -22,7 +22,7 @@ func idempotencyKey(c *fiber.Ctx) (string, error) {
 	key, ok := parseKey(raw)
 	if !ok {
 		return "", web.BadRequest(fmt.Sprintf(
-			"the %s must have 1 to %d visible ASCII characters, and may stand in double quotes", headerIdempotencyKey, bus.MaxExternalID))
+			"the %s must have 1 to %d visible ASCII characters, and may stand in double quotes", headerIdempotencyKey, event.MaxExternalID))
 	}
 	return key, nil
 }
@@ -51,5 +51,5 @@ func parseKey(raw []byte) (string, bool) {
 		}
 		key = append(key, b)
 	}
-	return string(key), len(key) >= 1 && len(key) <= bus.MaxExternalID
+	return string(key), len(key) >= 1 && len(key) <= event.MaxExternalID
 }

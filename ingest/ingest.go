@@ -17,15 +17,16 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cairn/bus"
+	"cairn/event"
 )
 
 const (
 	// MaxPointBytes bounds a body of one point, unpacked. The room to
-	// bus.MaxEventBytes is for what the event adds to it.
-	MaxPointBytes = bus.MaxEventBytes - 1<<10
+	// event.MaxEventBytes is for what the event adds to it.
+	MaxPointBytes = event.MaxEventBytes - 1<<10
 	// MaxRowBytes bounds one row of many, as it comes; its event is bounded by
-	// bus.MaxEventBytes too.
-	MaxRowBytes = bus.MaxEventBytes
+	// event.MaxEventBytes too.
+	MaxRowBytes = event.MaxEventBytes
 
 	// readStall is the longest silence in a body: a radio link in a tunnel.
 	readStall = 30 * time.Second

@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -49,20 +50,20 @@ func (q *fakeQueue) Offer(b *bus.Batch) error {
 			q.stored <- b.Count
 		}
 	}
-	b.Answer(bus.At(q.sequence, 0), err)
+	b.Answer(event.At(q.sequence, 0), err)
 	return nil
 }
 
 func (q *fakeQueue) Enqueue(_ context.Context, b *bus.Batch) error { return q.Offer(b) }
 
 // events decodes what was stored.
-func (q *fakeQueue) events(t testing.TB) []bus.Event {
+func (q *fakeQueue) events(t testing.TB) []event.Event {
 	t.Helper()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	events := make([]bus.Event, len(q.lines))
+	events := make([]event.Event, len(q.lines))
 	for i, line := range q.lines {
-		var d bus.Decoder
+		var d event.Decoder
 		if err := d.Event(line, &events[i]); err != nil {
 			t.Fatalf("event %d: %v\n%s", i, err, line)
 		}

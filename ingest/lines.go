@@ -6,7 +6,7 @@ import (
 	"errors"
 	"io"
 
-	"cairn/bus"
+	"cairn/event"
 )
 
 // recordSeparator begins every record of a JSON text sequence (RFC 7464,
@@ -63,7 +63,7 @@ type textDecoder struct {
 	point   pointDecoder
 }
 
-func (d *textDecoder) decode(text []byte, p *bus.Point) error {
+func (d *textDecoder) decode(text []byte, p *event.Point) error {
 	if bytes.HasPrefix(text, []byte(`{"type":"Feature"`)) {
 		return d.feature.decode(text, p)
 	}
@@ -89,7 +89,7 @@ func newLines(r *bufio.Reader) *lines { return &lines{split: splitter{r: r, deli
 
 func (l *lines) row() int64 { return l.number }
 
-func (l *lines) next(p *bus.Point) error {
+func (l *lines) next(p *event.Point) error {
 	for {
 		line, err := l.split.next()
 		if err == io.EOF {
@@ -119,7 +119,7 @@ func newSequence(r *bufio.Reader) *sequence {
 
 func (s *sequence) row() int64 { return s.number }
 
-func (s *sequence) next(p *bus.Point) error {
+func (s *sequence) next(p *event.Point) error {
 	for {
 		text, err := s.split.next()
 		if err != nil && err != errRowSize {
@@ -134,14 +134,14 @@ func (s *sequence) next(p *bus.Point) error {
 		s.number++
 		switch {
 		case outside:
-			return &bus.FieldError{Reason: "it does not begin with the record separator, the byte 0x1E"}
+			return &event.FieldError{Reason: "it does not begin with the record separator, the byte 0x1E"}
 		case err != nil:
 			return err
 		}
 		err = s.decoder.decode(text, p)
-		var wrong *bus.FieldError
+		var wrong *event.FieldError
 		if !whole && errors.As(err, &wrong) { // RFC 7464, section 2.3
-			return &bus.FieldError{Pointer: wrong.Pointer, Reason: "the record is truncated: " + wrong.Reason}
+			return &event.FieldError{Pointer: wrong.Pointer, Reason: "the record is truncated: " + wrong.Reason}
 		}
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/google/uuid"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -31,7 +32,7 @@ const minRead = 4 << 10
 // A pointRequest is what one POST /point needs; they are used again.
 type pointRequest struct {
 	decoder pointDecoder
-	event   bus.Event
+	event   event.Event
 	body    []byte
 	answer  []byte
 }
@@ -71,13 +72,13 @@ func (h *handler) put(c *fiber.Ctx, r *pointRequest, key string) error {
 	e.Received = time.Now().UTC().Truncate(time.Microsecond)
 	b := bus.NewBatch()
 	defer b.Release()
-	b.Lines, b.Count, b.Trace = bus.AppendEvent(b.Lines, e), 1, traceOf(c)
-	if len(b.Lines) > bus.MaxEventBytes {
+	b.Lines, b.Count, b.Trace = event.AppendEvent(b.Lines, e), 1, traceOf(c)
+	if len(b.Lines) > event.MaxEventBytes {
 		h.metrics.rejected.Inc()
 		return tooLarge(MaxPointBytes)
 	}
 	err := h.queue.Offer(b)
-	var position bus.Position
+	var position event.Position
 	if err == nil {
 		position, err = b.Wait()
 	}
@@ -90,21 +91,21 @@ func (h *handler) put(c *fiber.Ctx, r *pointRequest, key string) error {
 }
 
 // name gives the event its primary key.
-func name(e *bus.Event, idempotencyKey string, row int64) {
-	e.Type = bus.Created
+func name(e *event.Event, idempotencyKey string, row int64) {
+	e.Type = event.Created
 	switch {
 	case e.Point.ExternalID != nil:
-		text, _ := bus.IDText(e.Point.ExternalID) // the decoder has checked it
-		e.ID = bus.Key(text)
+		text, _ := event.IDText(e.Point.ExternalID) // the decoder has checked it
+		e.ID = event.Key(text)
 	case idempotencyKey != "":
-		e.ID = bus.RowKey(idempotencyKey, row)
+		e.ID = event.RowKey(idempotencyKey, row)
 	default:
-		e.ID = bus.NewKey()
+		e.ID = event.NewKey()
 	}
 }
 
 // accept writes the answer for one point.
-func (r *pointRequest) accept(c *fiber.Ctx, position bus.Position) {
+func (r *pointRequest) accept(c *fiber.Ctx, position event.Position) {
 	a := append(r.answer[:0], "/points/"...)
 	a = append(a, pathOf(&r.event)...)
 	a = append(a, "?min_position="...)
@@ -123,7 +124,7 @@ func (r *pointRequest) accept(c *fiber.Ctx, position bus.Position) {
 	r.answer = a
 }
 
-func appendShownID(dst []byte, e *bus.Event) []byte {
+func appendShownID(dst []byte, e *event.Event) []byte {
 	if e.Point.ExternalID != nil {
 		return append(dst, e.Point.ExternalID...)
 	}
@@ -134,9 +135,9 @@ func appendShownID(dst []byte, e *bus.Event) []byte {
 }
 
 // pathOf is the last segment of the point's path: its id, escaped.
-func pathOf(e *bus.Event) string {
+func pathOf(e *event.Event) string {
 	if e.Point.ExternalID != nil {
-		text, _ := bus.IDText(e.Point.ExternalID)
+		text, _ := event.IDText(e.Point.ExternalID)
 		if text != "." && text != ".." { // which clients resolve, escaped or not
 			return url.PathEscape(text)
 		}
@@ -185,7 +186,7 @@ func tooLarge(limit int) *web.Problem {
 
 // pointProblem is what is wrong with the one point of a request.
 func pointProblem(err error) error {
-	var f *bus.FieldError
+	var f *event.FieldError
 	if !errors.As(err, &f) {
 		return err
 	}
@@ -195,7 +196,7 @@ func pointProblem(err error) error {
 }
 
 // queueProblem is why the queue did not take one point.
-func queueProblem(err error, e *bus.Event) error {
+func queueProblem(err error, e *event.Event) error {
 	p := web.Unavailable("the queue does not take points now: "+err.Error(), unavailableRetry)
 	switch {
 	case errors.Is(err, bus.ErrBusy):

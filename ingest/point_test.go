@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cairn/bus"
+	"cairn/event"
 )
 
 const paris = `{"longitude": 2.3522, "latitude": 48.8566, "name": "Paris"}`
@@ -28,11 +29,11 @@ func TestPointFeature(t *testing.T) {
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			var d pointDecoder
-			var e bus.Event
+			var e event.Event
 			if err := d.decode([]byte(test.in), &e.Point); err != nil {
 				t.Fatal(err)
 			}
-			line := string(bus.AppendEvent(nil, &e))
+			line := string(event.AppendEvent(nil, &e))
 			if !strings.Contains(line, test.want) {
 				t.Errorf("got  %s\nwant %s", line, test.want)
 			}
@@ -94,9 +95,9 @@ func TestPointRefused(t *testing.T) {
 	}
 	var d pointDecoder
 	for _, test := range tests {
-		var p bus.Point
+		var p event.Point
 		err := d.decode([]byte(test.in), &p)
-		f, ok := err.(*bus.FieldError)
+		f, ok := err.(*event.FieldError)
 		if !ok {
 			t.Errorf("%s: %v", test.in, err)
 			continue
@@ -126,7 +127,7 @@ func TestPostPoint(t *testing.T) {
 	if got := a.header.Get("Content-Type"); got != "application/json" {
 		t.Errorf("Content-Type %q", got)
 	}
-	if events[0].Type != bus.Created || events[0].Received.IsZero() {
+	if events[0].Type != event.Created || events[0].Received.IsZero() {
 		t.Errorf("event %+v", events[0])
 	}
 }
@@ -138,7 +139,7 @@ func TestPostPointIDs(t *testing.T) {
 		{`42`, `42`, "/points/42?"},
 		{`"ci37868143"`, `"ci37868143"`, "/points/ci37868143?"},
 		{`"a/b c?d#é%"`, `"a/b c?d#é%"`, "/points/a%2Fb%20c%3Fd%23%C3%A9%25?"},
-		{`".."`, `".."`, "/points/" + bus.Key("..").String() + "?"},
+		{`".."`, `".."`, "/points/" + event.Key("..").String() + "?"},
 		{`"00000000-0000-0000-0000-000000000000"`, `"00000000-0000-0000-0000-000000000000"`, "/points/00000000-0000-0000-0000-000000000000?"},
 	}
 	for _, test := range tests {
@@ -149,8 +150,8 @@ func TestPostPointIDs(t *testing.T) {
 		}
 	}
 	for i, e := range q.events(t) {
-		text, _ := bus.IDText(e.Point.ExternalID)
-		if string(e.Point.ExternalID) != tests[i].id || e.ID != bus.Key(text) {
+		text, _ := event.IDText(e.Point.ExternalID)
+		if string(e.Point.ExternalID) != tests[i].id || e.ID != event.Key(text) {
 			t.Errorf("event %v has the id %s", e.ID, e.Point.ExternalID)
 		}
 	}
@@ -165,7 +166,7 @@ func TestIdempotencyKey(t *testing.T) {
 			a.want(t, http.StatusBadRequest, "Idempotency-Key must have 1 to 255")
 			continue
 		}
-		a.want(t, http.StatusAccepted, bus.RowKey("abc-1", 1).String())
+		a.want(t, http.StatusAccepted, event.RowKey("abc-1", 1).String())
 	}
 	for _, key := range []string{`""`, "a b", `"`, `"a`, `a"b"`, "é", strings.Repeat("x", 256), `"a"b"`} {
 		if _, ok := parseKey([]byte(key)); ok != (key == `"a` || key == `"` || key == `a"b"`) {

@@ -10,16 +10,16 @@ import (
 	"time"
 	"unicode/utf8"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // pointFields are the fields of the one-point form.
 var pointFields = []string{"longitude", "latitude", "name", "id", "altitude", "time", "properties"}
 
 // errGeoJSON says that an object is not of the one-point form, but GeoJSON.
-var errGeoJSON = &bus.FieldError{
+var errGeoJSON = &event.FieldError{
 	Reason: "this is GeoJSON: send it with Content-Type: application/geo+json",
 }
 
@@ -39,17 +39,17 @@ type pointDecoder struct {
 	has      [2]bool // longitude, latitude
 }
 
-// decode reads raw into p. What it refuses is a *bus.FieldError.
-func (d *pointDecoder) decode(raw []byte, p *bus.Point) error {
+// decode reads raw into p. What it refuses is a *event.FieldError.
+func (d *pointDecoder) decode(raw []byte, p *event.Point) error {
 	d.raw, d.source = raw, *bytes.NewBuffer(raw)
 	d.json.Reset(&d.source)
 	d.name, d.nameText, d.inner, d.hasInner, d.has = nil, nil, "", false, [2]bool{}
-	*p = bus.Point{Altitude: math.NaN()}
+	*p = event.Point{Altitude: math.NaN()}
 	if err := d.object(p); err != nil {
-		return bus.AsFieldError(err)
+		return event.AsFieldError(err)
 	}
 	if _, err := d.json.ReadToken(); err != io.EOF {
-		return &bus.FieldError{Reason: "something follows the point: to send many, use Content-Type: application/x-ndjson"}
+		return &event.FieldError{Reason: "something follows the point: to send many, use Content-Type: application/x-ndjson"}
 	}
 	if err := d.complete(p); err != nil {
 		return err
@@ -57,10 +57,10 @@ func (d *pointDecoder) decode(raw []byte, p *bus.Point) error {
 	return d.compact.point(p)
 }
 
-func (d *pointDecoder) object(p *bus.Point) error {
+func (d *pointDecoder) object(p *event.Point) error {
 	switch kind := d.json.PeekKind(); {
 	case kind == '[':
-		return &bus.FieldError{Reason: "one point is an object: to send many, use Content-Type: application/x-ndjson (one a line) or application/geo+json"}
+		return &event.FieldError{Reason: "one point is an object: to send many, use Content-Type: application/x-ndjson (one a line) or application/geo+json"}
 	case kind != '{':
 		return d.failNext("one point is an object with longitude and latitude")
 	}
@@ -86,7 +86,7 @@ func (d *pointDecoder) object(p *bus.Point) error {
 
 // field reads the value of a field. Null stands for an optional one that is not
 // there, as many writers have it.
-func (d *pointDecoder) field(name []byte, p *bus.Point) (err error) {
+func (d *pointDecoder) field(name []byte, p *event.Point) (err error) {
 	switch string(name) {
 	case `"longitude"`:
 		p.Position[0], err = d.coordinate(0)
@@ -105,7 +105,7 @@ func (d *pointDecoder) field(name []byte, p *bus.Point) (err error) {
 	case `"altitude"`:
 		p.Altitude, err = d.coordinate(2)
 	case `"name"`:
-		d.name, d.nameText, err = d.text(bus.MaxNameRunes)
+		d.name, d.nameText, err = d.text(event.MaxNameRunes)
 	case `"id"`:
 		p.ExternalID, err = d.id()
 	case `"time"`:
@@ -120,7 +120,7 @@ func (d *pointDecoder) field(name []byte, p *bus.Point) (err error) {
 // of it is GeoJSON, it says that instead.
 func (d *pointDecoder) unknown(name []byte) error {
 	text, _ := jsontext.AppendUnquote(nil, name)
-	refused := &bus.FieldError{
+	refused := &event.FieldError{
 		Pointer: string(d.json.StackPointer()),
 		Reason:  fmt.Sprintf("unknown field %s: %s", quote(string(text)), suggest(string(text), pointFields)),
 	}
@@ -167,7 +167,7 @@ func (d *pointDecoder) coordinate(index int) (float64, error) {
 	if err != nil {
 		return 0, d.fail("the number is out of range")
 	}
-	if err := bus.CheckCoordinate(index, f); err != nil {
+	if err := event.CheckCoordinate(index, f); err != nil {
 		return 0, d.fail(err.Error())
 	}
 	if index < len(d.has) {
@@ -219,7 +219,7 @@ func (d *pointDecoder) time() (time.Time, error) {
 	if err != nil {
 		return time.Time{}, err
 	}
-	t, err := bus.ParseTime(string(says))
+	t, err := event.ParseTime(string(says))
 	if err != nil {
 		return time.Time{}, d.fail(err.Error())
 	}
@@ -265,14 +265,14 @@ func (d *pointDecoder) properties() (jsontext.Value, error) {
 
 // complete checks what only the whole object shows, and moves the name to where
 // a Feature has it.
-func (d *pointDecoder) complete(p *bus.Point) error {
+func (d *pointDecoder) complete(p *event.Point) error {
 	switch {
 	case !d.has[0]:
-		return &bus.FieldError{Reason: "it has no longitude"}
+		return &event.FieldError{Reason: "it has no longitude"}
 	case !d.has[1]:
-		return &bus.FieldError{Reason: "it has no latitude"}
+		return &event.FieldError{Reason: "it has no latitude"}
 	case d.hasInner && d.name != nil && d.inner != string(d.nameText):
-		return &bus.FieldError{Pointer: "/properties/name", Reason: "the properties have another name than the point: give one of the two"}
+		return &event.FieldError{Pointer: "/properties/name", Reason: "the properties have another name than the point: give one of the two"}
 	}
 	if d.name == nil || d.hasInner {
 		if p.Properties == nil {
@@ -295,7 +295,7 @@ func (d *pointDecoder) complete(p *bus.Point) error {
 
 // fail is an error about the value that was read last.
 func (d *pointDecoder) fail(reason string) error {
-	return &bus.FieldError{Pointer: string(d.json.StackPointer()), Reason: reason}
+	return &event.FieldError{Pointer: string(d.json.StackPointer()), Reason: reason}
 }
 
 // failNext is an error about the value that is next; where that is not even

@@ -12,6 +12,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -64,7 +65,7 @@ func (p *projection) hear(a bus.Applied) {
 
 // settled returns what became of the position, when that is known before ctx
 // ends.
-func (p *projection) settled(ctx context.Context, position bus.Position) (parked, known bool) {
+func (p *projection) settled(ctx context.Context, position event.Position) (parked, known bool) {
 	select {
 	case p.places <- struct{}{}:
 		defer func() { <-p.places }()
@@ -87,7 +88,7 @@ func (p *projection) settled(ctx context.Context, position bus.Position) (parked
 	}
 }
 
-func (p *projection) find(position bus.Position) (parked, known bool) {
+func (p *projection) find(position event.Position) (parked, known bool) {
 	for _, a := range slices.Backward(p.heard) {
 		if s := position.Sequence(); a.First <= s && s <= a.Sequence {
 			return slices.Contains(a.Parked, position), true
@@ -99,7 +100,7 @@ func (p *projection) find(position bus.Position) (parked, known bool) {
 // prefer waits as long as the client prefers to (Prefer: wait=SECONDS, RFC 7240,
 // section 4.3) for the point, accepted already, to become a row, and makes the
 // answer 201 if it does and 409 if it never will. Else the answer stays 202.
-func (h *handler) prefer(c *fiber.Ctx, position bus.Position) error {
+func (h *handler) prefer(c *fiber.Ctx, position event.Position) error {
 	field := c.Request().Header.Peek(headerPrefer)
 	if len(field) == 0 {
 		return nil

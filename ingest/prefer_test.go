@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 	"cairn/internal/web"
 )
@@ -43,7 +44,7 @@ func TestPreferWait(t *testing.T) {
 	// The queue's positions count up from the first; what became of each is
 	// announced before or while its client waits.
 	h.projection.hear(bus.Applied{Sequence: 9}) // about no batch: proves nothing
-	h.projection.hear(bus.Applied{First: 1, Sequence: 2, Parked: []bus.Position{bus.At(2, 0)}})
+	h.projection.hear(bus.Applied{First: 1, Sequence: 2, Parked: []event.Position{event.At(2, 0)}})
 	a := post(t, address, "/point", json, anyPoint, "Prefer", `respond-async, Wait="5"; x=y`)
 	a.want(t, http.StatusCreated, `"position":4096`)
 	if got := a.header.Get("Preference-Applied"); got != "wait=5" || a.header.Get("Location") == "" {
@@ -80,16 +81,16 @@ func TestProjectionIsBounded(t *testing.T) {
 	}
 	ended, end := context.WithCancel(t.Context())
 	end()
-	if _, known := p.settled(ended, bus.At(3*maxHeard, 0)); !known || len(p.heard) != maxHeard {
+	if _, known := p.settled(ended, event.At(3*maxHeard, 0)); !known || len(p.heard) != maxHeard {
 		t.Errorf("%d are kept", len(p.heard))
 	}
-	if _, known := p.settled(ended, bus.At(1, 0)); known {
+	if _, known := p.settled(ended, event.At(1, 0)); known {
 		t.Error("what was forgotten is known")
 	}
 	for range maxWaiters {
 		p.places <- struct{}{}
 	}
-	if _, known := p.settled(t.Context(), bus.At(9*maxHeard, 0)); known {
+	if _, known := p.settled(t.Context(), event.At(9*maxHeard, 0)); known {
 		t.Error(fmt.Sprint("one more than ", maxWaiters))
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -98,18 +99,18 @@ func (w *streamWatch) look(ctx context.Context) {
 
 // Status is the role's part of GET /status.
 type Status struct {
-	Problem      string       `json:"problem,omitempty"`
-	LastSequence uint64       `json:"last_sequence"`
-	LastPosition bus.Position `json:"last_position"`
-	StreamBytes  uint64       `json:"stream_bytes"`
-	StreamBound  int64        `json:"stream_max_bytes"`
+	Problem      string         `json:"problem,omitempty"`
+	LastSequence uint64         `json:"last_sequence"`
+	LastPosition event.Position `json:"last_position"`
+	StreamBytes  uint64         `json:"stream_bytes"`
+	StreamBound  int64          `json:"stream_max_bytes"`
 	// DiskFree is what is free under the store, where it is in this process.
 	DiskFree int64 `json:"disk_free_bytes,omitempty"`
 }
 
 func (w *streamWatch) status(endpoint bus.Endpoint) Status {
 	s := w.state.Load()
-	out := Status{LastSequence: s.state.LastSeq, LastPosition: bus.EndOf(s.state.LastSeq), StreamBytes: s.state.Bytes, StreamBound: s.bound,
+	out := Status{LastSequence: s.state.LastSeq, LastPosition: event.EndOf(s.state.LastSeq), StreamBytes: s.state.Bytes, StreamBound: s.bound,
 		DiskFree: endpoint.DiskFree()}
 	if err := errors.Join(s.err, endpoint.Refusal()); err != nil {
 		out.Problem = err.Error()

@@ -6,9 +6,9 @@ import (
 	"strconv"
 	"unicode"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 const (
@@ -32,11 +32,11 @@ func (k *compactor) reset() { k.buf = k.buf[:0] }
 
 // point checks and compacts all raw JSON of p. The pointers of its errors begin
 // at the Feature.
-func (k *compactor) point(p *bus.Point) (err error) {
+func (k *compactor) point(p *event.Point) (err error) {
 	k.reset()
 	if p.ExternalID != nil {
 		if err := checkID(p.ExternalID); err != nil {
-			return &bus.FieldError{Pointer: "/id", Reason: err.Error()}
+			return &event.FieldError{Pointer: "/id", Reason: err.Error()}
 		}
 	}
 	if p.Properties, err = k.value(p.Properties, "/properties"); err != nil {
@@ -148,12 +148,12 @@ func refuse(raw []byte, offset int, prefix, reason string) error {
 			break
 		}
 	}
-	return &bus.FieldError{Pointer: prefix + string(d.StackPointer()), Reason: reason}
+	return &event.FieldError{Pointer: prefix + string(d.StackPointer()), Reason: reason}
 }
 
 // checkID says what is wrong with an id, a JSON string or number.
 func checkID(id jsontext.Value) error {
-	text, err := bus.IDText(id)
+	text, err := event.IDText(id)
 	if err != nil {
 		return err
 	}

@@ -4,9 +4,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 func TestStorable(t *testing.T) {
@@ -38,7 +38,7 @@ func TestStorable(t *testing.T) {
 			}
 			continue
 		}
-		f, ok := err.(*bus.FieldError)
+		f, ok := err.(*event.FieldError)
 		if !ok || f.Pointer != test.pointer || !strings.Contains(f.Reason, test.reason) {
 			t.Errorf("%.60s: %v, want %q %q", test.in, err, test.pointer, test.reason)
 		}
@@ -53,7 +53,7 @@ func TestFeatureTextRefused(t *testing.T) {
 		`{"a":1,"\u0061":2}`: "given twice", `"\u0000"`: `\u0000`,
 	} {
 		var d featureDecoder
-		var p bus.Point
+		var p event.Point
 		raw := `{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]},"properties":{"x":` + text + `},"m":[]}`
 		if err := d.decode([]byte(raw), &p); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%s in a property: %v, want %s", text, err, reason)

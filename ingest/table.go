@@ -14,7 +14,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -55,7 +55,7 @@ func openTable(r *bufio.Reader, o csvOptions) (rows, error) {
 
 func (t *table) row() int64 { return t.number }
 
-func (t *table) next(p *bus.Point) error {
+func (t *table) next(p *event.Point) error {
 	t.in.refill()
 	record, err := t.csv.Read()
 	if err == io.EOF {
@@ -67,13 +67,13 @@ func (t *table) next(p *bus.Point) error {
 	case errors.Is(err, errRowSize):
 		return atRow(t.number, fmt.Sprintf("it is larger than %d bytes: is a quote not closed?", MaxRowBytes), "")
 	case errors.As(err, &wrong):
-		return &bus.FieldError{Reason: explain(err)}
+		return &event.FieldError{Reason: explain(err)}
 	case err != nil:
 		return err
 	case len(record) != len(t.layout.columns):
-		return &bus.FieldError{Reason: fmt.Sprintf("it has %d cells, but the header has %d", len(record), len(t.layout.columns))}
+		return &event.FieldError{Reason: fmt.Sprintf("it has %d cells, but the header has %d", len(record), len(t.layout.columns))}
 	}
-	*p = bus.Point{}
+	*p = event.Point{}
 	if err := t.position(record, p); err != nil {
 		return err
 	}
@@ -103,7 +103,7 @@ func explain(err error) string {
 	return fmt.Sprintf("%s, in line %d of the body", what, wrong.Line)
 }
 
-func (t *table) position(record []string, p *bus.Point) error {
+func (t *table) position(record []string, p *event.Point) error {
 	p.Altitude = math.NaN()
 	for index, r := range []role{longitude, latitude, altitude} {
 		column := t.layout.index[r]
@@ -115,14 +115,14 @@ func (t *table) position(record []string, p *bus.Point) error {
 			if r == altitude {
 				continue
 			}
-			return &bus.FieldError{Reason: "it has no " + csvParameters[r]}
+			return &event.FieldError{Reason: "it has no " + csvParameters[r]}
 		}
 		f, err := number(cell)
 		if err == nil {
-			err = bus.CheckCoordinate(index, f)
+			err = event.CheckCoordinate(index, f)
 		}
 		if err != nil {
-			return &bus.FieldError{Reason: fmt.Sprintf("the %s is %s: %s", csvParameters[r], quote(strings.ToValidUTF8(cell, "\ufffd")), err)}
+			return &event.FieldError{Reason: fmt.Sprintf("the %s is %s: %s", csvParameters[r], quote(strings.ToValidUTF8(cell, "\ufffd")), err)}
 		}
 		if r == altitude {
 			p.Altitude = f
@@ -155,7 +155,7 @@ func number(cell string) (float64, error) {
 	return f, nil
 }
 
-func (t *table) identify(record []string, p *bus.Point) (err error) {
+func (t *table) identify(record []string, p *event.Point) (err error) {
 	column := t.layout.index[idRole]
 	if column < 0 || record[column] == "" {
 		return nil
@@ -164,7 +164,7 @@ func (t *table) identify(record []string, p *bus.Point) (err error) {
 		err = checkID(t.id)
 	}
 	if err != nil {
-		return &bus.FieldError{Reason: err.Error()}
+		return &event.FieldError{Reason: err.Error()}
 	}
 	p.ExternalID = t.id
 	return nil
@@ -172,7 +172,7 @@ func (t *table) identify(record []string, p *bus.Point) (err error) {
 
 // observed copies the time. Where the client did not name the column, what is
 // no RFC 3339 time is only a property.
-func (t *table) observed(record []string, p *bus.Point) error {
+func (t *table) observed(record []string, p *event.Point) error {
 	column := t.layout.index[timeRole]
 	if column < 0 || record[column] == "" {
 		return nil
@@ -181,10 +181,10 @@ func (t *table) observed(record []string, p *bus.Point) error {
 	if len(cell) < len(time.DateOnly) && !t.layout.named[timeRole] {
 		return nil
 	}
-	when, err := bus.ParseTime(cell)
+	when, err := event.ParseTime(cell)
 	if err != nil {
 		if t.layout.named[timeRole] {
-			return &bus.FieldError{Reason: clipReason(strings.ToValidUTF8(err.Error(), "\ufffd"))}
+			return &event.FieldError{Reason: clipReason(strings.ToValidUTF8(err.Error(), "\ufffd"))}
 		}
 		return nil
 	}
@@ -193,7 +193,7 @@ func (t *table) observed(record []string, p *bus.Point) error {
 }
 
 // describe makes the properties of the other cells.
-func (t *table) describe(record []string, p *bus.Point) (err error) {
+func (t *table) describe(record []string, p *event.Point) (err error) {
 	b := append(t.properties[:0], '{')
 	add := func(key []byte, i int) error {
 		if len(b) > 1 {
@@ -201,7 +201,7 @@ func (t *table) describe(record []string, p *bus.Point) (err error) {
 		}
 		b = append(b, key...)
 		if b, err = t.cell(b, record[i], i); err != nil {
-			return &bus.FieldError{Reason: fmt.Sprintf("column %d: %s", i+1, err)}
+			return &event.FieldError{Reason: fmt.Sprintf("column %d: %s", i+1, err)}
 		}
 		return nil
 	}

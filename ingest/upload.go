@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 )
 
 const (
@@ -55,14 +56,14 @@ type upload struct {
 	err      error      // errStuck, or the end of the role; sticky
 
 	accepted   int64
-	position   bus.Position // of the last accepted row
+	position   event.Position // of the last accepted row
 	rejected   int64
 	rejections []rejection
 }
 
 // add takes one row. The event is encoded before add returns. The error is
 // u.err.
-func (u *upload) add(e *bus.Event, row int64) error {
+func (u *upload) add(e *event.Event, row int64) error {
 	now := time.Now()
 	e.Received = now.UTC().Truncate(time.Microsecond)
 	name(e, u.key, row)
@@ -71,8 +72,8 @@ func (u *upload) add(e *bus.Event, row int64) error {
 	}
 	b := u.open.batch
 	start := len(b.Lines)
-	b.Lines = bus.AppendEvent(b.Lines, e)
-	if len(b.Lines)-start > bus.MaxEventBytes {
+	b.Lines = event.AppendEvent(b.Lines, e)
+	if len(b.Lines)-start > event.MaxEventBytes {
 		b.Lines = b.Lines[:start]
 		u.reject(row, errRowSize)
 		return u.err
@@ -99,7 +100,7 @@ func (u *upload) begin(row int64, now time.Time) {
 }
 
 // reject counts a row that is wrong.
-func (u *upload) reject(row int64, why *bus.FieldError) {
+func (u *upload) reject(row int64, why *event.FieldError) {
 	u.rejected++
 	u.h.metrics.rejected.Inc()
 	if len(u.rejections) < maxRejections {
@@ -162,11 +163,11 @@ func (u *upload) settleOldest() {
 }
 
 // stored counts a batch that is on disk.
-func (u *upload) stored(p *pending, first bus.Position) {
+func (u *upload) stored(p *pending, first event.Position) {
 	count := p.batch.Count
 	u.accepted += int64(count)
 	u.h.metrics.accepted.Add(float64(count))
-	u.position = max(u.position, first+bus.Position(count-1))
+	u.position = max(u.position, first+event.Position(count-1))
 	p.batch.Release()
 }
 
@@ -196,7 +197,7 @@ func (u *upload) recover(err error) {
 		}
 		p := u.inFlight[0]
 		u.enqueue(p)
-		var first bus.Position
+		var first event.Position
 		if first, err = p.batch.Wait(); err != nil {
 			p.failed(err)
 			backoff = min(2*backoff, lastBackoff)

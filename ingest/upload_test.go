@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -46,7 +47,7 @@ func TestQueueRecovers(t *testing.T) {
 			return nil
 		}}
 		a := post(t, serve(t, q, testLimits()), "/point", ndjson, manyRows(4500))
-		a.want(t, http.StatusAccepted, `{"accepted":4500,"rejected":0,"position":`+fmt.Sprint(bus.At(5, 499))+`}`)
+		a.want(t, http.StatusAccepted, `{"accepted":4500,"rejected":0,"position":`+fmt.Sprint(event.At(5, 499))+`}`)
 		wantIDs(t, q, 1, 4500)
 	}
 }
@@ -85,7 +86,7 @@ func TestQueueGone(t *testing.T) {
 	body := "bad\n" + manyRows(20000)
 	a := post(t, address, "/point", ndjson, body, "Idempotency-Key", "k")
 	a.want(t, http.StatusServiceUnavailable,
-		`"accepted":3000`, `"rejected":1`, `"row":1,"reason"`, fmt.Sprintf(`"position":%d`, bus.At(3, 999)),
+		`"accepted":3000`, `"rejected":1`, `"row":1,"reason"`, fmt.Sprintf(`"position":%d`, event.At(3, 999)),
 		`"uncertain":[{"first":4002,"last":5001}]`, "same Idempotency-Key")
 	if a.header.Get("Retry-After") != "10" {
 		t.Errorf("Retry-After %q", a.header.Get("Retry-After"))

@@ -3,7 +3,7 @@ package projector
 import (
 	"bytes"
 
-	"cairn/bus"
+	"cairn/event"
 
 	"github.com/google/uuid"
 )
@@ -31,14 +31,14 @@ type batch struct {
 // A row remembers where its bytes are in copy, and what it was made of.
 type row struct {
 	end      int // in copy; it begins where the one before ends
-	position bus.Position
+	position event.Position
 	id       uuid.UUID
 	event    []byte // the line of the envelope
 }
 
 // parked is an event that will not become a row.
 type parked struct {
-	position bus.Position
+	position event.Position
 	id       uuid.UUID // zero where it could not be read
 	reason   string
 	detail   string
@@ -60,14 +60,14 @@ func newBatch(first uint64) *batch {
 
 // add decodes one envelope into the batch. The data stays in use until the
 // batch is applied.
-func (b *batch) add(d *bus.Decoder, sequence uint64, id string, data []byte) {
+func (b *batch) add(d *event.Decoder, sequence uint64, id string, data []byte) {
 	b.last, b.lastID, b.bytes = sequence, id, b.bytes+len(data)
-	var e bus.Event
+	var e event.Event
 	for index := 0; len(data) > 0; index++ {
 		var line []byte
 		line, data, _ = bytes.Cut(data, []byte{'\n'})
-		position := bus.At(sequence, min(index, bus.MaxIndex))
-		if index > bus.MaxIndex {
+		position := event.At(sequence, min(index, event.MaxIndex))
+		if index > event.MaxIndex {
 			// No writer of ours makes such an envelope; the rest cannot be
 			// numbered, so it is kept as it is.
 			b.park(parked{position: position, reason: reasonUnreadable, detail: "more than 4,096 events in one message", event: append(line, data...)})
@@ -77,7 +77,7 @@ func (b *batch) add(d *bus.Decoder, sequence uint64, id string, data []byte) {
 			b.park(parked{position: position, reason: reasonUnreadable, detail: err.Error(), event: line})
 			continue
 		}
-		if e.Type != bus.Created {
+		if e.Type != event.Created {
 			b.park(parked{position: position, id: e.ID, reason: reasonUnreadable, detail: "unknown type of event " + e.Type, event: line})
 			continue
 		}

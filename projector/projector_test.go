@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/bus/server"
+	"cairn/event"
 	"cairn/internal/testkit"
 	"cairn/internal/web"
 
@@ -30,7 +32,7 @@ const patience = 20 * time.Second // of the tests, on a busy machine
 // A bench is a queue and a database with nothing between them yet.
 type bench struct {
 	t    *testing.T
-	bus  *bus.Server
+	bus  *server.Server
 	url  string
 	pool *pgxpool.Pool
 	js   jetstream.JetStream // as the projector
@@ -111,7 +113,7 @@ func (b *bench) status() Status {
 }
 
 // publish puts raw lines into one envelope.
-func (b *bench) publish(lines ...string) bus.Position {
+func (b *bench) publish(lines ...string) event.Position {
 	b.t.Helper()
 	p, err := b.tryPublish(lines...)
 	if err != nil {
@@ -120,7 +122,7 @@ func (b *bench) publish(lines ...string) bus.Position {
 	return p
 }
 
-func (b *bench) tryPublish(lines ...string) (bus.Position, error) {
+func (b *bench) tryPublish(lines ...string) (event.Position, error) {
 	batch := bus.NewBatch()
 	defer batch.Release()
 	for _, line := range lines {
@@ -133,7 +135,7 @@ func (b *bench) tryPublish(lines ...string) (bus.Position, error) {
 	return batch.Wait()
 }
 
-func (b *bench) waitFor(p bus.Position) {
+func (b *bench) waitFor(p event.Position) {
 	b.t.Helper()
 	testkit.Eventually(b.t, patience, fmt.Sprintf("the checkpoint to reach %d", p.Sequence()), func() bool {
 		var sequence uint64
@@ -151,19 +153,19 @@ func (b *bench) count(sql string) (n int) {
 }
 
 func line(id, properties string) string {
-	e := bus.Event{ID: bus.Key(id), Type: bus.Created, Received: time.Now().UTC().Truncate(time.Microsecond),
-		Point: bus.Point{ExternalID: []byte(`"` + id + `"`), Position: orb.Point{1, 2}, Altitude: math.NaN(), Properties: []byte(properties)}}
-	return strings.TrimSuffix(string(bus.AppendEvent(nil, &e)), "\n")
+	e := event.Event{ID: event.Key(id), Type: event.Created, Received: time.Now().UTC().Truncate(time.Microsecond),
+		Point: event.Point{ExternalID: []byte(`"` + id + `"`), Position: orb.Point{1, 2}, Altitude: math.NaN(), Properties: []byte(properties)}}
+	return strings.TrimSuffix(string(event.AppendEvent(nil, &e)), "\n")
 }
 
 func TestEventsBecomeRows(t *testing.T) {
 	b := newBench(t)
 	b.start()
-	e := bus.Event{ID: bus.Key("42"), Type: bus.Created, Received: time.Date(2026, 11, 21, 1, 2, 3, 456789000, time.UTC),
-		Point: bus.Point{ExternalID: []byte("42"), Position: orb.Point{-180, 52.55889892578125}, Altitude: -3.5,
+	e := event.Event{ID: event.Key("42"), Type: event.Created, Received: time.Date(2026, 11, 21, 1, 2, 3, 456789000, time.UTC),
+		Point: event.Point{ExternalID: []byte("42"), Position: orb.Point{-180, 52.55889892578125}, Altitude: -3.5,
 			Properties: []byte(`{"name":"Мирный 平和 \"q\"","n":123456789012345678901234567890,"f":1.10}`),
 			Time:       time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC), Members: []byte(`{"links":[]}`)}}
-	p := b.publish(strings.TrimSuffix(string(bus.AppendEvent(nil, &e)), "\n"))
+	p := b.publish(strings.TrimSuffix(string(event.AppendEvent(nil, &e)), "\n"))
 	b.waitFor(p)
 	var got string
 	err := b.pool.QueryRow(t.Context(), `select concat_ws('|', id, external_id, external_id_number, position, name, st_asewkt(geom), altitude,
@@ -172,7 +174,7 @@ func TestEventsBecomeRows(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := fmt.Sprintf(`%s|42|t|%d|Мирный 平和 "q"|SRID=4326;POINT(-180 52.55889892578125)|-3.5|1999-12-31 23:59:59|2026-11-21 01:02:03.456789|`+
-		`{"f": 1.10, "n": 123456789012345678901234567890, "name": "Мирный 平和 \"q\""}|{"links": []}`, bus.Key("42"), p)
+		`{"f": 1.10, "n": 123456789012345678901234567890, "name": "Мирный 平和 \"q\""}|{"links": []}`, event.Key("42"), p)
 	if got != want {
 		t.Errorf("row\n got %s\nwant %s", got, want)
 	}
@@ -181,9 +183,9 @@ func TestEventsBecomeRows(t *testing.T) {
 func TestNullsStayNull(t *testing.T) {
 	b := newBench(t)
 	b.start()
-	e := bus.Event{ID: bus.NewKey(), Type: bus.Created, Received: time.Now().UTC(), Point: bus.Point{Altitude: math.NaN()}}
+	e := event.Event{ID: event.NewKey(), Type: event.Created, Received: time.Now().UTC(), Point: event.Point{Altitude: math.NaN()}}
 	e.Point.ExternalID = []byte(`"` + e.ID.String() + `"`) // the key's own text needs no column
-	b.waitFor(b.publish(strings.TrimSuffix(string(bus.AppendEvent(nil, &e)), "\n")))
+	b.waitFor(b.publish(strings.TrimSuffix(string(event.AppendEvent(nil, &e)), "\n")))
 	if n := b.count(`select num_nonnulls(external_id, external_id_number, name, altitude, observed_at, properties, members) from points`); n != 0 {
 		t.Errorf("%d columns are not null", n)
 	}
@@ -208,7 +210,7 @@ func TestRetriesAddNothingAndConflictsAreParked(t *testing.T) {
 		t.Fatal(err)
 	}
 	got, err := pgx.CollectRows(rows, func(r pgx.CollectableRow) (s string, err error) {
-		var position bus.Position
+		var position event.Position
 		var reason string
 		err = r.Scan((*int64)(&position), &reason)
 		return fmt.Sprintf("%d %s", position-p, reason), err
@@ -269,7 +271,7 @@ func TestTwoProjectorsAreHarmless(t *testing.T) {
 	b := newBench(t)
 	b.start()
 	b.start()
-	var last bus.Position
+	var last event.Position
 	for i := range 300 {
 		last = b.publish(line(fmt.Sprint("x", i), `{}`), line(fmt.Sprint("y", i), `{}`))
 	}
@@ -307,8 +309,8 @@ func TestOutlivesTheBroker(t *testing.T) {
 	for _, user := range bus.Users {
 		passwords[user] = "x"
 	}
-	cfg := bus.ServerConfig{Listen: "127.0.0.1:0", StoreDir: dir, MaxStore: 1 << 30, Passwords: passwords, Log: testkit.Log(t)}
-	s, err := bus.StartServer(cfg)
+	cfg := server.Config{Listen: "127.0.0.1:0", StoreDir: dir, MaxStore: 1 << 30, Passwords: passwords, Log: testkit.Log(t)}
+	s, err := server.Start(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -324,7 +326,7 @@ func TestOutlivesTheBroker(t *testing.T) {
 		b.waitFor(b.publish(line(fmt.Sprint(i), `{}`)))
 		in.Close()
 		s.Close()
-		if s, err = bus.StartServer(cfg); err != nil {
+		if s, err = server.Start(cfg); err != nil {
 			t.Fatal(err)
 		}
 		b.bus = s
@@ -365,7 +367,7 @@ func TestEndsAHolderThatNeverLetsGo(t *testing.T) {
 	}
 	w := &writer{conn: conn, table: "points", at: at, log: testkit.Log(t), patience: 50 * time.Millisecond}
 	next := newBatch(at.sequence + 1)
-	next.add(new(bus.Decoder), at.sequence+1, "id", []byte(line("b", `{}`)))
+	next.add(new(event.Decoder), at.sequence+1, "id", []byte(line("b", `{}`)))
 	if _, err := w.apply(t.Context(), next); !hasCode(err, lockNotAvailable) {
 		t.Fatalf("against a held fence: %v", err)
 	}

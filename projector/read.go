@@ -4,7 +4,7 @@ import (
 	"context"
 	"fmt"
 
-	"cairn/bus"
+	"cairn/event"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -44,7 +44,7 @@ func fetch(ctx context.Context, consumer jetstream.Consumer, out chan<- jetstrea
 // before. A batch goes out as soon as the writer wants one: on full when it has
 // all it may have, on any with what there is.
 func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any chan<- *batch, e *ears) error {
-	var decoder bus.Decoder
+	var decoder event.Decoder
 	b := newBatch(after + 1)
 	for {
 		messages, toFull, toAny := in, full, any
@@ -74,7 +74,7 @@ func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any
 
 // take adds the message to the batch if it is the next one. One that we have
 // already, because the broker sent it again, changes nothing.
-func (b *batch) take(d *bus.Decoder, m jetstream.Msg) error {
+func (b *batch) take(d *event.Decoder, m jetstream.Msg) error {
 	meta, err := m.Metadata()
 	if err != nil {
 		return fmt.Errorf("message without metadata: %w", err)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
@@ -144,7 +145,7 @@ func (r *rebuild) begin(ctx context.Context) error {
 		return fmt.Errorf("create the new table: %w", err)
 	}
 	r.log.Info("rebuild: taking over the rows from before the replay window", "below_sequence", first)
-	tag, err := r.conn.Exec(ctx, `insert into `+rebuildTable+` select * from points where position < $1`, int64(bus.At(first, 0)))
+	tag, err := r.conn.Exec(ctx, `insert into `+rebuildTable+` select * from points where position < $1`, int64(event.At(first, 0)))
 	if err != nil {
 		return fmt.Errorf("take over the old rows: %w", err)
 	}
@@ -213,7 +214,7 @@ func (r *rebuild) replay(ctx context.Context, to uint64) error {
 		return fmt.Errorf("read the stream: %w", err)
 	}
 	defer messages.Stop()
-	var decoder bus.Decoder
+	var decoder event.Decoder
 	b := newBatch(r.w.at.sequence + 1)
 	for b.last < to {
 		m, err := messages.Next(jetstream.NextMaxWait(nextMessage))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 
 	"github.com/jackc/pgx/v5"
@@ -42,9 +43,9 @@ func TestRebuildReplacesDamagedRowsWhileWritesGoOn(t *testing.T) {
 	b.waitFor(last)
 	b.purgeBelow(21)
 	// Damage: within the replay window it is mended, before it stays.
-	b.exec(fmt.Sprintf("update points set name = 'wrong' where position >= %d", bus.At(21, 0)))
-	b.exec(fmt.Sprintf("update points set name = 'old' where position < %d", bus.At(21, 0)))
-	b.exec(fmt.Sprintf("delete from points where position = %d", bus.At(30, 0)))
+	b.exec(fmt.Sprintf("update points set name = 'wrong' where position >= %d", event.At(21, 0)))
+	b.exec(fmt.Sprintf("update points set name = 'old' where position < %d", event.At(21, 0)))
+	b.exec(fmt.Sprintf("delete from points where position = %d", event.At(30, 0)))
 
 	stop := make(chan struct{})
 	var writers, readers sync.WaitGroup

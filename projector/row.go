@@ -5,7 +5,7 @@ import (
 	"math"
 	"time"
 
-	"cairn/bus"
+	"cairn/event"
 )
 
 // copyRows is the one statement that writes points. Its columns are those that
@@ -29,7 +29,7 @@ var postgresEpoch = time.Date(2000, 1, 1, 0, 0, 0, 0, time.UTC).UnixMicro()
 var ewkbPoint = [9]byte{1, 0x01, 0, 0, 0x20, 0xe6, 0x10, 0, 0}
 
 // appendRow appends the event as one row of binary COPY.
-func appendRow(dst []byte, e *bus.Event, position bus.Position) []byte {
+func appendRow(dst []byte, e *event.Event, position event.Position) []byte {
 	p := &e.Point
 	dst = binary.BigEndian.AppendUint16(dst, copyColumns)
 	dst = appendLength(dst, len(e.ID))
@@ -60,11 +60,11 @@ func appendRow(dst []byte, e *bus.Event, position bus.Position) []byte {
 }
 
 // appendExternalID leaves both columns null where the id is the key's own text.
-func appendExternalID(dst []byte, e *bus.Event) []byte {
+func appendExternalID(dst []byte, e *event.Event) []byte {
 	if e.Point.ExternalID == nil {
 		return appendNull(appendNull(dst))
 	}
-	text, err := bus.IDText(e.Point.ExternalID)
+	text, err := event.IDText(e.Point.ExternalID)
 	if err != nil || text == e.ID.String() {
 		return appendNull(appendNull(dst))
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -31,7 +32,7 @@ type Salvaged struct {
 // Writes are refused from its beginning until the new stream is there.
 //
 // acknowledged is the highest sequence that writers were told, where that is
-// known (see bus.ReadMark); 0 where not.
+// known (see server.ReadMark); 0 where not.
 func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, maxBytes int64, acknowledged uint64, log *slog.Logger) (done Salvaged, err error) {
 	nc, err := bus.Connect(endpoint, log)
 	if err != nil {
@@ -62,7 +63,7 @@ func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, max
 	if err := conn.QueryRow(ctx, `select coalesce(max(position), 0) from points`).Scan(&highest); err != nil {
 		return done, fmt.Errorf("look for the last position: %w", err)
 	}
-	s := &salvage{js: js, log: log, done: &done, above: max(at.sequence, bus.Position(highest).Sequence(), acknowledged)}
+	s := &salvage{js: js, log: log, done: &done, above: max(at.sequence, event.Position(highest).Sequence(), acknowledged)}
 	if err := s.copyOld(ctx); err != nil {
 		return done, err
 	}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 )
 
@@ -54,7 +55,7 @@ func TestSalvage(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t)
 			stop := b.start()
-			var before bus.Position
+			var before event.Position
 			for _, id := range []string{"a", "b", "c"} {
 				before = b.publish(line(id, `{}`))
 				b.waitFor(before)

@@ -7,7 +7,7 @@ import (
 	"slices"
 	"strings"
 
-	"cairn/bus"
+	"cairn/event"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -121,9 +121,9 @@ func (w *writer) mergeStaged(ctx context.Context, b *batch, set *parkedSet) erro
 	if err != nil {
 		return fmt.Errorf("compare with what is there: %w", err)
 	}
-	var position, there bus.Position
+	var position, there event.Position
 	_, err = pgx.ForEachRow(rows, []any{(*int64)(&position), (*int64)(&there)}, func() error {
-		i, _ := slices.BinarySearchFunc(b.rows, position, func(r row, p bus.Position) int { return int(r.position - p) })
+		i, _ := slices.BinarySearchFunc(b.rows, position, func(r row, p event.Position) int { return int(r.position - p) })
 		r := b.rows[i]
 		set.list = append(set.list, parked{position: r.position, id: r.id, reason: reasonConflict, event: r.event,
 			detail: fmt.Sprintf("the point at position %d has this id and other content", there)})

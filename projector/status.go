@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 
 	"github.com/gofiber/fiber/v2"
@@ -105,10 +106,10 @@ func (p *projector) role() web.Role {
 
 // Status is the projector's part of GET /status.
 type Status struct {
-	Problem  string        `json:"problem,omitempty"`
-	Sequence uint64        `json:"sequence"`
-	Position bus.Position  `json:"position"`
-	Stream   *StreamStatus `json:"stream,omitempty"`
+	Problem  string         `json:"problem,omitempty"`
+	Sequence uint64         `json:"sequence"`
+	Position event.Position `json:"position"`
+	Stream   *StreamStatus  `json:"stream,omitempty"`
 }
 
 // StreamStatus is what the projector sees of the stream.
@@ -134,7 +135,7 @@ func (p *projector) status(context.Context) any {
 	if s == nil {
 		return out
 	}
-	out.Sequence, out.Position = s.Sequence, bus.EndOf(s.Sequence)
+	out.Sequence, out.Position = s.Sequence, event.EndOf(s.Sequence)
 	if s.Stream != nil {
 		st := s.Stream.State
 		out.Stream = &StreamStatus{FirstSequence: st.FirstSeq, LastSequence: st.LastSeq, Bytes: st.Bytes,

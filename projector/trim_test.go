@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -50,7 +51,7 @@ func TestTrimsByAge(t *testing.T) {
 	b := newBench(t)
 	b.start(func(c *Config) { c.Replay = ReplayWindow{Age: time.Hour} })
 	var middle time.Time
-	var last bus.Position
+	var last event.Position
 	for i := range 20 {
 		if i == 10 {
 			middle = time.Now()
@@ -87,7 +88,7 @@ func TestAFullStreamIsABacklogOnly(t *testing.T) {
 	// Three times what the stream may hold goes through it, because what is
 	// projected makes room.
 	large := `{"text":"` + strings.Repeat("x", 200<<10) + `"}`
-	var last bus.Position
+	var last event.Position
 	for range 3 * bus.MinMaxBytes / (400 << 10) {
 		testkit.Eventually(t, patience, "room in the stream", func() bool {
 			p, err := b.tryPublish(line("a"+time.Now().String(), large), line("b"+time.Now().String(), large))

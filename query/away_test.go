@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 )
 
@@ -52,8 +52,8 @@ func TestKeptAnswersOutliveTheDatabase(t *testing.T) {
 		t.Errorf("%d %v %s", r.status, r.header, r.body)
 	}
 	f.detail(f.get("/points?limit=7"), http.StatusServiceUnavailable)
-	f.detail(f.get(fmt.Sprintf("/points?min_position=%d", bus.At(3, 0))), http.StatusServiceUnavailable)
-	if r := f.get(fmt.Sprintf("/points?min_position=%d", bus.At(2, 0))); r.status != http.StatusOK {
+	f.detail(f.get(fmt.Sprintf("/points?min_position=%d", event.At(3, 0))), http.StatusServiceUnavailable)
+	if r := f.get(fmt.Sprintf("/points?min_position=%d", event.At(2, 0))); r.status != http.StatusOK {
 		t.Errorf("what is kept has seen that position, but: %d %s", r.status, r.body)
 	}
 	if err := cluster.Start(t.Context()); err != nil {

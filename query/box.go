@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"cairn/bus"
+	"cairn/event"
 )
 
 // A box is a bounding box in degrees of WGS 84, its edges included. West of it
@@ -29,7 +29,7 @@ func parseBox(s string) (*box, error) {
 		if err != nil || strings.Trim(part, "0123456789+-.eE") != "" {
 			return nil, fmt.Errorf("%q is not a number", part)
 		}
-		if err := bus.CheckCoordinate(i%2, f); err != nil {
+		if err := event.CheckCoordinate(i%2, f); err != nil {
 			return nil, fmt.Errorf("%s: %w", part, err)
 		}
 		n[i] = f
@@ -46,7 +46,7 @@ func (b *box) append(dst []byte) []byte {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = bus.AppendFloat(dst, f)
+		dst = event.AppendFloat(dst, f)
 	}
 	return dst
 }

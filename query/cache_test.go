@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 )
 
@@ -106,7 +106,7 @@ func TestQuestionsShareStatements(t *testing.T) {
 	f.put(2, [2]float64{3, 3})
 	f.tracker.saw(2)
 	for _, path := range spellings {
-		if c, r := f.pageAt(path); c.Features[0].Position != bus.At(2, 0) || r.header.Get(headerPosition) != string(positionText(2)) {
+		if c, r := f.pageAt(path); c.Features[0].Position != event.At(2, 0) || r.header.Get(headerPosition) != string(positionText(2)) {
 			t.Errorf("%s does not show what was announced: %v", path, r.header)
 		}
 	}
@@ -166,7 +166,7 @@ func TestDatabaseBehindTheHint(t *testing.T) {
 	if n := f.statements("page") - asked; n > most {
 		t.Errorf("%d statements, want at most %d", n, most)
 	}
-	c := f.ask(fmt.Sprintf("/points?min_position=%d", bus.At(9, 0)))
+	c := f.ask(fmt.Sprintf("/points?min_position=%d", event.At(9, 0)))
 	testkit.Eventually(t, within, "the question waits", f.tracker.anybodyWaits(1))
 	f.put(9, [2]float64{2, 2})
 	if r := <-c; r.status != http.StatusOK || r.header.Get("Age") != "" || r.header.Get(headerPosition) != string(positionText(9)) {
@@ -182,7 +182,7 @@ func TestDatabaseGoesBack(t *testing.T) {
 	f.pageAt("/points")
 	f.tracker.saw(6)
 	f.exec("begin")
-	f.exec("delete from points where position >= $1", int64(bus.At(6, 0)))
+	f.exec("delete from points where position >= $1", int64(event.At(6, 0)))
 	f.exec("update checkpoint set sequence = 5")
 	f.exec("commit")
 	testkit.Eventually(t, within, "the answer is the older one", func() bool {
@@ -197,13 +197,13 @@ func TestMinPositionField(t *testing.T) {
 	for _, path := range []string{"/points", "/points?min_position=1", "/points/p4.0"} {
 		f.get(path) // kept from now on
 		f.detail(f.do(http.MethodGet, path, headerMinPosition, "x"), http.StatusBadRequest)
-		if r := f.do(http.MethodGet, path, headerMinPosition, fmt.Sprint(int64(bus.At(4, 0)))); r.status != http.StatusOK {
+		if r := f.do(http.MethodGet, path, headerMinPosition, fmt.Sprint(int64(event.At(4, 0)))); r.status != http.StatusOK {
 			t.Errorf("%s: %d", path, r.status)
 		}
 	}
 	c := make(chan reply)
 	go func() {
-		r, _ := f.try(http.MethodGet, "/points", headerMinPosition, fmt.Sprint(int64(bus.At(5, 0))))
+		r, _ := f.try(http.MethodGet, "/points", headerMinPosition, fmt.Sprint(int64(event.At(5, 0))))
 		c <- r
 	}()
 	testkit.Eventually(t, within, "the question waits", f.tracker.anybodyWaits(1))

@@ -6,7 +6,7 @@ import (
 	"errors"
 	"hash/crc32"
 
-	"cairn/bus"
+	"cairn/event"
 )
 
 // A cursor is opaque to clients: a version, the position that the next page is
@@ -25,14 +25,14 @@ var (
 	errCursor = errors.New("it is not a cursor of this service; take it from a page's next link, as it is")
 )
 
-func appendCursor(dst []byte, before bus.Position) []byte {
+func appendCursor(dst []byte, before event.Position) []byte {
 	raw := append(make([]byte, 0, cursorBytes), cursorVersion)
 	raw = binary.BigEndian.AppendUint64(raw, uint64(before))
 	raw = binary.BigEndian.AppendUint32(raw, crc32.Checksum(raw, castagnoli))
 	return cursorText.AppendEncode(dst, raw)
 }
 
-func parseCursor(s string) (bus.Position, error) {
+func parseCursor(s string) (event.Position, error) {
 	if len(s) != cursorText.EncodedLen(cursorBytes) {
 		return 0, errCursor
 	}
@@ -41,7 +41,7 @@ func parseCursor(s string) (bus.Position, error) {
 		return 0, errCursor
 	}
 	body, sum := raw[:cursorBytes-4], raw[cursorBytes-4:]
-	before := bus.Position(binary.BigEndian.Uint64(body[1:]))
+	before := event.Position(binary.BigEndian.Uint64(body[1:]))
 	if binary.BigEndian.Uint32(sum) != crc32.Checksum(body, castagnoli) || before <= 0 {
 		return 0, errCursor
 	}

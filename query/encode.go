@@ -9,9 +9,9 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/go-json-experiment/json/jsontext"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // A row is what Postgres sent, in its binary formats, by the col constants;
@@ -29,12 +29,12 @@ const jsonbVersion = 1
 // postgresEpoch is where Postgres counts microseconds from: 2000-01-01, UTC.
 const postgresEpoch = 946_684_800_000_000
 
-func (r row) position() (bus.Position, error) {
+func (r row) position() (event.Position, error) {
 	n, ok := r.int64(colPosition)
 	if !ok {
 		return 0, errRow
 	}
-	return bus.Position(n), nil
+	return event.Position(n), nil
 }
 
 // appendFeature appends the row as a GeoJSON Feature (RFC 7946, section 3.2)
@@ -115,12 +115,12 @@ func appendGeometry(dst []byte, r row) ([]byte, error) {
 		return dst, errRow
 	}
 	dst = append(dst, `,"geometry":{"type":"Point","coordinates":[`...)
-	dst = bus.AppendFloat(dst, longitude)
+	dst = event.AppendFloat(dst, longitude)
 	dst = append(dst, ',')
-	dst = bus.AppendFloat(dst, latitude)
+	dst = event.AppendFloat(dst, latitude)
 	if altitude, ok := r.float64(colAltitude); ok {
 		dst = append(dst, ',')
-		dst = bus.AppendFloat(dst, altitude)
+		dst = event.AppendFloat(dst, altitude)
 	}
 	return append(dst, ']', '}'), nil
 }

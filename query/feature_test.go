@@ -11,9 +11,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/google/uuid"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/google/uuid"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -90,9 +90,9 @@ func TestFeatureGoesInAgain(t *testing.T) {
 	if err := json.Unmarshal(r.body, &raw); err != nil {
 		t.Fatal(err)
 	}
-	var d bus.Decoder
+	var d event.Decoder
 	for _, text := range raw.Features {
-		var p bus.Point
+		var p event.Point
 		if err := d.Feature(text, &p); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}

@@ -9,7 +9,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -26,13 +26,13 @@ type filter struct {
 	when   *interval // of the time observed, else received
 	name   string    // "": any
 	limit  int
-	before bus.Position // only positions below it
+	before event.Position // only positions below it
 }
 
 // A listQuery is what GET /points was asked.
 type listQuery struct {
 	filter
-	minPosition bus.Position // 0: any will do
+	minPosition event.Position // 0: any will do
 }
 
 var (
@@ -64,7 +64,7 @@ func parseList(raw string) (listQuery, error) {
 }
 
 // parseOne reads the query string of GET /points/{id}.
-func parseOne(raw string) (minPosition bus.Position, err error) {
+func parseOne(raw string) (minPosition event.Position, err error) {
 	err = eachParameter(raw, oneParameters, func(_, value string) (err error) {
 		minPosition, err = parsePosition(value)
 		return err
@@ -113,8 +113,8 @@ func badParameter(name, format string, args ...any) error {
 // parseName reads a name that a point may have.
 func parseName(s string) (string, error) {
 	switch n := utf8.RuneCountInString(s); {
-	case n == 0 || n > bus.MaxNameRunes:
-		return "", fmt.Errorf("a name has 1 to %d characters, not %d", bus.MaxNameRunes, n)
+	case n == 0 || n > event.MaxNameRunes:
+		return "", fmt.Errorf("a name has 1 to %d characters, not %d", event.MaxNameRunes, n)
 	case !utf8.ValidString(s) || strings.ContainsRune(s, 0):
 		return "", errors.New("it is not text in UTF-8")
 	}
@@ -134,12 +134,12 @@ func parseLimit(s string) (int, error) {
 }
 
 // parsePosition reads a position as Cairn gives it: a positive integer.
-func parsePosition(s string) (bus.Position, error) {
+func parsePosition(s string) (event.Position, error) {
 	n, err := strconv.ParseInt(s, 10, 64)
 	if err != nil || n <= 0 || !isDigits(s) {
 		return 0, fmt.Errorf("it must be a position, a positive integer below 2^63, not %q", s)
 	}
-	return bus.Position(n), nil
+	return event.Position(n), nil
 }
 
 // href is where the filter's page is: what parseList reads back as the same.

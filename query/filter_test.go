@@ -7,13 +7,13 @@ import (
 	"strings"
 	"testing"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
 func TestCursor(t *testing.T) {
 	for range 1000 {
-		want := bus.Position(rand.Int64N(int64(newest)) + 1)
+		want := event.Position(rand.Int64N(int64(newest)) + 1)
 		text := string(appendCursor(nil, want))
 		if got, err := parseCursor(text); err != nil || got != want {
 			t.Fatalf("%s: %d, %v; want %d", text, got, err, want)

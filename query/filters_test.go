@@ -9,7 +9,7 @@ import (
 	"testing"
 	"time"
 
-	"cairn/bus"
+	"cairn/event"
 )
 
 func TestInterval(t *testing.T) {
@@ -36,7 +36,7 @@ func TestInterval(t *testing.T) {
 // A modelPoint is a row as a plain program would keep it.
 type modelPoint struct {
 	id       string
-	position bus.Position
+	position event.Position
 	x, y     float64
 	at       int64 // observed, else received
 	name     string
@@ -85,14 +85,14 @@ func randomQuery(r *rand.Rand) string {
 
 var (
 	modelEpoch = time.Date(2026, 11, 21, 0, 0, 0, 0, time.UTC)
-	modelNames = []string{"", "a", "A", "東京", "O'Hare \"x\" & y", strings.Repeat("é", bus.MaxNameRunes)}
+	modelNames = []string{"", "a", "A", "東京", "O'Hare \"x\" & y", strings.Repeat("é", event.MaxNameRunes)}
 )
 
 const insertModel = `insert into points (id, external_id, position, name, geom, observed_at, received_at)
 	values ($1, $2, $3, nullif($4, ''), ST_SetSRID(ST_MakePoint($5, $6), 4326), $7, $8)`
 
 // randomPoint returns a point, and what insertModel takes for it.
-func randomPoint(r *rand.Rand, position bus.Position) (modelPoint, []any) {
+func randomPoint(r *rand.Rand, position event.Position) (modelPoint, []any) {
 	p := modelPoint{id: fmt.Sprintf("m%d", position), position: position, x: float64(r.IntN(361) - 180), y: float64(r.IntN(181) - 90),
 		name: modelNames[r.IntN(len(modelNames))]}
 	received := modelEpoch.Add(time.Duration(r.IntN(100)) * time.Hour)
@@ -102,7 +102,7 @@ func randomPoint(r *rand.Rand, position bus.Position) (modelPoint, []any) {
 		known = observed
 	}
 	p.at = observed.UnixMicro() - postgresEpoch
-	return p, []any{bus.Key(p.id), p.id, int64(position), p.name, p.x, p.y, known, received}
+	return p, []any{event.Key(p.id), p.id, int64(position), p.name, p.x, p.y, known, received}
 }
 
 // Every way to a page gives what a plain loop over all points gives.
@@ -113,7 +113,7 @@ func TestFiltersAgainstAModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(seed, 0))
 	var model []modelPoint
 	for i := range 3000 {
-		p, args := randomPoint(r, bus.At(1, i))
+		p, args := randomPoint(r, event.At(1, i))
 		model = append(model, p)
 		f.exec(insertModel, args...)
 	}
@@ -151,13 +151,13 @@ func TestFiltersAgainstAModel(t *testing.T) {
 // the database picks them or the tail does.
 func (f *fixture) streamsTo(query string, q *filter, want []string) {
 	f.t.Helper()
-	picked, passed := f.events(q), []*event(nil)
+	picked, passed := f.events(q), []*change(nil)
 	for _, e := range f.events(&filter{}) {
 		if q.passes(e) {
 			passed = append(passed, e)
 		}
 	}
-	for _, events := range [][]*event{picked, passed} {
+	for _, events := range [][]*change{picked, passed} {
 		same := len(events) == len(want)
 		for i, e := range events {
 			same = same && strings.Contains(string(e.wire), `"`+want[len(want)-1-i]+`"`)
@@ -168,7 +168,7 @@ func (f *fixture) streamsTo(query string, q *filter, want []string) {
 	}
 }
 
-func (f *fixture) events(q *filter) (events []*event) {
+func (f *fixture) events(q *filter) (events []*change) {
 	f.t.Helper()
 	for b := (batch{more: true}); b.more; {
 		var err error

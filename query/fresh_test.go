@@ -11,7 +11,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 )
 
@@ -42,7 +42,7 @@ func TestMinPositionIsMetLate(t *testing.T) {
 	f.put(1, [2]float64{1, 2})
 	for i, path := range []string{"/points?min_position=%d", "/points/p%d.0?min_position=%d", "/points?bbox=0,0,9,9&min_position=%d"} {
 		sequence := uint64(i) + 2
-		args := []any{int64(bus.At(sequence, 0))}
+		args := []any{int64(event.At(sequence, 0))}
 		if i == 1 {
 			args = []any{sequence, args[0]}
 		}
@@ -53,7 +53,7 @@ func TestMinPositionIsMetLate(t *testing.T) {
 		}
 		f.put(sequence, [2]float64{1, 2})
 		r := <-c
-		if r.status != http.StatusOK || r.header.Get(headerPosition) != fmt.Sprint(int64(bus.EndOf(sequence))) {
+		if r.status != http.StatusOK || r.header.Get(headerPosition) != fmt.Sprint(int64(event.EndOf(sequence))) {
 			t.Errorf("%s: %d %v %s", path, r.status, r.header, r.body)
 		}
 	}
@@ -67,13 +67,13 @@ func TestMinPositionTimesOut(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.put(7, [2]float64{1, 2})
-	r := f.get(fmt.Sprintf("/points/p7.0?min_position=%d", bus.At(8, 0)))
+	r := f.get(fmt.Sprintf("/points/p7.0?min_position=%d", event.At(8, 0)))
 	f.detail(r, http.StatusServiceUnavailable)
-	var p struct{ Position bus.Position }
-	if err := json.Unmarshal(r.body, &p); err != nil || p.Position != bus.EndOf(7) || r.header.Get("Retry-After") != "1" {
+	var p struct{ Position event.Position }
+	if err := json.Unmarshal(r.body, &p); err != nil || p.Position != event.EndOf(7) || r.header.Get("Retry-After") != "1" {
 		t.Errorf("%v %v %s", err, r.header, r.body)
 	}
-	if got := r.header.Get(headerPosition); got != fmt.Sprint(int64(bus.EndOf(7))) {
+	if got := r.header.Get(headerPosition); got != fmt.Sprint(int64(event.EndOf(7))) {
 		t.Errorf("Cairn-Position %q", got)
 	}
 }
@@ -85,10 +85,10 @@ func TestMinPositionOnADatabaseThatWentBack(t *testing.T) {
 	f := newFixture(t)
 	f.put(5, [2]float64{1, 2})
 	f.tracker.read(f.tracker.begin(), 100)
-	c := f.ask(fmt.Sprintf("/points?min_position=%d", bus.At(50, 0)))
+	c := f.ask(fmt.Sprintf("/points?min_position=%d", event.At(50, 0)))
 	testkit.Eventually(t, within, "the question waits", f.tracker.anybodyWaits(1))
 	f.exec("update checkpoint set sequence = 50")
-	if r := <-c; r.status != http.StatusOK || r.header.Get(headerPosition) != fmt.Sprint(int64(bus.EndOf(50))) {
+	if r := <-c; r.status != http.StatusOK || r.header.Get(headerPosition) != fmt.Sprint(int64(event.EndOf(50))) {
 		t.Errorf("%d %v %s", r.status, r.header, r.body)
 	}
 }

@@ -6,7 +6,7 @@ import (
 	"net/http"
 	"testing"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 
 	"github.com/gofiber/fiber/v2"
@@ -15,7 +15,7 @@ import (
 
 // What is taken for a cursor is one that was given out.
 func FuzzCursor(f *testing.F) {
-	for _, p := range []bus.Position{1, 4097, newest} {
+	for _, p := range []event.Position{1, 4097, newest} {
 		f.Add(string(appendCursor(nil, p)))
 	}
 	f.Fuzz(func(t *testing.T, s string) {

@@ -3,9 +3,9 @@ package query
 import (
 	"strconv"
 
-	"github.com/gofiber/fiber/v2"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/gofiber/fiber/v2"
 )
 
 const (
@@ -46,5 +46,5 @@ func setPosition(c *fiber.Ctx, sequence uint64) {
 }
 
 func positionText(sequence uint64) []byte {
-	return strconv.AppendInt(nil, int64(bus.EndOf(sequence)), 10)
+	return strconv.AppendInt(nil, int64(event.EndOf(sequence)), 10)
 }

@@ -13,7 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 	"cairn/internal/web"
 )
@@ -102,7 +102,7 @@ func (f *fixture) put(sequence uint64, points ...[2]float64) {
 		id := fmt.Sprintf("p%d.%d", sequence, i)
 		b.Queue(`insert into points (id, external_id, position, geom, received_at)
 			values ($1, $2, $3, ST_SetSRID(ST_MakePoint($4, $5), 4326), '2026-11-21 22:43:01.5Z')`,
-			bus.Key(id), id, int64(bus.At(sequence, i)), p[0], p[1])
+			event.Key(id), id, int64(event.At(sequence, i)), p[0], p[1])
 	}
 	b.Queue("update checkpoint set sequence = $1", int64(sequence))
 	b.Queue("commit")
@@ -155,7 +155,7 @@ type feature struct {
 		Coordinates []float64 `json:"coordinates"`
 	} `json:"geometry"`
 	Properties json.RawMessage `json:"properties"`
-	Position   bus.Position    `json:"position"`
+	Position   event.Position  `json:"position"`
 }
 
 type collection struct {

@@ -7,9 +7,9 @@ import (
 	"strconv"
 	"sync"
 
-	"github.com/google/uuid"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/google/uuid"
 )
 
 const (
@@ -64,8 +64,8 @@ type pageWriter struct {
 	body     []byte
 	limit    int
 	features int
-	last     bus.Position // of the last Feature written
-	more     bool         // there is another row than those written
+	last     event.Position // of the last Feature written
+	more     bool           // there is another row than those written
 }
 
 // add writes one row, and says whether it wants another.
@@ -129,7 +129,7 @@ func (s *service) one(key uuid.UUID) (answer, error) {
 }
 
 // newest is before every position.
-const newest = bus.Position(math.MaxInt64)
+const newest = event.Position(math.MaxInt64)
 
 // args are what the filter's statements take: one row more than the page holds,
 // to know whether there is another page.

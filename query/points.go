@@ -9,14 +9,14 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
 // An answer is an encoded body and what its statement read with it.
 type answer struct {
 	body     []byte
-	sequence uint64 // of the checkpoint: the answer is true for bus.EndOf of it
+	sequence uint64 // of the checkpoint: the answer is true for event.EndOf of it
 	found    bool   // whether there was anything at all
 	next     string // where the next page is; "" where there is none
 }
@@ -30,14 +30,14 @@ func (s *service) getPoint(c *fiber.Ctx) error { return s.get(c, s.oneQuestion) 
 
 // get answers. Whoever asks what was asked before, in the same bytes, has it
 // from memory, without anything being parsed.
-func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*question, bus.Position, error)) error {
+func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*question, event.Position, error)) error {
 	least, err := minPosition(c)
 	if err != nil {
 		return err
 	}
 	q := s.cache.find(c.Request().Header.RequestURI())
 	if q == nil {
-		var named bus.Position
+		var named event.Position
 		if q, named, err = parse(c); err != nil {
 			return err
 		}
@@ -56,7 +56,7 @@ func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*question, bus.Posit
 	return s.send(c, q, k)
 }
 
-func (s *service) listQuestion(c *fiber.Ctx) (*question, bus.Position, error) {
+func (s *service) listQuestion(c *fiber.Ctx) (*question, event.Position, error) {
 	l, err := parseList(string(c.Request().URI().QueryString()))
 	if err != nil {
 		return nil, 0, err
@@ -65,7 +65,7 @@ func (s *service) listQuestion(c *fiber.Ctx) (*question, bus.Position, error) {
 	return s.cache.add(q, name(c, l.minPosition)), l.minPosition, nil
 }
 
-func (s *service) oneQuestion(c *fiber.Ctx) (*question, bus.Position, error) {
+func (s *service) oneQuestion(c *fiber.Ctx) (*question, event.Position, error) {
 	least, err := parseOne(string(c.Request().URI().QueryString()))
 	if err != nil {
 		return nil, 0, err
@@ -74,14 +74,14 @@ func (s *service) oneQuestion(c *fiber.Ctx) (*question, bus.Position, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	key := bus.Key(id)
+	key := event.Key(id)
 	q := &question{key: "/points/" + key.String(), ask: func() (answer, error) { return s.one(key) }}
 	return s.cache.add(q, name(c, least)), least, nil
 }
 
 // name is what the question is found under when it comes again, which it does
 // not with a position: that is another one every time.
-func name(c *fiber.Ctx, least bus.Position) string {
+func name(c *fiber.Ctx, least event.Position) string {
 	if least > 0 {
 		return ""
 	}
@@ -98,7 +98,7 @@ func pathID(c *fiber.Ctx) (string, error) {
 
 // minPosition reads the header field of that name: what a client carries that
 // never wants to see less than it has seen.
-func minPosition(c *fiber.Ctx) (bus.Position, error) {
+func minPosition(c *fiber.Ctx) (event.Position, error) {
 	field := c.Request().Header.Peek(headerMinPosition)
 	if len(field) == 0 {
 		return 0, nil

@@ -10,9 +10,9 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/jackc/pgx/v5"
 )
 
 func TestNoPoints(t *testing.T) {
@@ -244,7 +244,7 @@ func TestHeadAndCORS(t *testing.T) {
 				t.Errorf("HEAD %s: %s is %q, but %q with GET", path, name, head.header.Get(name), get.header.Get(name))
 			}
 		}
-		if got := get.header.Get("Cairn-Position"); got != fmt.Sprint(int64(bus.EndOf(3))) {
+		if got := get.header.Get("Cairn-Position"); got != fmt.Sprint(int64(event.EndOf(3))) {
 			t.Errorf("GET %s: Cairn-Position %s", path, got)
 		}
 		if got := get.header.Get("Access-Control-Expose-Headers"); got != exposed {
@@ -263,7 +263,7 @@ func TestOnePoint(t *testing.T) {
 	ids := []string{"ci37868143", "42", "a/b c?%", "東京", "x&y=z", strings.ToUpper(key), "..", "a+b"}
 	for i, id := range ids {
 		f.exec(`insert into points (id, external_id, position, geom, received_at) values ($1, $2, $3, ST_SetSRID(ST_MakePoint(1, 2), 4326), now())`,
-			bus.Key(id), id, i+1)
+			event.Key(id), id, i+1)
 	}
 	for _, path := range []string{"/points/ci37868143", "/points/42", "/points/a%2Fb%20c%3F%25", "/points/%E6%9D%B1%E4%BA%AC", "/points/x&y=z", "/points/" + key, "/points/%2e%2e", "/points/a+b"} {
 		r := f.get(path)

@@ -8,7 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -51,7 +51,7 @@ func problem(err error) *web.Problem {
 		return known
 	case errors.As(err, &late):
 		p := web.Unavailable(late.Error()+"; it is on its way, or this is a replica that lags", retryAfter)
-		p.Members = map[string]any{"position": bus.EndOf(uint64(late))}
+		p.Members = map[string]any{"position": event.EndOf(uint64(late))}
 		return p
 	case errors.Is(err, errNoCheckpoint):
 		return errSchema()

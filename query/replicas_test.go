@@ -17,12 +17,14 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"cairn/bus"
+	"cairn/bus/server"
+	"cairn/event"
 	"cairn/internal/testkit"
 	"cairn/internal/web"
 )
 
 // replica runs the whole role, with a NATS server, until the test ends.
-func replica(t testing.TB, url string, nats *bus.Server) *fixture {
+func replica(t testing.TB, url string, nats *server.Server) *fixture {
 	t.Helper()
 	log := testkit.Log(t)
 	server, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Log: log, Version: "test"}, 1)
@@ -51,7 +53,7 @@ func replica(t testing.TB, url string, nats *bus.Server) *fixture {
 }
 
 // announcer speaks as the projector does.
-func announcer(t testing.TB, nats *bus.Server) func(sequence uint64) {
+func announcer(t testing.TB, nats *server.Server) func(sequence uint64) {
 	t.Helper()
 	nc, err := bus.Connect(nats.Endpoint(bus.UserProjector), testkit.Log(t))
 	if err != nil {
@@ -75,7 +77,7 @@ func (w *world) add(points []modelPoint) {
 }
 
 // page is what the filter's page holds at the position.
-func (w *world) page(f *filter, at bus.Position) []string {
+func (w *world) page(f *filter, at event.Position) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	ids := []string{}
@@ -95,7 +97,7 @@ func (w *world) write(ctx context.Context, db *pgx.Conn, r *rand.Rand, announce 
 		b.Queue("begin")
 		var points []modelPoint
 		for i := range r.IntN(5) {
-			p, args := randomPoint(r, bus.At(n, i))
+			p, args := randomPoint(r, event.At(n, i))
 			points = append(points, p)
 			b.Queue(insertModel, args...)
 		}
@@ -219,7 +221,7 @@ func (c *carrier) check(query string, body []byte, at int64) {
 		return
 	}
 	got := append([]string{}, idsOf(page)...)
-	if want := c.world.page(&l.filter, bus.Position(at)); !slices.Equal(got, want) {
+	if want := c.world.page(&l.filter, event.Position(at)); !slices.Equal(got, want) {
 		c.t.Errorf("GET %s at %d: %d points, want %d\n%s\n%s", query, at, len(got), len(want), strings.Join(got, " "), strings.Join(want, " "))
 	}
 }

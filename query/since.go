@@ -1,10 +1,9 @@
 package query
 
 import (
+	"cairn/event"
 	"fmt"
 	"strconv"
-
-	"cairn/bus"
 )
 
 const (
@@ -17,9 +16,9 @@ const (
 	strideRows = 50_000
 )
 
-// An event is a row as it goes to streams, and what filters compare.
-type event struct {
-	position bus.Position
+// A change is a row as it goes to streams, and what filters compare.
+type change struct {
+	position event.Position
 	x, y     float64
 	at       int64 // observed, else received; microseconds of Postgres
 	name     string
@@ -27,7 +26,7 @@ type event struct {
 }
 
 // passes is the filter as the statements have it.
-func (f *filter) passes(e *event) bool {
+func (f *filter) passes(e *change) bool {
 	if b := f.bbox; b != nil {
 		if b.west <= b.east {
 			if e.x < b.west || e.x > b.east {
@@ -45,9 +44,9 @@ func (f *filter) passes(e *event) bool {
 
 // A batch is what follows a position, in order.
 type batch struct {
-	events []*event
-	upTo   bus.Position // nothing more passes up to here
-	more   bool         // there may be more at once
+	events []*change
+	upTo   event.Position // nothing more passes up to here
+	more   bool           // there may be more at once
 }
 
 // sinceSelect reads rows in the order of their positions, and how far it has
@@ -67,7 +66,7 @@ const sinceSelect = `
 
 // since reads what follows the position and passes the filter. The filter's
 // own position and limit have no say.
-func (s *service) since(f *filter, after bus.Position) (batch, error) {
+func (s *service) since(f *filter, after event.Position) (batch, error) {
 	args := f.args()
 	args[0], args[1] = int64(after), int64(batchRows)
 	b := batch{upTo: after}
@@ -98,14 +97,14 @@ func (s *service) since(f *filter, after bus.Position) (batch, error) {
 	case len(b.events) == batchRows || bytes >= batchBytes:
 		b.more = true
 	case found:
-		b.upTo, b.more = bus.Position(edge), true
+		b.upTo, b.more = event.Position(edge), true
 	default:
-		b.upTo = max(b.upTo, bus.EndOf(sequence))
+		b.upTo = max(b.upTo, event.EndOf(sequence))
 	}
 	return b, nil
 }
 
-func newEvent(r row) (*event, error) {
+func newEvent(r row) (*change, error) {
 	if len(r) <= colEdge {
 		return nil, errRow
 	}
@@ -119,7 +118,7 @@ func newEvent(r row) (*event, error) {
 	if !ok || !okX || !okY || !okAt {
 		return nil, fmt.Errorf("an event's row: %w", errRow)
 	}
-	e := &event{position: bus.Position(position), x: x, y: y, at: at, name: string(r[colName])}
+	e := &change{position: event.Position(position), x: x, y: y, at: at, name: string(r[colName])}
 	wire := append(make([]byte, 0, 512), "id: "...)
 	wire = append(strconv.AppendInt(wire, position, 10), "\ndata: "...)
 	wire, err := appendFeature(wire, r) // JSON of Postgres and ours, without a line break

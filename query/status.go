@@ -4,17 +4,17 @@ import (
 	"context"
 	"errors"
 
-	"github.com/jackc/pgx/v5"
+	"cairn/event"
 
-	"cairn/bus"
+	"github.com/jackc/pgx/v5"
 )
 
 type status struct {
-	Database string       `json:"database"` // "reachable", or what is wrong
-	Sequence uint64       `json:"sequence"`
-	Position bus.Position `json:"position"`
-	Parked   int64        `json:"parked"`
-	Pool     poolStatus   `json:"pool"`
+	Database string         `json:"database"` // "reachable", or what is wrong
+	Sequence uint64         `json:"sequence"`
+	Position event.Position `json:"position"`
+	Parked   int64          `json:"parked"`
+	Pool     poolStatus     `json:"pool"`
 }
 
 type poolStatus struct {
@@ -47,7 +47,7 @@ func (s *service) status(ctx context.Context) any {
 	}
 	st.Sequence = uint64(sequence)
 	if sequence > 0 {
-		st.Position = bus.EndOf(st.Sequence)
+		st.Position = event.EndOf(st.Sequence)
 	}
 	return st
 }

@@ -10,7 +10,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/web"
 )
 
@@ -62,7 +62,7 @@ func (s *service) getStream(c *fiber.Ctx) error {
 		return refuse(c, err)
 	}
 	if !resumes {
-		r.at = bus.EndOf(now)
+		r.at = event.EndOf(now)
 	}
 	select {
 	case s.streams <- struct{}{}:
@@ -105,7 +105,7 @@ func parseStream(c *fiber.Ctx) (r *reader, resumes bool, err error) {
 }
 
 // parseSince reads a position, or 0 for before the first.
-func parseSince(s string) (bus.Position, error) {
+func parseSince(s string) (event.Position, error) {
 	if s == "0" {
 		return 0, nil
 	}
@@ -200,20 +200,20 @@ type eventWriter struct {
 
 // begin tells a client where it is, so that it comes again to there even if no
 // event came before it lost its connection.
-func (w *eventWriter) begin(at bus.Position) error {
+func (w *eventWriter) begin(at event.Position) error {
 	w.buffer = append(w.buffer, "retry: "+strconv.Itoa(reconnectMillis)+"\n"...)
 	return w.beat(at)
 }
 
 // beat writes a comment, and an id without an event: no handler of the client's
 // is called, but it has seen what there was up to there.
-func (w *eventWriter) beat(at bus.Position) error {
+func (w *eventWriter) beat(at event.Position) error {
 	w.buffer = append(w.buffer, ":\nid: "...)
 	w.buffer = append(strconv.AppendInt(w.buffer, int64(at), 10), "\n\n"...)
 	return w.flush()
 }
 
-func (w *eventWriter) write(events []*event) error {
+func (w *eventWriter) write(events []*change) error {
 	for _, e := range events {
 		if len(w.buffer)+len(e.wire) > writeBytes {
 			if err := w.flush(); err != nil {

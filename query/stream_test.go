@@ -13,7 +13,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 )
 
@@ -115,7 +115,7 @@ func TestStreamResumesWithoutGap(t *testing.T) {
 		}
 	}()
 	// The last point of the last envelope, which passes both filters.
-	last := bus.At(envelopes, 1+(envelopes-1)*7%40)
+	last := event.At(envelopes, 1+(envelopes-1)*7%40)
 	isLast := func(id string) bool { return id == fmt.Sprint(int64(last)) }
 	for _, query := range []string{"", "&bbox=10,-90,30,90"} {
 		got, at := []string{}, "0"
@@ -161,7 +161,7 @@ func TestSlowStreamIsCutOff(t *testing.T) {
 		f.exec("update checkpoint set sequence = $1", int64(n)+2)
 		f.tracker.saw(n + 2)
 		for i := range rows {
-			if id, _, ok := quick.next(); !ok || id != fmt.Sprint(int64(bus.At(n+2, i+1))) {
+			if id, _, ok := quick.next(); !ok || id != fmt.Sprint(int64(event.At(n+2, i+1))) {
 				t.Fatalf("the quick one got %s after %v", id, time.Since(begin))
 			}
 		}
@@ -184,7 +184,7 @@ func TestSlowStreamIsCutOff(t *testing.T) {
 			t.Fatal("the stream ended")
 		}
 	}
-	if want := fmt.Sprint(int64(bus.At(sequences+1, rows))); again.lastID != want {
+	if want := fmt.Sprint(int64(event.At(sequences+1, rows))); again.lastID != want {
 		t.Errorf("it came to %s, not %s", again.lastID, want)
 	}
 }
@@ -228,22 +228,22 @@ func TestManyReaders(t *testing.T) {
 	readers := make([]*reader, 10_000)
 	for i := range readers {
 		west, south := float64(i%100), float64(i/100)-50
-		readers[i] = &reader{filter: filter{bbox: &box{west, south, west + 1, south + 1}}, wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }, at: bus.MaxIndex}
+		readers[i] = &reader{filter: filter{bbox: &box{west, south, west + 1, south + 1}}, wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }, at: event.MaxIndex}
 		if !tail.join(readers[i]) {
 			t.Fatal("not joined")
 		}
 	}
 	const batches = 10
 	for n := range batches {
-		b := batch{upTo: bus.EndOf(uint64(n) + 1)}
+		b := batch{upTo: event.EndOf(uint64(n) + 1)}
 		for i := range batchRows {
-			b.events = append(b.events, &event{position: bus.At(uint64(n)+1, i), x: float64(i%100) + .5, y: float64((i/100+n*10)%100) - 49.5, wire: []byte("x")})
+			b.events = append(b.events, &change{position: event.At(uint64(n)+1, i), x: float64(i%100) + .5, y: float64((i/100+n*10)%100) - 49.5, wire: []byte("x")})
 		}
 		tail.deliver(b)
 	}
 	for i, r := range readers {
 		events, at := r.taken()
-		if len(events) != 1 || at != bus.EndOf(batches) || events[0].x != r.filter.bbox.west+.5 || len(r.wake) != 1 {
+		if len(events) != 1 || at != event.EndOf(batches) || events[0].x != r.filter.bbox.west+.5 || len(r.wake) != 1 {
 			t.Fatalf("reader %d has %d events up to %d", i, len(events), at)
 		}
 		tail.leave(r)

@@ -5,7 +5,7 @@ import (
 	"sync"
 	"time"
 
-	"cairn/bus"
+	"cairn/event"
 )
 
 const (
@@ -23,16 +23,16 @@ const (
 // the table when it comes again.
 type tail struct {
 	tracker *tracker
-	since   func(*filter, bus.Position) (batch, error)
+	since   func(*filter, event.Position) (batch, error)
 	metrics *streamMetrics
 	came    chan struct{} // holds one: the first reader is there
 
 	mu      sync.Mutex
-	at      bus.Position // up to here, readers have what passes
+	at      event.Position // up to here, readers have what passes
 	readers []*reader
 }
 
-func newTail(t *tracker, since func(*filter, bus.Position) (batch, error), m *streamMetrics) *tail {
+func newTail(t *tracker, since func(*filter, event.Position) (batch, error), m *streamMetrics) *tail {
 	return &tail{tracker: t, since: since, metrics: m, came: make(chan struct{}, 1)}
 }
 
@@ -44,8 +44,8 @@ type reader struct {
 	index  int           // in the tail's readers
 
 	mu      sync.Mutex
-	at      bus.Position // up to here, it has what passes, or has it in pending
-	pending []*event
+	at      event.Position // up to here, it has what passes, or has it in pending
+	pending []*change
 	bytes   int
 }
 
@@ -55,7 +55,7 @@ func (t *tail) join(r *reader) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.readers) == 0 {
-		t.at = bus.EndOf(t.tracker.shown())
+		t.at = event.EndOf(t.tracker.shown())
 		select {
 		case t.came <- struct{}{}:
 		default:
@@ -124,14 +124,14 @@ func (t *tail) follow(ctx context.Context) {
 	}
 }
 
-func (t *tail) position() (at bus.Position, any bool) {
+func (t *tail) position() (at event.Position, any bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.at, len(t.readers) > 0
 }
 
 // step reads all there is after at, and tells whether that was something.
-func (t *tail) step(at bus.Position) bool {
+func (t *tail) step(at event.Position) bool {
 	for moved := false; ; moved = true {
 		b, err := t.since(&filter{}, at)
 		if err != nil || b.upTo <= at {
@@ -186,7 +186,7 @@ func (r *reader) take(b batch) bool {
 }
 
 // taken returns what waits, and the position up to which it is all.
-func (r *reader) taken() ([]*event, bus.Position) {
+func (r *reader) taken() ([]*change, event.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	events := r.pending

@@ -9,7 +9,7 @@ import (
 	"fmt"
 	"slices"
 
-	"cairn/bus"
+	"cairn/event"
 
 	"github.com/google/uuid"
 )
@@ -250,7 +250,7 @@ func (s *system) served(ctx context.Context, after int64) ([]*got, error) {
 	// Without a position an older answer may come, with its Age, where query
 	// has lost its way to the database.
 	var all []*got
-	next := fmt.Sprintf("/points?limit=%d&min_position=%d", pageLimit, bus.EndOf(uint64(at))) //nolint:gosec // a sequence
+	next := fmt.Sprintf("/points?limit=%d&min_position=%d", pageLimit, event.EndOf(uint64(at))) //nolint:gosec // a sequence
 	for next != "" {
 		var page struct {
 			Features []feature

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/testkit"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -145,7 +146,7 @@ func (m *machine) missing() (lost int) {
 	}
 	messages := map[uint64][][]byte{}
 	for position, name := range m.acked {
-		sequence := bus.Position(position).Sequence()
+		sequence := event.Position(position).Sequence()
 		if sequence < m.trimmed {
 			delete(m.acked, position)
 			continue
@@ -159,7 +160,7 @@ func (m *machine) missing() (lost int) {
 				messages[sequence] = bytes.Split(message.Data, []byte("\n"))
 			}
 		}
-		index := int(position - int64(bus.At(sequence, 0)))
+		index := int(position - int64(event.At(sequence, 0)))
 		if lines := messages[sequence]; index >= len(lines) || !bytes.Contains(lines[index], []byte(`"`+name+`"`)) {
 			lost++
 		}
@@ -248,7 +249,7 @@ func (m *machine) send(ctx context.Context, p *point) bool {
 	}
 	m.acked[position] = p.name
 	m.count++
-	m.last = max(m.last, bus.Position(position).Sequence())
+	m.last = max(m.last, event.Position(position).Sequence())
 	return true
 }
 

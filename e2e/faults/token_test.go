@@ -9,7 +9,7 @@ import (
 	"strings"
 	"sync"
 
-	"cairn/bus"
+	"cairn/event"
 
 	"github.com/google/uuid"
 )
@@ -45,13 +45,13 @@ func newPoint(name string) *point {
 
 // called gives it an id.
 func (p *point) called(id string, number bool) *point {
-	p.id, p.number, p.key = id, number, bus.Key(id)
+	p.id, p.number, p.key = id, number, event.Key(id)
 	return p
 }
 
 // keyed is what the row of a request with an Idempotency-Key is keyed by.
 func (p *point) keyed(idempotencyKey string, row int) *point {
-	p.key = bus.RowKey(idempotencyKey, int64(row))
+	p.key = event.RowKey(idempotencyKey, int64(row))
 	return p
 }
 

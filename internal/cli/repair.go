@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/bus/server"
 	"cairn/internal/parked"
 	"cairn/projector"
 
@@ -70,7 +71,7 @@ func (c *salvageCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	acknowledged, err := bus.ReadMark(c.mark())
+	acknowledged, err := server.ReadMark(c.mark())
 	if err != nil {
 		return err
 	}

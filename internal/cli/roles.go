@@ -6,6 +6,7 @@ import (
 	"log/slog"
 
 	"cairn/bus"
+	"cairn/bus/server"
 	"cairn/ingest"
 	"cairn/internal/datadir"
 	"cairn/internal/web"
@@ -192,7 +193,7 @@ func remoteQueue(data dataFlag, f natsURLFlag, p natsPasswordsFlag, user string)
 
 // A queue is the NATS server: one of our own in this process, or another.
 type queue struct {
-	server *bus.Server
+	server *server.Server
 	remote func(user string) (bus.Endpoint, error)
 	bound  int64 // for the stream, in bytes
 	unlock func()
@@ -219,7 +220,7 @@ func openQueue(data dataFlag, u natsURLFlag, l natsListenFlag, p natsPasswordsFl
 	}
 	passwords, err := makePasswords(data.passwords(), p.NATSPasswords)
 	if err == nil {
-		q.server, err = bus.StartServer(bus.ServerConfig{Listen: l.NATSListen, StoreDir: data.store(), MarkFile: data.mark(),
+		q.server, err = server.Start(server.Config{Listen: l.NATSListen, StoreDir: data.store(), MarkFile: data.mark(),
 			MaxStore: storeShare * max(bound, stream.MaxBytes), Passwords: passwords, Log: log})
 	}
 	if err != nil {

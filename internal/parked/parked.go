@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/event"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -29,7 +30,7 @@ const (
 	chosen  = ` where case when $1 then resolved_at is null else position = any($2) end`
 )
 
-type event struct {
+type entry struct {
 	Position int64
 	PointID  *string
 	Reason   string
@@ -54,7 +55,7 @@ func List(ctx context.Context, conn *pgx.Conn, all bool, out io.Writer) error {
 	if err != nil {
 		return fmt.Errorf("list the parked events: %w", err)
 	}
-	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[event])
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[entry])
 	if err != nil {
 		return fmt.Errorf("list the parked events: %w", err)
 	}
@@ -126,7 +127,7 @@ func Retry(ctx context.Context, conn *pgx.Conn, collector *bus.Collector, which 
 	return nil
 }
 
-func publish(ctx context.Context, collector *bus.Collector, line []byte) (bus.Position, error) {
+func publish(ctx context.Context, collector *bus.Collector, line []byte) (event.Position, error) {
 	b := bus.NewBatch()
 	defer b.Release()
 	b.Lines, b.Count = append(append(b.Lines, line...), '\n'), 1
@@ -136,12 +137,12 @@ func publish(ctx context.Context, collector *bus.Collector, line []byte) (bus.Po
 	return b.Wait()
 }
 
-func find(ctx context.Context, conn *pgx.Conn, which Which) ([]event, error) {
+func find(ctx context.Context, conn *pgx.Conn, which Which) ([]entry, error) {
 	rows, err := conn.Query(ctx, `select `+columns+` from parked`+chosen+` order by position`, which.All, which.Positions)
 	if err != nil {
 		return nil, fmt.Errorf("look up parked events: %w", err)
 	}
-	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[event])
+	events, err := pgx.CollectRows(rows, pgx.RowToStructByPos[entry])
 	if err != nil {
 		return nil, fmt.Errorf("look up parked events: %w", err)
 	}

@@ -31,9 +31,9 @@ const (
 )
 
 // shared is the server that all tests of this process use.
-var shared server
+var shared postgresServer
 
-type server struct {
+type postgresServer struct {
 	once     sync.Once
 	err      error
 	folder   string // of our cluster; "" with DATABASE_URL
@@ -90,7 +90,7 @@ func OwnCluster(t testing.TB) *postgres.Cluster {
 
 // open starts the cluster, unless there is a server to use, and makes the
 // template.
-func (s *server) open() error {
+func (s *postgresServer) open() error {
 	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
 	defer cancel()
 	s.prefix = fmt.Sprintf("%s%d", namePrefix(), os.Getpid())
@@ -117,7 +117,7 @@ func (s *server) open() error {
 }
 
 // close removes the cluster, or what we made on another's server.
-func (s *server) close() {
+func (s *postgresServer) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
 	defer cancel()
 	var err error
@@ -133,7 +133,7 @@ func (s *server) close() {
 }
 
 // exec runs one statement on a connection of its own.
-func (s *server) exec(sql string) error {
+func (s *postgresServer) exec(sql string) error {
 	ctx, cancel := context.WithTimeout(context.Background(), setupTimeout)
 	defer cancel()
 	conn, err := pgx.Connect(ctx, s.admin)
@@ -145,7 +145,7 @@ func (s *server) exec(sql string) error {
 }
 
 // dropOrphans removes the databases of this machine's runs that were killed.
-func (s *server) dropOrphans(ctx context.Context) error {
+func (s *postgresServer) dropOrphans(ctx context.Context) error {
 	conn, err := pgx.Connect(ctx, s.admin)
 	if err != nil {
 		return fmt.Errorf("connect to DATABASE_URL: %w", err)

@@ -1,4 +1,4 @@
-package bus_test
+package server_test
 
 import (
 	"errors"
@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/bus/server"
 	"cairn/internal/testkit"
 )
 
@@ -15,20 +16,20 @@ import (
 // given positions that others were told already.
 func TestStoreThatEndsTooEarly(t *testing.T) {
 	dir := t.TempDir()
-	cfg := bus.ServerConfig{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MarkFile: filepath.Join(dir, "acknowledged"),
+	cfg := server.Config{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MarkFile: filepath.Join(dir, "acknowledged"),
 		MaxStore: 1 << 30, Log: testkit.Log(t), Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d"}}
-	start := func() *bus.Server {
-		s, err := bus.StartServer(cfg)
+	start := func() *server.Server {
+		s, err := server.Start(cfg)
 		if err != nil {
 			t.Fatal(err)
 		}
 		return s
 	}
 	s := start()
-	if _, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, bus.MinMaxBytes); err != nil {
+	if _, err := bus.CreateStream(t.Context(), testkit.JetStream(t, s, bus.UserProjector), 0, bus.MinMaxBytes); err != nil {
 		t.Fatal(err)
 	}
-	writer := dial(t, s, bus.UserIngest)
+	writer := testkit.JetStream(t, s, bus.UserIngest)
 	for range 3 {
 		ack, err := writer.Publish(t.Context(), bus.Subject, []byte("x"))
 		if err != nil {
@@ -38,7 +39,7 @@ func TestStoreThatEndsTooEarly(t *testing.T) {
 	}
 	s.Acknowledged(2) // an answer overtaken by the next
 	s.Close()
-	if highest, err := bus.ReadMark(cfg.MarkFile); err != nil || highest != 3 {
+	if highest, err := server.ReadMark(cfg.MarkFile); err != nil || highest != 3 {
 		t.Fatalf("the mark is %d, %v", highest, err)
 	}
 
@@ -54,7 +55,7 @@ func TestStoreThatEndsTooEarly(t *testing.T) {
 		t.Errorf("after a restart: %v", err)
 	}
 	// Salvage makes a stream that begins above it.
-	admin := dial(t, s, bus.UserProjector)
+	admin := testkit.JetStream(t, s, bus.UserProjector)
 	if err := admin.DeleteStream(t.Context(), bus.Stream); err != nil {
 		t.Fatal(err)
 	}
@@ -67,7 +68,7 @@ func TestStoreThatEndsTooEarly(t *testing.T) {
 	if err := os.WriteFile(cfg.MarkFile, []byte("no number"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if s, err := bus.StartServer(cfg); err == nil {
+	if s, err := server.Start(cfg); err == nil {
 		s.Close()
 		t.Error("a mark that cannot be read is no mark, but it starts")
 	}

@@ -1,9 +1,11 @@
-package bus
+package server
 
 import (
 	"context"
 	"fmt"
 	"time"
+
+	"cairn/bus"
 
 	"golang.org/x/sys/unix"
 )
@@ -22,8 +24,8 @@ const (
 	restartPause = 5 * time.Second
 )
 
-// Refusal says why the store takes no writes now, or nil. It wraps ErrFull
-// or ErrDamaged.
+// Refusal says why the store takes no writes now, or nil. It wraps [bus.ErrFull]
+// or [bus.ErrDamaged].
 func (s *Server) Refusal() error {
 	if err := s.refusal.Load(); err != nil {
 		return *err
@@ -60,14 +62,14 @@ func (s *Server) watch(ctx context.Context) {
 		}
 		switch {
 		case free < lowDisk || refusing && free < 2*lowDisk:
-			s.refuse(fmt.Errorf("%w: only %d MiB are free on the disk of its store", ErrFull, free>>20))
+			s.refuse(fmt.Errorf("%w: only %d MiB are free on the disk of its store", bus.ErrFull, free>>20))
 		case health.StatusCode == 200:
 			if s.look() == nil {
 				s.accept()
 			}
 		case ill < illLooks:
 		default:
-			s.refuse(fmt.Errorf("%w: its store cannot be written (%s)", ErrFull, health.Error))
+			s.refuse(fmt.Errorf("%w: its store cannot be written (%s)", bus.ErrFull, health.Error))
 			if time.Since(tried) > restartPause {
 				tried = time.Now()
 				s.restart()
@@ -129,4 +131,11 @@ func freeBytes(dir string) (int64, error) {
 		return 0, err
 	}
 	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // a disk's size
+}
+
+// DiskFree is how many bytes are free under the store, or 0 where that cannot be
+// seen.
+func (s *Server) DiskFree() int64 {
+	free, _ := freeBytes(s.cfg.StoreDir)
+	return free
 }

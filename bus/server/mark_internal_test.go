@@ -1,10 +1,12 @@
-package bus
+package server
 
 import (
 	"log/slog"
 	"path/filepath"
 	"sync"
 	"testing"
+
+	"cairn/bus"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -13,13 +15,13 @@ import (
 func TestMarkUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	log := slog.New(slog.DiscardHandler)
-	s, err := StartServer(ServerConfig{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MarkFile: filepath.Join(dir, "acknowledged"),
-		MaxStore: 1 << 30, Passwords: map[string]string{UserProjector: "a", UserIngest: "b", UserQuery: "c", UserInspect: "d", UserAdmin: "e"}, Log: log})
+	s, err := Start(Config{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MarkFile: filepath.Join(dir, "acknowledged"),
+		MaxStore: 1 << 30, Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d", bus.UserAdmin: "e"}, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer s.Close()
-	nc, err := Connect(s.Endpoint(UserAdmin), log)
+	nc, err := bus.Connect(s.Endpoint(bus.UserAdmin), log)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,7 +30,7 @@ func TestMarkUnderLoad(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := CreateStream(t.Context(), js, 0, MinMaxBytes); err != nil {
+	if _, err := bus.CreateStream(t.Context(), js, 0, bus.MinMaxBytes); err != nil {
 		t.Fatal(err)
 	}
 	const writes = 200
@@ -48,7 +50,7 @@ func TestMarkUnderLoad(t *testing.T) {
 		}
 	})
 	for range writes {
-		ack, err := js.Publish(t.Context(), Subject, []byte("x"))
+		ack, err := js.Publish(t.Context(), bus.Subject, []byte("x"))
 		if err != nil {
 			t.Fatal(err)
 		}

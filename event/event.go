@@ -1,4 +1,6 @@
-package bus
+// Package event is what happens to points: the event, its place in the order of all
+// (a Position), its line in an envelope, and the one reader and writer of GeoJSON.
+package event
 
 import (
 	"math"

@@ -1,4 +1,4 @@
-package bus
+package event
 
 import (
 	"crypto/sha1" //nolint:gosec // for names, not for secrets

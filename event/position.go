@@ -1,4 +1,4 @@
-package bus
+package event
 
 // A Position is a point's place in the order of all points: the stream's
 // sequence of its envelope in the high bits and its index in that envelope in

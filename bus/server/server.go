@@ -1,4 +1,7 @@
-package bus
+// Package server runs the queue's server inside this process: a NATS server with
+// JetStream, set so that a message which it acknowledges is on disk. Package bus
+// is its client side, and knows nothing of it.
+package server
 
 import (
 	"context"
@@ -14,7 +17,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/nats-io/nats-server/v2/server"
+	"cairn/bus"
+
+	natsserver "github.com/nats-io/nats-server/v2/server"
 )
 
 const (
@@ -28,35 +33,23 @@ const (
 	writeDeadline = 10 * time.Second
 )
 
-// The users of the server. Each may do what its role needs and no more.
-const (
-	UserIngest    = "ingest"    // publishes points
-	UserProjector = "projector" // owns the stream and its consumer, announces
-	UserQuery     = "query"     // hears announcements, publishes nothing
-	UserInspect   = "inspect"   // for people and the nats CLI: looks, changes nothing
-	UserAdmin     = "admin"     // for cairn salvage, cairn parked retry, and backups
-)
-
-// Users are all of them.
-var Users = []string{UserIngest, UserProjector, UserQuery, UserInspect, UserAdmin}
-
 // permissions are the subjects that each user may publish to and subscribe to,
 // in the words of the server's configuration file.
 var permissions = map[string]string{
-	UserIngest: `publish: ["` + Subject + `", "$JS.API.STREAM.INFO.` + Stream + `"], subscribe: ["_INBOX.>", "` + subjectApplied + `"]`,
-	UserProjector: `publish: ["` + subjectApplied + `", "$JS.API.STREAM.*.` + Stream + `", "$JS.API.STREAM.MSG.*.` + Stream + `",` +
-		` "$JS.API.DIRECT.GET.` + Stream + `", "$JS.API.DIRECT.GET.` + Stream + `.>", "$JS.API.CONSUMER.*.` + Stream + `.>",` +
-		` "$JS.API.CONSUMER.MSG.NEXT.` + Stream + `.>", "$JS.ACK.` + Stream + `.>"], subscribe: ["_INBOX.>"]`,
-	UserAdmin: `publish: ["$JS.API.INFO", "$JS.API.STREAM.>", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.>", "$JS.SNAPSHOT.>", "` + Subject + `", "` + SalvageSubject + `"],` +
+	bus.UserIngest: `publish: ["` + bus.Subject + `", "$JS.API.STREAM.INFO.` + bus.Stream + `"], subscribe: ["_INBOX.>", "` + bus.SubjectApplied + `"]`,
+	bus.UserProjector: `publish: ["` + bus.SubjectApplied + `", "$JS.API.STREAM.*.` + bus.Stream + `", "$JS.API.STREAM.MSG.*.` + bus.Stream + `",` +
+		` "$JS.API.DIRECT.GET.` + bus.Stream + `", "$JS.API.DIRECT.GET.` + bus.Stream + `.>", "$JS.API.CONSUMER.*.` + bus.Stream + `.>",` +
+		` "$JS.API.CONSUMER.MSG.NEXT.` + bus.Stream + `.>", "$JS.ACK.` + bus.Stream + `.>"], subscribe: ["_INBOX.>"]`,
+	bus.UserAdmin: `publish: ["$JS.API.INFO", "$JS.API.STREAM.>", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.>", "$JS.SNAPSHOT.>", "` + bus.Subject + `", "` + bus.SalvageSubject + `"],` +
 		` subscribe: ["_INBOX.>"]`,
-	UserQuery: `publish: {deny: ">"}, subscribe: ["_INBOX.>", "` + subjectApplied + `"]`,
-	UserInspect: `publish: ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.*",` +
+	bus.UserQuery: `publish: {deny: ">"}, subscribe: ["_INBOX.>", "` + bus.SubjectApplied + `"]`,
+	bus.UserInspect: `publish: ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.*",` +
 		` "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.NAMES.*", "$JS.API.CONSUMER.LIST.*",` +
 		` "$JS.API.CONSUMER.INFO.>"], subscribe: ["_INBOX.>", "points.>", "cairn.>"]`,
 }
 
-// ServerConfig says how to run the embedded server.
-type ServerConfig struct {
+// Config says how to run the embedded server.
+type Config struct {
 	Listen   string // host:port; port 0 or -1 takes a free one
 	StoreDir string
 	// MarkFile, beside the store, keeps what was acknowledged; "" for none.
@@ -64,7 +57,7 @@ type ServerConfig struct {
 	// MaxStore bounds all streams and consumers together, in bytes.
 	MaxStore int64
 	// Passwords by user. On a loopback address, a client that gives none is
-	// UserInspect, so that the nats CLI works at once.
+	// [bus.UserInspect], so that the nats CLI works at once.
 	Passwords map[string]string
 	Log       *slog.Logger
 }
@@ -73,16 +66,16 @@ type ServerConfig struct {
 // acknowledges is on disk. Where its store cannot be written (the disk is full)
 // it refuses writes, and comes back by itself when it can: see watch.
 type Server struct {
-	cfg     ServerConfig
-	current atomic.Pointer[server.Server]
+	cfg     Config
+	current atomic.Pointer[natsserver.Server]
 	refusal atomic.Pointer[error]
 	mark    *mark // nil where none is kept
 	stop    context.CancelFunc
 	watched chan struct{} // closed when the watch has ended
 }
 
-// StartServer starts the embedded server and waits until it takes connections.
-func StartServer(cfg ServerConfig) (*Server, error) {
+// Start starts the embedded server and waits until it takes connections.
+func Start(cfg Config) (*Server, error) {
 	host, port, err := splitListen(cfg.Listen)
 	if err != nil {
 		return nil, err
@@ -112,7 +105,7 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
-	opts := &server.Options{}
+	opts := &natsserver.Options{}
 	// Accounts and users by the server's own configuration language: set in
 	// code, the stream lost its leader after a restart (nats-server 6890).
 	if err := opts.ProcessConfigString(configFile(s.cfg, isLoopback(host))); err != nil {
@@ -128,7 +121,7 @@ func (s *Server) start() error {
 	opts.WriteDeadline = writeDeadline
 	opts.DisableShortFirstPing = true
 
-	embedded, err := server.NewServer(opts)
+	embedded, err := natsserver.NewServer(opts)
 	if err != nil {
 		return fmt.Errorf("make the embedded NATS server: %w", err)
 	}
@@ -155,8 +148,8 @@ func (s *Server) Addr() string { return s.cfg.Listen }
 func (s *Server) InProcessConn() (net.Conn, error) { return s.current.Load().InProcessConn() }
 
 // Endpoint is how a role in this process reaches the server.
-func (s *Server) Endpoint(user string) Endpoint {
-	return Endpoint{User: user, Password: s.cfg.Passwords[user], Server: s}
+func (s *Server) Endpoint(user string) bus.Endpoint {
+	return bus.Endpoint{User: user, Password: s.cfg.Passwords[user], Local: s}
 }
 
 // Close stops the server. What it acknowledged is on disk already.
@@ -171,7 +164,7 @@ func (s *Server) Close() {
 	}
 }
 
-func configFile(cfg ServerConfig, open bool) string {
+func configFile(cfg Config, open bool) string {
 	var b strings.Builder
 	b.WriteString("authorization { users: [\n")
 	for _, user := range slices.Sorted(maps.Keys(permissions)) {
@@ -179,7 +172,7 @@ func configFile(cfg ServerConfig, open bool) string {
 	}
 	b.WriteString("] }\n")
 	if open {
-		fmt.Fprintf(&b, "no_auth_user: %s\n", UserInspect)
+		fmt.Fprintf(&b, "no_auth_user: %s\n", bus.UserInspect)
 	}
 	return b.String()
 }
@@ -194,7 +187,7 @@ func splitListen(listen string) (string, int, error) {
 		return "", 0, fmt.Errorf("the NATS address %q has no port from 0 to 65535", listen)
 	}
 	if port == 0 {
-		port = server.RANDOM_PORT
+		port = natsserver.RANDOM_PORT
 	}
 	return host, port, nil
 }
@@ -207,7 +200,7 @@ func isLoopback(host string) bool {
 // checkFree makes a taken port an error that says so: the server itself would
 // only log it and go on without a listener.
 func checkFree(host string, port int) error {
-	if port == server.RANDOM_PORT {
+	if port == natsserver.RANDOM_PORT {
 		return nil
 	}
 	address := net.JoinHostPort(host, strconv.Itoa(port))

@@ -1,4 +1,4 @@
-package bus_test
+package server_test
 
 import (
 	"errors"
@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/bus/server"
+	"cairn/event"
 	"cairn/internal/testkit"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -54,22 +56,22 @@ func TestDiskFullAndFreedAgain(t *testing.T) {
 	if !here {
 		return
 	}
-	s, err := bus.StartServer(bus.ServerConfig{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MaxStore: 1 << 30, Log: testkit.Log(t),
+	s, err := server.Start(server.Config{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MaxStore: 1 << 30, Log: testkit.Log(t),
 		Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	if _, err := bus.CreateStream(t.Context(), dial(t, s, bus.UserProjector), 0, 1<<30); err != nil {
+	if _, err := bus.CreateStream(t.Context(), testkit.JetStream(t, s, bus.UserProjector), 0, 1<<30); err != nil {
 		t.Fatal(err)
 	}
-	c := bus.NewCollector(dial(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
+	c := bus.NewCollector(testkit.JetStream(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
 	t.Cleanup(c.Close)
 
 	large := strings.Repeat("x", 400<<10) + "\n"
-	var last bus.Position
+	var last event.Position
 	for range 50 {
-		if last, err = publish(t, c, large); err != nil {
+		if last, err = testkit.Publish(t, c, large); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -77,8 +79,8 @@ func TestDiskFullAndFreedAgain(t *testing.T) {
 	filler := filepath.Join(dir, "filler")
 	fill(t, filler, 512)
 	for err = nil; err == nil; {
-		var p bus.Position
-		if p, err = publish(t, c, large); err == nil {
+		var p event.Position
+		if p, err = testkit.Publish(t, c, large); err == nil {
 			last = p
 		}
 	}
@@ -86,22 +88,22 @@ func TestDiskFullAndFreedAgain(t *testing.T) {
 		t.Errorf("on a full disk: %v", err)
 	}
 	testkit.Eventually(t, 10*time.Second, "writes to be refused at once", func() bool { return errors.Is(s.Refusal(), bus.ErrFull) })
-	if _, err := publish(t, c, large); !errors.Is(err, bus.ErrFull) {
+	if _, err := testkit.Publish(t, c, large); !errors.Is(err, bus.ErrFull) {
 		t.Errorf("while it is full: %v", err)
 	}
 
 	if err := os.Remove(filler); err != nil {
 		t.Fatal(err)
 	}
-	var p bus.Position
+	var p event.Position
 	testkit.Eventually(t, 60*time.Second, "a write to be taken again", func() bool {
-		p, err = publish(t, c, "small\n")
+		p, err = testkit.Publish(t, c, "small\n")
 		return err == nil
 	})
 	if p <= last {
 		t.Errorf("position %d after %d: it was given before", p, last)
 	}
-	js := dial(t, s, bus.UserInspect)
+	js := testkit.JetStream(t, s, bus.UserInspect)
 	stream, err := js.Stream(t.Context(), bus.Stream)
 	if err != nil {
 		t.Fatal(err)

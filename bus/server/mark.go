@@ -1,4 +1,4 @@
-package bus
+package server
 
 import (
 	"errors"
@@ -10,11 +10,10 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/nats-io/nats-server/v2/server"
-)
+	"cairn/bus"
 
-// ErrDamaged says that the store has less than was acknowledged from it.
-var ErrDamaged = errors.New("the queue's store is damaged, or a copy from earlier")
+	natsserver "github.com/nats-io/nats-server/v2/server"
+)
 
 // A mark is a file beside the store with the highest sequence that was
 // acknowledged. The store itself cannot tell that its end is missing: the server
@@ -100,7 +99,7 @@ func (m *mark) sync() error {
 
 // missing says what the stream lacks of what was acknowledged; nil for nothing.
 // Without a stream nothing can be acknowledged, and the projector says so.
-func (m *mark) missing(s *server.Server) error {
+func (m *mark) missing(s *natsserver.Server) error {
 	// The mark first: what is acknowledged while we look makes the stream longer.
 	m.mu.Lock()
 	highest := m.highest
@@ -111,18 +110,18 @@ func (m *mark) missing(s *server.Server) error {
 	}
 	return fmt.Errorf("%w: the stream %s ends at sequence %d, but writes up to %d were acknowledged. "+
 		"Restore the store from a backup, or run 'cairn salvage', which goes on with what there is and gives no position again; "+
-		"only if all of it is to begin anew, the database too, remove the file %s from the data folder", ErrDamaged, Stream, last, m.highest, filepath.Base(m.file.Name()))
+		"only if all of it is to begin anew, the database too, remove the file %s from the data folder", bus.ErrDamaged, bus.Stream, last, m.highest, filepath.Base(m.file.Name()))
 }
 
 // lastSequence is the stream's, read in this process.
-func lastSequence(s *server.Server) (last uint64, there bool) {
-	info, err := s.Jsz(&server.JSzOptions{Accounts: true, Streams: true})
+func lastSequence(s *natsserver.Server) (last uint64, there bool) {
+	info, err := s.Jsz(&natsserver.JSzOptions{Accounts: true, Streams: true})
 	if err != nil {
 		return 0, false
 	}
 	for _, account := range info.AccountDetails {
 		for _, stream := range account.Streams {
-			if stream.Name == Stream {
+			if stream.Name == bus.Stream {
 				return stream.State.LastSeq, true
 			}
 		}

@@ -1,0 +1,13 @@
+package bus
+
+// The users of the NATS server. Each may do what its role needs and no more.
+const (
+	UserIngest    = "ingest"    // publishes points
+	UserProjector = "projector" // owns the stream and its consumer, announces
+	UserQuery     = "query"     // hears announcements, publishes nothing
+	UserInspect   = "inspect"   // for people and the nats CLI: looks, changes nothing
+	UserAdmin     = "admin"     // for cairn salvage, cairn parked retry, and backups
+)
+
+// Users are all of them.
+var Users = []string{UserIngest, UserProjector, UserQuery, UserInspect, UserAdmin}
