@@ -63,7 +63,7 @@ func TestKeptAnswersOutliveTheDatabase(t *testing.T) {
 	f.put(3, [2]float64{3, 4})
 	testkit.Eventually(t, within, "answers are current again", func() bool {
 		r = f.get("/points")
-		return r.header.Get("Age") == "" && r.header.Get(headerPosition) == string(positionText(3))
+		return r.header.Get("Age") == "" && r.header.Get(headerPosition) == positionText(3)
 	})
 }
 

@@ -73,7 +73,7 @@ func BenchmarkKept(b *testing.B) {
 	defer app.ReleaseCtx(c)
 	b.ReportAllocs()
 	for b.Loop() {
-		f.tracker.read(f.tracker.begin(), 1)
+		f.tracker.Read(f.tracker.Begin(), 1)
 		if err := f.getPoints(c); err != nil || len(ctx.Response.Body()) < 10_000 {
 			b.Fatal(err, len(ctx.Response.Body()))
 		}

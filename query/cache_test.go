@@ -11,45 +11,8 @@ import (
 
 	"cairn/event"
 	"cairn/internal/testkit"
+	"cairn/query/answer"
 )
-
-func TestCacheIsBounded(t *testing.T) {
-	c := newCache(10 * questionBytes)
-	add := func(key string, names ...string) *question {
-		q := c.add(&question{key: key}, "")
-		for _, name := range names {
-			if got := c.add(&question{key: key}, name); got != q {
-				t.Fatalf("%s is another question under %s", key, name)
-			}
-		}
-		return q
-	}
-	a := add("a", "a1", "a2", "a3", "a4", "a5")
-	if c.find([]byte("a3")) != a || c.find([]byte("a5")) != nil {
-		t.Error("a question is found under its first few spellings")
-	}
-	for i := range 20 {
-		add(fmt.Sprint(i))
-		c.find([]byte("a1")) // keeps it
-	}
-	if n, bytes := c.stat(); n != 9 || bytes > c.bound || c.find([]byte("a")) != a {
-		t.Errorf("%d questions, %d bytes", n, bytes)
-	}
-	c.grow(a, 5*questionBytes)
-	if n, bytes := c.stat(); n >= 6 || bytes > c.bound || c.find([]byte("19")) == nil {
-		t.Errorf("after one has grown: %d questions, %d bytes", n, bytes)
-	}
-	c.grow(a, 10*questionBytes) // larger than the cache
-	c.grow(a, 1)                // and gone
-	if n, bytes := c.stat(); n > 1 || bytes > 2*questionBytes || c.find([]byte("a")) != nil {
-		t.Errorf("after one too large: %d questions, %d bytes, %d names", n, bytes, len(c.byName))
-	}
-	add("b", "b1")
-	c.clear()
-	if n, bytes := c.stat(); n != 0 || bytes != 0 || len(c.byName) != 0 {
-		t.Errorf("after clear: %d questions, %d bytes, %d names", n, bytes, len(c.byName))
-	}
-}
 
 // Those who ask the same at the same time, in whichever spelling, share one
 // statement; it serves until the projection moves.
@@ -104,9 +67,9 @@ func TestQuestionsShareStatements(t *testing.T) {
 		t.Errorf("%d statements", n)
 	}
 	f.put(2, [2]float64{3, 3})
-	f.tracker.saw(2)
+	f.tracker.Saw(2)
 	for _, path := range spellings {
-		if c, r := f.pageAt(path); c.Features[0].Position != event.At(2, 0) || r.header.Get(headerPosition) != string(positionText(2)) {
+		if c, r := f.pageAt(path); c.Features[0].Position != event.At(2, 0) || r.header.Get(headerPosition) != positionText(2) {
 			t.Errorf("%s does not show what was announced: %v", path, r.header)
 		}
 	}
@@ -135,8 +98,8 @@ func TestStatementsAreBoundedByCommits(t *testing.T) {
 	}
 	for n := range uint64(commits) {
 		f.put(n+2, [2]float64{1, 1})
-		f.tracker.saw(n + 2)
-		want := string(positionText(n + 2))
+		f.tracker.Saw(n + 2)
+		want := positionText(n + 2)
 		testkit.Eventually(t, within, "the commit shows", func() bool { return f.get("/points?limit=20").header.Get(headerPosition) == want })
 	}
 	stop()
@@ -154,22 +117,22 @@ func TestDatabaseBehindTheHint(t *testing.T) {
 	f := newFixture(t)
 	f.put(5, [2]float64{1, 1})
 	f.pageAt("/points")
-	f.tracker.saw(9)
+	f.tracker.Saw(9)
 	begin := time.Now()
 	asked := f.statements("page")
 	for range 200 {
-		if _, r := f.pageAt("/points"); r.header.Get(headerPosition) != string(positionText(5)) || r.header.Get("Age") == "" {
+		if _, r := f.pageAt("/points"); r.header.Get(headerPosition) != positionText(5) || r.header.Get("Age") == "" {
 			t.Fatalf("%v", r.header)
 		}
 	}
-	most := int(time.Since(begin)/recheckEvery) + 2
+	most := int(time.Since(begin)/answer.RecheckEvery) + 2
 	if n := f.statements("page") - asked; n > most {
 		t.Errorf("%d statements, want at most %d", n, most)
 	}
 	c := f.ask(fmt.Sprintf("/points?min_position=%d", event.At(9, 0)))
-	testkit.Eventually(t, within, "the question waits", f.tracker.anybodyWaits(1))
+	testkit.Eventually(t, within, "the question waits", f.waiting(1))
 	f.put(9, [2]float64{2, 2})
-	if r := <-c; r.status != http.StatusOK || r.header.Get("Age") != "" || r.header.Get(headerPosition) != string(positionText(9)) {
+	if r := <-c; r.status != http.StatusOK || r.header.Get("Age") != "" || r.header.Get(headerPosition) != positionText(9) {
 		t.Errorf("%d %v", r.status, r.header)
 	}
 }
@@ -180,14 +143,14 @@ func TestDatabaseGoesBack(t *testing.T) {
 	f.put(5, [2]float64{1, 1})
 	f.put(6, [2]float64{2, 2})
 	f.pageAt("/points")
-	f.tracker.saw(6)
+	f.tracker.Saw(6)
 	f.exec("begin")
 	f.exec("delete from points where position >= $1", int64(event.At(6, 0)))
 	f.exec("update checkpoint set sequence = 5")
 	f.exec("commit")
 	testkit.Eventually(t, within, "the answer is the older one", func() bool {
 		c, r := f.pageAt("/points")
-		return len(c.Features) == 1 && r.header.Get(headerPosition) == string(positionText(5)) && r.header.Get("Age") == ""
+		return len(c.Features) == 1 && r.header.Get(headerPosition) == positionText(5) && r.header.Get("Age") == ""
 	})
 }
 
@@ -206,9 +169,9 @@ func TestMinPositionField(t *testing.T) {
 		r, _ := f.try(http.MethodGet, "/points", headerMinPosition, fmt.Sprint(int64(event.At(5, 0))))
 		c <- r
 	}()
-	testkit.Eventually(t, within, "the question waits", f.tracker.anybodyWaits(1))
+	testkit.Eventually(t, within, "the question waits", f.waiting(1))
 	f.put(5, [2]float64{1, 1})
-	if r := <-c; r.status != http.StatusOK || r.header.Get(headerPosition) != string(positionText(5)) {
+	if r := <-c; r.status != http.StatusOK || r.header.Get(headerPosition) != positionText(5) {
 		t.Errorf("%d %v", r.status, r.header)
 	}
 }
@@ -220,7 +183,7 @@ func TestAnnouncements(t *testing.T) {
 	f.db = connect(t, url)
 	announce := announcer(t, nats)
 	shows := func(sequence uint64) func() bool {
-		return func() bool { return f.get("/points").header.Get(headerPosition) == string(positionText(sequence)) }
+		return func() bool { return f.get("/points").header.Get(headerPosition) == positionText(sequence) }
 	}
 	f.put(1, [2]float64{1, 1})
 	testkit.Eventually(t, within, "the first answer", shows(1))

@@ -11,49 +11,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-func TestChoose(t *testing.T) {
-	tests := []struct {
-		accept string
-		size   int
-		want   coding
-	}{
-		{"", 1 << 20, identity},
-		{"gzip", 1 << 20, gzipped},
-		{"gzip", minCompressBytes - 1, identity},
-		{"gzip", minCompressBytes, gzipped},
-		{"gzip, deflate, br, zstd", 1 << 20, zstandard},
-		{"GZip;q=1.0, ZSTD;q=0.9", 1 << 20, gzipped},
-		{"gzip;q=0.001,zstd;q=0", 1 << 20, gzipped},
-		{"gzip;q=0", 1 << 20, identity},
-		{"gzip;q=0.5, identity", 1 << 20, identity},
-		{"gzip;q=0.5, identity;q=0.5", 1 << 20, gzipped},
-		{"*", 1 << 20, zstandard},
-		{"*;q=0", 1 << 20, identity},
-		{"*;q=0, gzip", 10, gzipped},
-		{"identity;q=0, gzip", 10, gzipped},
-		{"identity;q=0", 1 << 20, identity},
-		{"br", 1 << 20, identity},
-		{" gzip ; q=1", 1 << 20, gzipped},
-		{"gzip;q=1.0000", 1 << 20, gzipped},
-		{",,;q=,=;", 1 << 20, identity},
-	}
-	for _, test := range tests {
-		if got := choose([]byte(test.accept), test.size); got != test.want {
-			t.Errorf("Accept-Encoding: %s, %d bytes: %v, want %v", test.accept, test.size, got, test.want)
-		}
-	}
-}
-
-func TestMatches(t *testing.T) {
-	for field, want := range map[string]bool{
-		`"a"`: true, `W/"a"`: true, `"b", "a"`: true, `"b" , W/"a"`: true, `*`: true, `"b"`: false, `a`: false, ``: false, `"ab"`: false,
-	} {
-		if got := matches([]byte(field), []byte(`"a"`)); got != want {
-			t.Errorf("If-None-Match: %s: %v", field, got)
-		}
-	}
-}
-
 func unpack(t *testing.T, r reply) []byte {
 	t.Helper()
 	var from io.Reader = bytes.NewReader(r.body)
@@ -107,10 +64,10 @@ func TestETagPerCoding(t *testing.T) {
 		}
 	}
 	f.put(2) // an envelope that became no row
-	f.tracker.saw(2)
+	f.tracker.Saw(2)
 	for tag, coding := range tags {
 		r := f.do(http.MethodGet, "/points", "Accept-Encoding", coding, "If-None-Match", tag)
-		if r.status != http.StatusNotModified || r.header.Get(headerPosition) != string(positionText(2)) {
+		if r.status != http.StatusNotModified || r.header.Get(headerPosition) != positionText(2) {
 			t.Errorf("%s, after an empty envelope: %d %v", coding, r.status, r.header)
 		}
 	}
@@ -118,7 +75,7 @@ func TestETagPerCoding(t *testing.T) {
 		t.Errorf("compressed %v times", n)
 	}
 	f.put(3, [2]float64{5, 5})
-	f.tracker.saw(3)
+	f.tracker.Saw(3)
 	for tag, coding := range tags {
 		r := f.do(http.MethodGet, "/points", "Accept-Encoding", coding, "If-None-Match", tag)
 		if r.status != http.StatusOK || tags[r.header.Get("ETag")] != "" {

@@ -1,26 +1,18 @@
 package query
 
 import (
-	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net/http"
-	"sync/atomic"
 	"testing"
-	"testing/synctest"
-	"time"
 
 	"cairn/event"
 	"cairn/internal/testkit"
 )
 
-func (t *tracker) anybodyWaits(n int) func() bool {
-	return func() bool {
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		return t.waiting == n
-	}
+// waiting tells whether so many wait for a position.
+func (f *fixture) waiting(n int) func() bool {
+	return func() bool { return f.tracker.Waiting() == n }
 }
 
 // ask asks in the background.
@@ -47,9 +39,9 @@ func TestMinPositionIsMetLate(t *testing.T) {
 			args = []any{sequence, args[0]}
 		}
 		c := f.ask(fmt.Sprintf(path, args...))
-		testkit.Eventually(t, within, "the question waits", f.tracker.anybodyWaits(1))
+		testkit.Eventually(t, within, "the question waits", f.waiting(1))
 		if i == 2 {
-			f.tracker.saw(sequence) // heard before it is there: no proof
+			f.tracker.Saw(sequence) // heard before it is there: no proof
 		}
 		f.put(sequence, [2]float64{1, 2})
 		r := <-c
@@ -84,9 +76,9 @@ func TestMinPositionOnADatabaseThatWentBack(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	f.put(5, [2]float64{1, 2})
-	f.tracker.read(f.tracker.begin(), 100)
+	f.tracker.Read(f.tracker.Begin(), 100)
 	c := f.ask(fmt.Sprintf("/points?min_position=%d", event.At(50, 0)))
-	testkit.Eventually(t, within, "the question waits", f.tracker.anybodyWaits(1))
+	testkit.Eventually(t, within, "the question waits", f.waiting(1))
 	f.exec("update checkpoint set sequence = 50")
 	if r := <-c; r.status != http.StatusOK || r.header.Get(headerPosition) != fmt.Sprint(int64(event.EndOf(50))) {
 		t.Errorf("%d %v %s", r.status, r.header, r.body)
@@ -97,89 +89,10 @@ func TestStopEndsTheWaits(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	c := f.ask("/points?min_position=9999999")
-	testkit.Eventually(t, within, "the question waits", f.tracker.anybodyWaits(1))
+	testkit.Eventually(t, within, "the question waits", f.waiting(1))
 	f.stop()
 	r := <-c
 	if got := f.detail(r, http.StatusServiceUnavailable); got != "stopping" {
 		t.Errorf("%s", got)
 	}
-}
-
-// However many wait, the checkpoint is read by one, at a bounded rate, and not
-// at all when nobody waits.
-func TestTrackerPolls(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var polls, reached atomic.Uint64
-		tr := newTracker(func(context.Context) (uint64, error) {
-			polls.Add(1)
-			return reached.Load(), nil
-		}, func() {})
-		ctx, cancel := context.WithCancel(t.Context())
-		ended := make(chan struct{})
-		go func() { defer close(ended); tr.run(ctx) }()
-		pass := func(d time.Duration) { // of the bubble's clock
-			<-time.After(d)
-			synctest.Wait()
-		}
-
-		pass(time.Minute)
-		if n := polls.Load(); n != 0 {
-			t.Errorf("%d polls while nobody waits", n)
-		}
-		const readers = 1000
-		done := make(chan error, readers)
-		for range readers {
-			go func() { done <- tr.wait(ctx, 7) }()
-		}
-		pass(time.Second)
-		if n := polls.Swap(0); n < 4 || n > 7 {
-			t.Errorf("%d polls in a second, want one every %v", n, pollEvery)
-		}
-		tr.saw(7) // but this database is behind
-		pass(time.Second)
-		if n := polls.Swap(0); n < 18 || n > 22 {
-			t.Errorf("%d polls in a second, want one every %v", n, recheckEvery)
-		}
-		for i := range uint64(1000) { // announcements come as fast as they may
-			tr.saw(8 + i)
-			pass(time.Millisecond)
-		}
-		if n := polls.Swap(0); n > 205 {
-			t.Errorf("%d polls in a second, want one every %v at most", n, pollGap)
-		}
-		if len(done) != 0 {
-			t.Errorf("%d waits ended on a hint", len(done))
-		}
-		reached.Store(7)
-		pass(recheckEvery + pollGap)
-		if len(done) != readers {
-			t.Errorf("%d waits ended", len(done))
-		}
-		cancel()
-		<-ended
-	})
-}
-
-func TestTrackerWaitEnds(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		away := errors.New("away")
-		tr := newTracker(func(context.Context) (uint64, error) { return 0, away }, func() {})
-		ctx, cancel := context.WithTimeout(t.Context(), minPositionWait)
-		defer cancel()
-		tr.read(tr.begin(), 3)
-		if err := tr.wait(ctx, 3); err != nil {
-			t.Error(err)
-		}
-		var late notReached
-		if err := tr.wait(ctx, 4); !errors.As(err, &late) || late != 3 {
-			t.Error(err)
-		}
-		tr.pollOnce(ctx)
-		if err := tr.wait(ctx, 4); !errors.Is(err, away) {
-			t.Errorf("%v, want what the database said", err)
-		}
-		if !tr.anybodyWaits(0)() {
-			t.Error("somebody still waits")
-		}
-	})
 }

@@ -42,9 +42,9 @@ func preflight(c *fiber.Ctx) error {
 
 // setPosition says what the answer is true for.
 func setPosition(c *fiber.Ctx, sequence uint64) {
-	c.Response().Header.SetBytesV(headerPosition, positionText(sequence))
+	c.Response().Header.Set(headerPosition, positionText(sequence))
 }
 
-func positionText(sequence uint64) []byte {
-	return strconv.AppendInt(nil, int64(event.EndOf(sequence)), 10)
+func positionText(sequence uint64) string {
+	return strconv.FormatInt(int64(event.EndOf(sequence)), 10)
 }

@@ -9,9 +9,7 @@ import (
 type metrics struct {
 	seconds *prometheus.HistogramVec
 	rows    prometheus.Counter
-
-	hits, shared, stale, packed prometheus.Counter
-	streams                     *streamMetrics
+	streams *streamMetrics
 }
 
 type streamMetrics struct {
@@ -29,7 +27,7 @@ func newStreamMetrics(r prometheus.Registerer) *streamMetrics {
 	return m
 }
 
-func newMetrics(r prometheus.Registerer, c *cache) *metrics {
+func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name:    "cairn_query_database_seconds",
@@ -42,21 +40,7 @@ func newMetrics(r prometheus.Registerer, c *cache) *metrics {
 		}),
 	}
 	m.streams = newStreamMetrics(r)
-	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "cairn_query_saved_total",
-		Help: "Answers that cost no statement of their own: kept is current, shared waited for another's statement, stale is old for want of a database that is up to date.",
-	}, []string{"by"})
-	m.hits, m.shared, m.stale = answers.WithLabelValues("kept"), answers.WithLabelValues("shared"), answers.WithLabelValues("stale")
-	m.packed = prometheus.NewCounter(prometheus.CounterOpts{
-		Name: "cairn_query_compressed_total",
-		Help: "Answers compressed; each once a coding, however many are sent.",
-	})
-	gauge := func(name, help string, f func() int) prometheus.Collector {
-		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) })
-	}
-	r.MustRegister(m.seconds, m.rows, answers, m.packed,
-		gauge("cairn_query_cache_bytes", "What is kept of answers, in bytes.", func() int { _, n := c.stat(); return n }),
-		gauge("cairn_query_cache_questions", "Questions that are kept, with an answer or waiting for one.", func() int { n, _ := c.stat(); return n }))
+	r.MustRegister(m.seconds, m.rows)
 	return m
 }
 

@@ -8,15 +8,14 @@ import (
 	"sync"
 
 	"cairn/event"
+	"cairn/query/answer"
 
 	"github.com/google/uuid"
 )
 
 const (
-	// maxPageBytes ends a page before its limit does: a body that a phone can
-	// parse, and what one request may cost this process in memory.
-	maxPageBytes = 8 << 20
-	// tailBytes is kept free of that for what follows the last Feature, the
+	// tailBytes is kept free of answer.MaxBytes, where a page ends before its
+	// limit does, for what follows the last Feature, the
 	// link with its longest query included: a name of 255 characters, escaped.
 	tailBytes = 4 << 10
 )
@@ -26,7 +25,7 @@ const (
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // page answers a filter: nearly always one statement, and always one snapshot.
-func (s *service) page(f filter) (answer, error) {
+func (s *service) page(f filter) (answer.Answer, error) {
 	ways, args := f.ways(), f.args()
 	a, err := s.pageBy(ways.first, f, args)
 	if !errors.Is(err, errUndecided) {
@@ -34,28 +33,28 @@ func (s *service) page(f filter) (answer, error) {
 	}
 	way, err := s.choose(ways, args)
 	if err != nil {
-		return answer{}, err
+		return answer.Answer{}, err
 	}
 	return s.pageBy(way, f, args)
 }
 
-func (s *service) pageBy(way statement, f filter, args []any) (answer, error) {
+func (s *service) pageBy(way statement, f filter, args []any) (answer.Answer, error) {
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	w := pageWriter{body: append((*buf)[:0], `{"type":"FeatureCollection","features":[`...), limit: f.limit}
 	sequence, err := s.rows(way, args, w.add)
 	*buf = w.body
 	if err != nil {
-		return answer{}, err
+		return answer.Answer{}, err
 	}
 	s.metrics.rows.Add(float64(w.features))
-	a := answer{sequence: sequence, found: true}
+	a := answer.Answer{Sequence: sequence, Found: true}
 	if w.more {
 		f.before = w.last
-		a.next = f.href()
+		a.Next = f.href()
 	}
-	*buf = w.finish(a.next)
-	a.body = bytes.Clone(*buf)
+	*buf = w.finish(a.Next)
+	a.Body = bytes.Clone(*buf)
 	return a, nil
 }
 
@@ -88,7 +87,7 @@ func (w *pageWriter) add(r row) (bool, error) {
 	if w.body, err = appendFeature(w.body, r); err != nil {
 		return false, err
 	}
-	if len(w.body) > maxPageBytes-tailBytes && w.features > 0 {
+	if len(w.body) > answer.MaxBytes-tailBytes && w.features > 0 {
 		w.body = w.body[:begin]
 		w.more = true
 		return false, nil
@@ -113,16 +112,16 @@ func (w *pageWriter) finish(next string) []byte {
 }
 
 // one answers with the point that has this key, if there is one.
-func (s *service) one(key uuid.UUID) (answer, error) {
-	var a answer
+func (s *service) one(key uuid.UUID) (answer.Answer, error) {
+	var a answer.Answer
 	var err error
-	a.sequence, err = s.rows(oneStatement, []any{key}, func(r row) (bool, error) {
-		a.found = true
+	a.Sequence, err = s.rows(oneStatement, []any{key}, func(r row) (bool, error) {
+		a.Found = true
 		var err error
-		a.body, err = appendFeature(nil, r)
+		a.Body, err = appendFeature(nil, r)
 		return err == nil, err
 	})
-	if a.found {
+	if a.Found {
 		s.metrics.rows.Inc()
 	}
 	return a, err

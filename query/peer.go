@@ -25,7 +25,7 @@ func OpenPeer(ctx context.Context, url string) (*Peer, error) {
 
 func peerService(ctx context.Context, pool *pgxpool.Pool) *service {
 	return &service{log: slog.New(slog.DiscardHandler), pool: pool, stopping: ctx,
-		metrics: newMetrics(prometheus.NewRegistry(), newCache(0))}
+		metrics: newMetrics(prometheus.NewRegistry())}
 }
 
 // Close closes the connections.

@@ -11,61 +11,51 @@ import (
 
 	"cairn/event"
 	"cairn/internal/web"
+	"cairn/query/answer"
 )
-
-// An answer is an encoded body and what its statement read with it.
-type answer struct {
-	body     []byte
-	sequence uint64 // of the checkpoint: the answer is true for event.EndOf of it
-	found    bool   // whether there was anything at all
-	next     string // where the next page is; "" where there is none
-}
 
 // GET /points: a page of the points that the filters let through, newest first,
 // as a GeoJSON FeatureCollection.
-func (s *service) getPoints(c *fiber.Ctx) error { return s.get(c, s.listQuestion) }
+func (s *service) getPoints(c *fiber.Ctx) error { return s.get(c, s.listRequest) }
 
 // GET /points/{id}: one point, as a GeoJSON Feature.
-func (s *service) getPoint(c *fiber.Ctx) error { return s.get(c, s.oneQuestion) }
+func (s *service) getPoint(c *fiber.Ctx) error { return s.get(c, s.oneRequest) }
 
 // get answers. Whoever asks what was asked before, in the same bytes, has it
 // from memory, without anything being parsed.
-func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*question, event.Position, error)) error {
+func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*answer.Request, event.Position, error)) error {
 	least, err := minPosition(c)
 	if err != nil {
 		return err
 	}
-	q := s.cache.find(c.Request().Header.RequestURI())
-	if q == nil {
+	r := s.cache.Find(c.Request().Header.RequestURI())
+	if r == nil {
 		var named event.Position
-		if q, named, err = parse(c); err != nil {
+		if r, named, err = parse(c); err != nil {
 			return err
 		}
 		least = max(least, named)
 	}
-	k, stale := q.fresh(s.tracker, least.Sequence()), false
-	if k != nil {
-		s.metrics.hits.Inc()
-	} else if k, stale, err = s.answer(q, least.Sequence()); err != nil {
+	a, age, stale, err := s.cache.Get(r, least.Sequence())
+	if err != nil {
 		return refuse(c, err)
 	}
 	if stale {
-		s.metrics.stale.Inc()
-		setAge(c, s.tracker.now()-s.tracker.since(k.sequence, k.at))
+		setAge(c, age)
 	}
-	return s.send(c, q, k)
+	return s.send(c, r, a)
 }
 
-func (s *service) listQuestion(c *fiber.Ctx) (*question, event.Position, error) {
+func (s *service) listRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {
 	l, err := parseList(string(c.Request().URI().QueryString()))
 	if err != nil {
 		return nil, 0, err
 	}
-	q := &question{key: l.href(), ask: func() (answer, error) { return s.page(l.filter) }}
-	return s.cache.add(q, name(c, l.minPosition)), l.minPosition, nil
+	run := func() (answer.Answer, error) { return s.page(l.filter) }
+	return s.cache.Add(l.href(), name(c, l.minPosition), run), l.minPosition, nil
 }
 
-func (s *service) oneQuestion(c *fiber.Ctx) (*question, event.Position, error) {
+func (s *service) oneRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {
 	least, err := parseOne(string(c.Request().URI().QueryString()))
 	if err != nil {
 		return nil, 0, err
@@ -75,11 +65,11 @@ func (s *service) oneQuestion(c *fiber.Ctx) (*question, event.Position, error) {
 		return nil, 0, err
 	}
 	key := event.Key(id)
-	q := &question{key: "/points/" + key.String(), ask: func() (answer, error) { return s.one(key) }}
-	return s.cache.add(q, name(c, least)), least, nil
+	run := func() (answer.Answer, error) { return s.one(key) }
+	return s.cache.Add("/points/"+key.String(), name(c, least), run), least, nil
 }
 
-// name is what the question is found under when it comes again, which it does
+// name is what the request is found under when it comes again, which it does
 // not with a position: that is another one every time.
 func name(c *fiber.Ctx, least event.Position) string {
 	if least > 0 {
@@ -112,11 +102,11 @@ func minPosition(c *fiber.Ctx) (event.Position, error) {
 
 // send writes the answer in the coding that the client likes best, or 304 where
 // the client has it already.
-func (s *service) send(c *fiber.Ctx, q *question, k *kept) error {
+func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached) error {
 	h := &c.Response().Header
-	h.SetBytesV(headerPosition, k.position)
+	h.SetBytesV(headerPosition, a.Position)
 	h.Set(fiber.HeaderCacheControl, "no-cache") // ask every time: it costs a 304
-	if k.content == nil {
+	if a.Content == nil {
 		id, err := pathID(c)
 		if err != nil {
 			return err
@@ -124,25 +114,21 @@ func (s *service) send(c *fiber.Ctx, q *question, k *kept) error {
 		return &web.Problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no point %q", id)}
 	}
 	in := &c.Request().Header
-	f, made := k.in(choose(in.Peek(fiber.HeaderAcceptEncoding), len(k.plain.bytes)))
-	if made > 0 {
-		s.metrics.packed.Inc()
-		s.cache.grow(q, made)
-	}
-	h.SetBytesV(fiber.HeaderETag, f.tag)
+	f := s.cache.Form(r, a, in.Peek(fiber.HeaderAcceptEncoding))
+	h.SetBytesV(fiber.HeaderETag, f.Tag)
 	h.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
-	if k.link != nil {
-		h.SetBytesV(fiber.HeaderLink, k.link)
+	if a.Next != "" {
+		h.Set(fiber.HeaderLink, `<`+a.Next+`>; rel="next"; type="`+mediaGeoJSON+`"`) // RFC 8288
 	}
-	if field := in.Peek(fiber.HeaderIfNoneMatch); len(field) > 0 && matches(field, f.tag) {
+	if field := in.Peek(fiber.HeaderIfNoneMatch); len(field) > 0 && answer.Matches(field, f.Tag) {
 		c.Response().SetStatusCode(http.StatusNotModified)
 		return nil
 	}
 	h.SetContentType(mediaGeoJSON)
-	if f.name != "" {
-		h.SetContentEncoding(f.name)
+	if f.Name != "" {
+		h.SetContentEncoding(f.Name)
 	}
-	c.Response().SetBodyRaw(f.bytes) // shared, and changed by nobody
+	c.Response().SetBodyRaw(f.Bytes) // shared, and changed by nobody
 	return nil
 }
 

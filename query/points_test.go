@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"cairn/event"
+	"cairn/query/answer"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -165,7 +166,7 @@ func TestPageEndsAtItsBytes(t *testing.T) {
 		select gen_random_uuid(), 'p' || i, 4096 + i, ST_SetSRID(ST_MakePoint(0, 0), 4326), now(), jsonb_build_object('pad', repeat('x', 250000))
 		from generate_series(0, 99) i`)
 	for _, path := range []string{"/points", "/points?bbox=0,0,0,0"} {
-		if _, r := f.pageAt(path); len(r.body) > maxPageBytes || len(r.body) < maxPageBytes*9/10 {
+		if _, r := f.pageAt(path); len(r.body) > answer.MaxBytes || len(r.body) < answer.MaxBytes*9/10 {
 			t.Errorf("GET %s: a body of %d bytes", path, len(r.body))
 		}
 		ids, pages := f.all(path)

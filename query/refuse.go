@@ -10,6 +10,7 @@ import (
 
 	"cairn/event"
 	"cairn/internal/web"
+	"cairn/query/answer"
 )
 
 // retryAfter is when a refused question may be asked again.
@@ -17,21 +18,13 @@ const retryAfter = time.Second
 
 var (
 	errNoCheckpoint = errors.New("the checkpoint's row is missing")
-	errPanic        = errors.New("the question met a bug; the log has it")
 	errBusy         = errors.New("no database connection became free in time")
 )
-
-// A notReached is the sequence at which a wait for a later one ended.
-type notReached uint64
-
-func (n notReached) Error() string {
-	return fmt.Sprintf("the position asked for was not reached within %v", minPositionWait)
-}
 
 // refuse turns whatever went wrong into what a client may see of it. The log
 // gets both.
 func refuse(c *fiber.Ctx, err error) error {
-	var late notReached
+	var late answer.NotReached
 	if errors.As(err, &late) {
 		setPosition(c, uint64(late))
 	}
@@ -44,7 +37,7 @@ func refuse(c *fiber.Ctx, err error) error {
 // problem is nil for what is nobody's to mend but ours.
 func problem(err error) *web.Problem {
 	var known *web.Problem
-	var late notReached
+	var late answer.NotReached
 	var refused *pgconn.PgError
 	switch {
 	case errors.As(err, &known):
@@ -53,9 +46,11 @@ func problem(err error) *web.Problem {
 		p := web.Unavailable(late.Error()+"; it is on its way, or this is a replica that lags", retryAfter)
 		p.Members = map[string]any{"position": event.EndOf(uint64(late))}
 		return p
+	case errors.Is(err, answer.ErrStopping):
+		return web.Unavailable("stopping", retryAfter)
 	case errors.Is(err, errNoCheckpoint):
 		return errSchema()
-	case errors.Is(err, errRow), errors.Is(err, errOrder), errors.Is(err, errPanic):
+	case errors.Is(err, errRow), errors.Is(err, errOrder), errors.Is(err, answer.ErrPanic):
 		return nil
 	case errors.Is(err, errBusy):
 		return web.Unavailable("every database connection is busy, or the database does not answer", retryAfter)

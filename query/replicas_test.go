@@ -306,7 +306,7 @@ func TestNoReaderWaitsForAWriter(t *testing.T) {
 		group.Go(func() {
 			for n := 1; n <= 50; n++ { // no two alike, so that each is a statement
 				path := fmt.Sprintf("/points?bbox=%d,-90,%d.%d,90", reader, 40+n, n)
-				if r, err := f.try(http.MethodGet, path); err != nil || r.status != http.StatusOK || r.header.Get(headerPosition) != string(positionText(1)) {
+				if r, err := f.try(http.MethodGet, path); err != nil || r.status != http.StatusOK || r.header.Get(headerPosition) != positionText(1) {
 					t.Errorf("GET %s: %d %v %v", path, r.status, err, r.header)
 				}
 			}

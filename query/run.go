@@ -29,6 +29,7 @@ import (
 
 	"cairn/bus"
 	"cairn/internal/web"
+	"cairn/query/answer"
 )
 
 // Config is what the role needs.
@@ -46,8 +47,8 @@ type service struct {
 	log     *slog.Logger
 	pool    *pgxpool.Pool
 	metrics *metrics
-	tracker *tracker
-	cache   *cache
+	tracker *answer.Tracker
+	cache   *answer.Cache
 	// stopping ends the waits, not the statements, which are bounded anyhow
 	// and which a drain lets finish.
 	stopping context.Context
@@ -71,7 +72,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer nc.Close()
-	if err := bus.OnApplied(nc, func(a bus.Applied) { s.tracker.saw(a.Sequence) }); err != nil {
+	if err := bus.OnApplied(nc, func(a bus.Applied) { s.tracker.Saw(a.Sequence) }); err != nil {
 		s.pool.Close()
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
@@ -91,7 +92,7 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 	})
 	var group sync.WaitGroup
 	group.Go(func() { s.tail.run(ctx) })
-	s.tracker.run(ctx)
+	s.tracker.Run(ctx)
 	group.Wait()
 	for range maxStreams { // who has all places is alone
 		s.streams <- struct{}{}
@@ -103,14 +104,15 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{log: cfg.Log, pool: pool, cache: newCache(cacheBytes), stopping: ctx,
+	s := &service{log: cfg.Log, pool: pool, stopping: ctx,
 		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps)}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)
 	context.AfterFunc(cfg.Server.Stopping(), drain)
 	s.draining = draining
-	s.metrics = newMetrics(cfg.Server.Registry(), s.cache)
-	s.tracker = newTracker(s.checkpoint, s.wentBack)
+	s.metrics = newMetrics(cfg.Server.Registry())
+	s.tracker = answer.NewTracker(s.checkpoint, s.wentBack)
+	s.cache = answer.NewCache(ctx, s.tracker, cfg.Log, cfg.Server.Registry(), answer.Bytes)
 	s.tail = newTail(s.tracker, s.since, s.metrics.streams)
 	return s, nil
 }
@@ -127,6 +129,6 @@ func (s *service) routes(r fiber.Router) {
 // wentBack lets go of answers from a future that the database no longer has.
 func (s *service) wentBack() {
 	s.log.Warn("the database has gone back; dropped what was kept of it")
-	s.cache.clear()
+	s.cache.Clear()
 	s.tail.reset()
 }

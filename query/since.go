@@ -71,7 +71,7 @@ func (s *service) since(f *filter, after event.Position) (batch, error) {
 	args[0], args[1] = int64(after), int64(batchRows)
 	b := batch{upTo: after}
 	var edge int64
-	found, bytes, g := false, 0, s.tracker.begin()
+	found, bytes, g := false, 0, s.tracker.Begin()
 	sequence, err := s.rows(f.ways().since, args, func(r row) (bool, error) {
 		edge, found = r.int64(colEdge)
 		if r[colID] == nil {
@@ -92,7 +92,7 @@ func (s *service) since(f *filter, after event.Position) (batch, error) {
 		return batch{}, err
 	}
 	s.metrics.rows.Add(float64(len(b.events)))
-	s.tracker.read(g, sequence)
+	s.tracker.Read(g, sequence)
 	switch {
 	case len(b.events) == batchRows || bytes >= batchBytes:
 		b.more = true

@@ -114,15 +114,15 @@ func parseSince(s string) (event.Position, error) {
 
 // present is how far the database is, from memory where that is fresh.
 func (s *service) present() (uint64, error) {
-	if now := s.tracker.shown(); s.tracker.current(now) {
+	if now := s.tracker.Shown(); s.tracker.Current(now) {
 		return now, nil
 	}
 	ctx, cancel := context.WithTimeout(s.draining, statementTimeout)
 	defer cancel()
-	g := s.tracker.begin()
+	g := s.tracker.Begin()
 	now, err := s.checkpoint(ctx)
 	if err == nil {
-		s.tracker.read(g, now)
+		s.tracker.Read(g, now)
 	}
 	return now, err
 }

@@ -15,6 +15,7 @@ import (
 
 	"cairn/event"
 	"cairn/internal/testkit"
+	"cairn/query/answer"
 )
 
 // A listener is a client of /stream, as a browser's EventSource is.
@@ -83,7 +84,7 @@ func TestStreamIsLive(t *testing.T) {
 	}
 	f.joined(2)
 	f.put(2, [2]float64{-1, 1}, [2]float64{2, 2})
-	f.tracker.saw(2)
+	f.tracker.Saw(2)
 	f.put(3, [2]float64{-3, 3}) // not announced
 	for l, want := range map[*listener][]string{all: {"p2.0", "p2.1", "p3.0"}, west: {"p2.0", "p3.0"}} {
 		for _, name := range want {
@@ -110,7 +111,7 @@ func TestStreamResumesWithoutGap(t *testing.T) {
 		for n := range uint64(envelopes) {
 			f.put(n+1, append(grid(1+int(n*7%40), n), [2]float64{20, 20})...)
 			if n%3 > 0 {
-				f.tracker.saw(n + 1)
+				f.tracker.Saw(n + 1)
 			}
 		}
 	}()
@@ -159,7 +160,7 @@ func TestSlowStreamIsCutOff(t *testing.T) {
 			select gen_random_uuid(), ($1::bigint << 12) + i, ST_SetSRID(ST_MakePoint(0, 0), 4326), now(), jsonb_build_object('pad', repeat('x', 250000))
 			from generate_series(1, $2) i`, int64(n)+2, rows)
 		f.exec("update checkpoint set sequence = $1", int64(n)+2)
-		f.tracker.saw(n + 2)
+		f.tracker.Saw(n + 2)
 		for i := range rows {
 			if id, _, ok := quick.next(); !ok || id != fmt.Sprint(int64(event.At(n+2, i+1))) {
 				t.Fatalf("the quick one got %s after %v", id, time.Since(begin))
@@ -223,7 +224,7 @@ func TestStreamRefuses(t *testing.T) {
 
 // Ten thousand filtered readers each get what passes, and no more.
 func TestManyReaders(t *testing.T) {
-	tr := newTracker(func(context.Context) (uint64, error) { return 0, nil }, func() {})
+	tr := answer.NewTracker(func(context.Context) (uint64, error) { return 0, nil }, func() {})
 	tail := newTail(tr, nil, newStreamMetrics(prometheus.NewRegistry()))
 	readers := make([]*reader, 10_000)
 	for i := range readers {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"cairn/event"
+	"cairn/query/answer"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 // A reader that lags is cut off: it costs the others nothing, and reads on from
 // the table when it comes again.
 type tail struct {
-	tracker *tracker
+	tracker *answer.Tracker
 	since   func(*filter, event.Position) (batch, error)
 	metrics *streamMetrics
 	came    chan struct{} // holds one: the first reader is there
@@ -32,7 +33,7 @@ type tail struct {
 	readers []*reader
 }
 
-func newTail(t *tracker, since func(*filter, event.Position) (batch, error), m *streamMetrics) *tail {
+func newTail(t *answer.Tracker, since func(*filter, event.Position) (batch, error), m *streamMetrics) *tail {
 	return &tail{tracker: t, since: since, metrics: m, came: make(chan struct{}, 1)}
 }
 
@@ -55,7 +56,7 @@ func (t *tail) join(r *reader) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if len(t.readers) == 0 {
-		t.at = event.EndOf(t.tracker.shown())
+		t.at = event.EndOf(t.tracker.Shown())
 		select {
 		case t.came <- struct{}{}:
 		default:
@@ -102,23 +103,23 @@ func (t *tail) run(ctx context.Context) {
 
 // follow reads what is announced or found, until there are no readers.
 func (t *tail) follow(ctx context.Context) {
-	defer t.tracker.watch()()
+	defer t.tracker.Watch()()
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.tracker.news:
+		case <-t.tracker.News:
 		case <-timer.C:
 		}
 		at, any := t.position()
 		if !any {
 			return
 		}
-		pause := pollEvery
-		if t.tracker.target.Load() > at.Sequence() && !t.step(at) {
-			pause = recheckEvery // the database is behind, or away
+		pause := answer.PollEvery
+		if t.tracker.Target() > at.Sequence() && !t.step(at) {
+			pause = answer.RecheckEvery // the database is behind, or away
 		}
 		timer.Reset(pause)
 	}

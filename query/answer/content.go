@@ -1,4 +1,4 @@
-package query
+package answer
 
 import (
 	"crypto/sha256"
@@ -19,36 +19,35 @@ const (
 	// gzipLevel compresses a page to a fifth; higher ones save 5 % more for
 	// twice the time.
 	gzipLevel = 4
+	// MaxBytes bounds a body, in bytes, which is then within the window of 8
+	// MiB that RFC 9659 allows zstd: one that a phone can parse, and what one
+	// request may cost this process in memory.
+	MaxBytes = 8 << 20
 )
 
-// A form is a content as it goes over the wire.
-type form struct {
-	bytes []byte
-	tag   []byte // the entity tag, in quotes
-	name  string // of the content coding; "" for none
+// A Form is a content as it goes over the wire.
+type Form struct {
+	Bytes []byte
+	Tag   []byte // the entity tag, in quotes
+	Name  string // of the content coding; "" for none
 }
 
-// A content is what an answer says, in up to three forms. The compressed ones
+// A Content is what an answer says, in up to three forms. The compressed ones
 // are made when they are asked for first, and once.
-type content struct {
-	plain   form
-	next    string
-	link    []byte // the Link header, or nil
+type Content struct {
+	Next    string // where the next page is; "" where there is none
+	plain   Form
 	packed  [codings]packed
 	packedN atomic.Int64 // bytes of the compressed forms
 }
 
 type packed struct {
 	once sync.Once
-	form form
+	form Form
 }
 
-func newContent(a answer) *content {
-	c := &content{plain: form{bytes: a.body, tag: tagOf(a.body)}, next: a.next}
-	if a.next != "" {
-		c.link = []byte(`<` + a.next + `>; rel="next"; type="` + mediaGeoJSON + `"`) // RFC 8288
-	}
-	return c
+func newContent(a Answer) *Content {
+	return &Content{plain: Form{Bytes: a.Body, Tag: tagOf(a.Body)}, Next: a.Next}
 }
 
 // tagOf is a strong validator (RFC 9110, section 8.8.1): a hash of the very
@@ -61,38 +60,48 @@ func tagOf(b []byte) []byte {
 }
 
 // same tells whether both say the same; the tag is a hash of all that is said.
-func (c *content) same(other *content) bool {
-	return c != nil && other != nil && string(c.plain.tag) == string(other.plain.tag) && c.next == other.next
+func (c *Content) same(other *Content) bool {
+	return c != nil && other != nil && string(c.plain.Tag) == string(other.plain.Tag) && c.Next == other.Next
 }
 
-// size is what a kept answer costs, in bytes.
-func (k *kept) size() int {
-	if k.content == nil {
+// size is what a cached answer costs, in bytes.
+func (a *Cached) size() int {
+	if a.Content == nil {
 		return 0
 	}
-	return len(k.plain.bytes) + int(k.packedN.Load())
+	return len(a.plain.Bytes) + int(a.packedN.Load())
+}
+
+// Form returns the request's answer in the coding that the field
+// Accept-Encoding likes best. The answer must have a content.
+func (c *Cache) Form(r *Request, a *Cached, accept []byte) *Form {
+	f, made := a.in(choose(accept, len(a.plain.Bytes)))
+	if made > 0 {
+		c.metrics.packed.Inc()
+		c.grow(r, made)
+	}
+	return f
 }
 
 // in returns the content in the coding, and how many bytes it costs that were
 // not there before.
-func (c *content) in(coding coding) (f *form, made int) {
+func (c *Content) in(coding coding) (f *Form, made int) {
 	if coding == identity {
 		return &c.plain, 0
 	}
 	p := &c.packed[coding-1]
 	p.once.Do(func() {
-		b := pack(coding, c.plain.bytes)
-		p.form = form{bytes: b, tag: tagOf(b), name: coding.String()}
+		b := pack(coding, c.plain.Bytes)
+		p.form = Form{Bytes: b, Tag: tagOf(b), Name: coding.String()}
 		made = len(b)
 		c.packedN.Add(int64(made))
 	})
 	return &p.form, made
 }
 
-// zstdEncoder is safe for all at once. Its windows stay below the 8 MiB that
-// RFC 9659 allows, since no page is larger.
+// zstdEncoder is safe for all at once.
 var zstdEncoder = sync.OnceValue(func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(maxPageBytes))
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(MaxBytes))
 	if err != nil {
 		panic(err) // the options are constants
 	}

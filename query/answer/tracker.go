@@ -1,44 +1,53 @@
-package query
+// Package answer shares answers among those who ask: requests that are alike
+// run one query, whose encoded body serves until the projection moves past it,
+// in each content coding that is asked for. A [Tracker] knows when that is. It
+// stands between query's HTTP and its statements, and knows neither.
+//
+// When the database is away or behind, an older answer serves on, and its age is
+// told.
+package answer
 
 import (
 	"context"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
 )
 
 const (
-	// pollEvery is how often the checkpoint is read while anybody reads: an
+	// PollEvery is how often the checkpoint is read while anybody reads: an
 	// announcement may be lost.
-	pollEvery = 250 * time.Millisecond
-	// recheckEvery is how often it is read, and a question asked again, while
+	PollEvery = 250 * time.Millisecond
+	// RecheckEvery is how often it is read, and a request run again, while
 	// the database is behind what has been announced, as a replica is.
-	recheckEvery = 50 * time.Millisecond
+	RecheckEvery = 50 * time.Millisecond
 	// pollGap is the least time between two readings, so that they cost the
 	// database the same however many wait: at most 200 a second.
 	pollGap = 5 * time.Millisecond
 	// pollTimeout bounds one: a database that takes longer for its smallest
-	// question counts as away.
+	// request counts as away.
 	pollTimeout = time.Second
 	// currency is how long what the database said of itself holds. It is a few
-	// readings long, so that one slow one makes no question expensive.
-	currency = 4 * pollEvery
-	// grudge is how long a look that failed keeps questions from being tried
+	// readings long, so that one slow one makes no request expensive.
+	currency = 4 * PollEvery
+	// grudge is how long a look that failed keeps requests from being tried
 	// where an older answer is at hand. The next look comes before.
-	grudge = pollTimeout + 2*pollEvery
+	grudge = pollTimeout + 2*PollEvery
 )
 
-// A tracker knows how far the projection has come: which answers are current,
-// and when a question that waits for a position may be asked.
+// A Tracker knows how far the projection has come: which answers are current,
+// and when a request that waits for a position may be asked.
 //
 // What is announced is a hint of when to look; only what the database itself
 // says makes an answer current or ends a wait. One reader of the checkpoint
 // serves all, and rests while nobody asks anything.
-type tracker struct {
+type Tracker struct {
 	poll func(context.Context) (uint64, error)
-	back func()        // told when the database has gone back: nothing kept holds
+	back func()        // told when the database has gone back: nothing cached holds
 	kick chan struct{} // holds one: there is a reason to look now
-	news chan struct{} // holds one: target has risen, for the tail
+	// News holds one: the target has risen. It is the feed's.
+	News chan struct{}
 	born time.Time
 
 	used    atomic.Bool   // somebody asked since the last look
@@ -56,17 +65,20 @@ type tracker struct {
 	moved     chan struct{} // closed when confirmed rises
 }
 
-func newTracker(poll func(context.Context) (uint64, error), back func()) *tracker {
-	t := &tracker{poll: poll, back: back, kick: make(chan struct{}, 1), news: make(chan struct{}, 1),
+// NewTracker makes a tracker that reads the checkpoint by poll, and calls back
+// when it finds that the database has gone back.
+func NewTracker(poll func(context.Context) (uint64, error), back func()) *Tracker {
+	t := &Tracker{poll: poll, back: back, kick: make(chan struct{}, 1), News: make(chan struct{}, 1),
 		born: time.Now(), moved: make(chan struct{})}
 	t.checked.Store(-int64(currency)) // nothing was
 	return t
 }
 
-func (t *tracker) now() time.Duration { return time.Since(t.born) }
+// Now is the tracker's clock.
+func (t *Tracker) Now() time.Duration { return time.Since(t.born) }
 
-// saw takes an announcement: somewhere the projection has come to the sequence.
-func (t *tracker) saw(sequence uint64) {
+// Saw takes an announcement: somewhere the projection has come to the sequence.
+func (t *Tracker) Saw(sequence uint64) {
 	t.mu.Lock()
 	news := sequence > t.hinted
 	wanted := t.waiting > 0
@@ -79,35 +91,43 @@ func (t *tracker) saw(sequence uint64) {
 }
 
 // aim brings target up to date.
-func (t *tracker) aim() {
+func (t *Tracker) aim() {
 	if to := max(t.hinted, t.confirmed); to != t.target.Swap(to) {
 		select {
-		case t.news <- struct{}{}:
+		case t.News <- struct{}{}:
 		default:
 		}
 	}
 }
 
-// A glance is what was known when a statement began.
-type glance struct {
+// NotReached is the sequence at which a wait for a later one ended.
+type NotReached uint64
+
+func (n NotReached) Error() string {
+	return fmt.Sprintf("the position asked for was not reached within %v", MinPositionWait)
+}
+
+// A Snapshot is what was known when a statement began.
+type Snapshot struct {
 	at        time.Duration
 	confirmed uint64
 }
 
-func (t *tracker) begin() glance {
+// Begin is called before a statement whose checkpoint [Tracker.Read] will take.
+func (t *Tracker) Begin() Snapshot {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return glance{t.now(), t.confirmed}
+	return Snapshot{t.Now(), t.confirmed}
 }
 
-// read takes the checkpoint that a statement, begun at g, has read. If it is
+// Read takes the checkpoint that a statement, begun at s, has read. If it is
 // less than what had been shown before the statement began, the database is
 // another than before: a backup was restored, or it is one of several replicas.
-func (t *tracker) read(g glance, sequence uint64) {
+func (t *Tracker) Read(s Snapshot, sequence uint64) {
 	t.mu.Lock()
 	t.failed = nil
-	t.checked.Store(max(t.checked.Load(), int64(g.at)))
-	gone := sequence < g.confirmed && sequence < t.confirmed
+	t.checked.Store(max(t.checked.Load(), int64(s.at)))
+	gone := sequence < s.confirmed && sequence < t.confirmed
 	if gone {
 		t.hinted, t.confirmed = sequence, sequence
 	} else if sequence > t.confirmed {
@@ -122,15 +142,26 @@ func (t *tracker) read(g glance, sequence uint64) {
 	}
 }
 
-// current tells whether an answer that has seen the sequence is still what the
+// Target is what a current answer has seen: the highest sequence announced or
+// read.
+func (t *Tracker) Target() uint64 { return t.target.Load() }
+
+// Waiting is how many wait for a position.
+func (t *Tracker) Waiting() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.waiting
+}
+
+// Current tells whether an answer that has seen the sequence is still what the
 // database would say.
-func (t *tracker) current(sequence uint64) bool {
+func (t *Tracker) Current(sequence uint64) bool {
 	t.touch()
-	return sequence >= t.target.Load() && t.now()-time.Duration(t.checked.Load()) < currency
+	return sequence >= t.target.Load() && t.Now()-time.Duration(t.checked.Load()) < currency
 }
 
 // touch keeps the checkpoint looked at.
-func (t *tracker) touch() {
+func (t *Tracker) touch() {
 	if t.used.Load() {
 		return
 	}
@@ -142,7 +173,7 @@ func (t *tracker) touch() {
 
 // since is when an answer of this sequence, read at that time, was last known
 // to be current.
-func (t *tracker) since(sequence uint64, at time.Duration) time.Duration {
+func (t *Tracker) since(sequence uint64, at time.Duration) time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if sequence == t.confirmed {
@@ -152,21 +183,21 @@ func (t *tracker) since(sequence uint64, at time.Duration) time.Duration {
 }
 
 // away tells whether the database did not answer a moment ago.
-func (t *tracker) away() bool {
+func (t *Tracker) away() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.failed != nil && t.now()-t.failedAt < grudge
+	return t.failed != nil && t.Now()-t.failedAt < grudge
 }
 
-// shown is how far the database has said that it is.
-func (t *tracker) shown() uint64 {
+// Shown is how far the database has said that it is.
+func (t *Tracker) Shown() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.confirmed
 }
 
-// watch makes every rise of target heard on news, until the result is called.
-func (t *tracker) watch() (end func()) {
+// Watch makes every rise of target heard on News, until the result is called.
+func (t *Tracker) Watch() (end func()) {
 	t.mu.Lock()
 	t.watching++
 	t.mu.Unlock()
@@ -178,9 +209,9 @@ func (t *tracker) watch() (end func()) {
 	}
 }
 
-// wait returns when the database has shown the sequence. When ctx ends first,
+// Wait returns when the database has shown the sequence. When ctx ends first,
 // the error says how far it has come.
-func (t *tracker) wait(ctx context.Context, sequence uint64) error {
+func (t *Tracker) Wait(ctx context.Context, sequence uint64) error {
 	t.mu.Lock()
 	t.waiting++
 	defer func() {
@@ -204,7 +235,7 @@ func (t *tracker) wait(ctx context.Context, sequence uint64) error {
 			if failed != nil {
 				return failed
 			}
-			return notReached(reached)
+			return NotReached(reached)
 		}
 	}
 	t.mu.Unlock()
@@ -212,16 +243,16 @@ func (t *tracker) wait(ctx context.Context, sequence uint64) error {
 }
 
 // look makes run read the checkpoint soon.
-func (t *tracker) look() {
+func (t *Tracker) look() {
 	select {
 	case t.kick <- struct{}{}:
 	default: // it will
 	}
 }
 
-// run reads the checkpoint while somebody asks, until ctx ends.
-func (t *tracker) run(ctx context.Context) {
-	timer := time.NewTimer(pollEvery)
+// Run reads the checkpoint while somebody asks, until ctx ends.
+func (t *Tracker) Run(ctx context.Context) {
+	timer := time.NewTimer(PollEvery)
 	defer timer.Stop()
 	for {
 		select {
@@ -248,31 +279,31 @@ func (t *tracker) run(ctx context.Context) {
 	}
 }
 
-func (t *tracker) pollOnce(ctx context.Context) {
+func (t *Tracker) pollOnce(ctx context.Context) {
 	bounded, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
-	g := t.begin()
+	s := t.Begin()
 	sequence, err := t.poll(bounded)
 	if err == nil {
-		t.read(g, sequence)
+		t.Read(s, sequence)
 		return
 	}
 	t.mu.Lock()
-	t.failed, t.failedAt = err, t.now()
+	t.failed, t.failedAt = err, t.Now()
 	t.mu.Unlock()
 }
 
-func (t *tracker) wanted() bool {
+func (t *Tracker) wanted() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.waiting > 0 || t.watching > 0 || t.used.Load()
 }
 
-func (t *tracker) pause() time.Duration {
+func (t *Tracker) pause() time.Duration {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.hinted > t.confirmed {
-		return recheckEvery
+		return RecheckEvery
 	}
-	return pollEvery
+	return PollEvery
 }

@@ -1,4 +1,4 @@
-package query
+package answer
 
 import "bytes"
 
@@ -87,9 +87,9 @@ func weight(parameters []byte) int {
 	return min(n, 1000)
 }
 
-// matches tells whether the field If-None-Match names the tag: the comparison
+// Matches tells whether the field If-None-Match names the tag: the comparison
 // is the weak one (RFC 9110, section 13.1.2).
-func matches(field, tag []byte) bool {
+func Matches(field, tag []byte) bool {
 	for len(field) > 0 {
 		var item []byte
 		item, field, _ = bytes.Cut(field, comma) // ours have no comma in them
