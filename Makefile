@@ -11,14 +11,21 @@ LDFLAGS := -X main.version=$(VERSION) -X main.commit=$(COMMIT)
 
 TOOLS := internal/tools
 
+# The modules of the repository, all in go.work. What is built for users is built
+# by go.mod alone, and so are the tools, which are in modules outside go.work.
+MODULES  := . bench e2e/faults loadtest
+PACKAGES := ./... ./bench/... ./e2e/faults/... ./loadtest/...
+ALONE    := GOWORK=off
+TAGS     := e2eproxy,e2edeploy,faults
+
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare faults e2e-proxy e2e-deploy helm image lint fuzz clean
+.PHONY: help build run test bench compare faults e2e-proxy e2e-deploy helm image lint tidy fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
 build: ## build bin/cairn
-	CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/cairn .
+	$(ALONE) CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/cairn .
 
 run: ## install PostGIS if it is missing, build, and start every role (ARGS="--listen :8080" and so on)
 	@sh $(TOOLS)/ensure.sh run
@@ -27,12 +34,12 @@ run: ## install PostGIS if it is missing, build, and start every role (ARGS="--l
 
 test: bin/nats ## run all tests with the race detector, against real PostGIS and a real stream
 	@sh $(TOOLS)/ensure.sh test
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m ./...
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m $(PACKAGES)
 
 bench: ## compare Cairn with a bare handler and with COPY, side by side
 	@sh $(TOOLS)/ensure.sh bench
 	@$(MAKE) --no-print-directory build
-	$(GO) run ./internal/bench $(ARGS)
+	$(GO) run ./bench $(ARGS)
 
 compare: ## measure Cairn beside the tutorial's stack, an hour or so (ARGS="--level 5s --no-ramp --readme=" for a short try)
 	@sh $(TOOLS)/ensure.sh run
@@ -55,29 +62,33 @@ e2e-deploy: bin/nats ## start docker-compose.yml for real, with each proxy; scal
 	$(GO) test -tags e2edeploy -count=1 -timeout 45m ./e2e/deploy
 
 helm: ## lint and render the Helm chart, and check its objects by the types of the Kubernetes API
-	cd deploy/helm/test && $(GO) test -count=1 ./...
+	cd deploy/helm/test && $(ALONE) $(GO) test -count=1 ./...
 
 image: ## build the container image cairn:VERSION
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t cairn:$(VERSION) .
 
 lint: bin/staticcheck bin/govulncheck ## check format, vet, staticcheck and known vulnerabilities
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
-	$(GO) vet -tags e2eproxy,e2edeploy,faults ./...
-	bin/staticcheck -tags e2eproxy,e2edeploy,faults ./...
-	@sh $(TOOLS)/govulncheck.sh bin/govulncheck
+	@for module in $(MODULES); do (cd $$module && $(ALONE) $(GO) list -deps -test -tags '$(TAGS)' ./... >/dev/null) || { echo "make tidy: $$module/go.mod lacks something"; exit 1; }; done
+	$(GO) vet -tags '$(TAGS)' $(PACKAGES)
+	bin/staticcheck -tags '$(TAGS)' $(PACKAGES)
+	@sh $(TOOLS)/govulncheck.sh bin/govulncheck -tags '$(TAGS)' $(PACKAGES)
+
+tidy: ## bring every module's go.mod and go.sum up to date with its imports
+	@for module in $(MODULES); do (cd $$module && $(ALONE) $(GO) mod tidy) || exit 1; done
 
 fuzz: ## run every fuzz target for FUZZTIME (10s) each
-	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' sh $(TOOLS)/fuzz.sh
+	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' sh $(TOOLS)/fuzz.sh $(PACKAGES)
 
 clean: ## remove what was built; the data folder stays
 	rm -rf bin
 
 # The tools have modules of their own, so that what they need stays out of Cairn's.
 bin/staticcheck: $(TOOLS)/go.mod $(TOOLS)/go.sum
-	cd $(TOOLS) && $(GO) build -o ../../$@ honnef.co/go/tools/cmd/staticcheck
+	cd $(TOOLS) && $(ALONE) $(GO) build -o ../../$@ honnef.co/go/tools/cmd/staticcheck
 
 bin/govulncheck: $(TOOLS)/go.mod $(TOOLS)/go.sum
-	cd $(TOOLS) && $(GO) build -o ../../$@ golang.org/x/vuln/cmd/govulncheck
+	cd $(TOOLS) && $(ALONE) $(GO) build -o ../../$@ golang.org/x/vuln/cmd/govulncheck
 
 bin/nats: $(TOOLS)/nats/go.mod $(TOOLS)/nats/go.sum
-	cd $(TOOLS)/nats && $(GO) build -o ../../../$@ github.com/nats-io/natscli/nats
+	cd $(TOOLS)/nats && $(ALONE) $(GO) build -o ../../../$@ github.com/nats-io/natscli/nats

@@ -160,7 +160,7 @@ func buildNats() error {
 	if _, err := os.Stat(path); err == nil {
 		return nil
 	}
-	_, err = commandIn(filepath.Join(root, "internal/tools/nats"), commandBound, nil, "go", "build", "-o", path, "github.com/nats-io/natscli/nats")
+	_, err = commandIn(filepath.Join(root, "internal/tools/nats"), commandBound, []string{"GOWORK=off"}, "go", "build", "-o", path, "github.com/nats-io/natscli/nats")
 	return err
 }
 

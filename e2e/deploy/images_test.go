@@ -129,7 +129,7 @@ func standInGo(label string) error {
 		return err
 	}
 	modules := filepath.Join(dir, "modules") // of these alone
-	_, err = commandIn(root, commandBound, []string{"GOMODCACHE=" + filepath.Join(modules, "go/pkg/mod"), "GOFLAGS=-modcacherw",
+	_, err = commandIn(root, commandBound, []string{"GOWORK=off", "GOMODCACHE=" + filepath.Join(modules, "go/pkg/mod"), "GOFLAGS=-modcacherw",
 		"GOPROXY=file://" + filepath.Join(goEnv[1], "cache/download") + "," + goEnv[2]}, "go", "mod", "download")
 	if err != nil {
 		return err

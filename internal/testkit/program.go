@@ -13,8 +13,8 @@ import (
 func Build(dir, program, what string, flags ...string) error {
 	cmd := exec.Command("go", append(append([]string{"build", "-trimpath", "-o", program}, flags...), what)...)
 	cmd.Dir = dir
-	cmd.Env = os.Environ()
-	if !slices.Contains(flags, "-race") { // that needs C
+	cmd.Env = append(os.Environ(), "GOWORK=off") // by the module's go.mod alone, as `make build` does
+	if !slices.Contains(flags, "-race") {        // that needs C
 		cmd.Env = append(cmd.Env, "CGO_ENABLED=0")
 	}
 	if out, err := cmd.CombinedOutput(); err != nil {

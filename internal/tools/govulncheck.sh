@@ -2,15 +2,15 @@
 # Runs govulncheck. A finding is a failure; that its database cannot be reached
 # is not, but is said.
 #
-# usage: govulncheck.sh PROGRAM
+# usage: govulncheck.sh PROGRAM ARGUMENTS...
 set -eu
 
 findings=3 # its exit code, see `govulncheck -h`
 limit_s=300         # behind some firewalls connections hang instead of failing
 
-echo "$1 ./..."
+echo "$*"
 code=0
-said=$(timeout "$limit_s" "$1" ./... 2>&1) || code=$?
+said=$(timeout "$limit_s" "$@" 2>&1) || code=$?
 echo "$said"
 case "$code" in
 0) ;;
