@@ -14,6 +14,7 @@ import (
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/ingest/format"
 )
 
 // discard is a queue that costs nothing.
@@ -71,25 +72,25 @@ func BenchmarkBulk(b *testing.B) {
 	cities = head + "\n" + strings.Repeat(body, rows/records)
 	for _, test := range []struct {
 		name string
-		f    format
+		k    format.Kind
 		body string
 		rows int
 	}{
-		{"ndjson", jsonLines, lines.String(), rows},
-		{"ndjson points", jsonLines, points.String(), rows},
-		{"sequence", jsonSequence, sequence.String(), rows},
-		{"collection", geoJSON, collection.String(), rows},
-		{"csv", csvTable, cities, rows / records * records},
+		{"ndjson", format.Lines, lines.String(), rows},
+		{"ndjson points", format.Lines, points.String(), rows},
+		{"sequence", format.Sequence, sequence.String(), rows},
+		{"collection", format.GeoJSON, collection.String(), rows},
+		{"csv", format.Table, cities, rows / records * records},
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			h := testHandler(discard{})
-			options, _ := parseCSVOptions("")
-			r := bufio.NewReaderSize(nil, readBuffer)
+			options, _ := format.ParseOptions("")
+			r := bufio.NewReaderSize(nil, format.ReadBuffer)
 			b.ReportAllocs()
 			b.SetBytes(int64(len(test.body)))
 			for b.Loop() {
 				r.Reset(io.Reader(bytes.NewReader([]byte(test.body))))
-				source, err := open(r, test.f, options)
+				source, err := format.Open(r, test.k, options)
 				if err != nil {
 					b.Fatal(err)
 				}

@@ -7,13 +7,13 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"strconv"
 	"sync"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 
 	"cairn/event"
+	"cairn/ingest/format"
 	"cairn/internal/web"
 )
 
@@ -21,32 +21,16 @@ import (
 // try again.
 const stuckRetry = 10 * time.Second
 
-// errRowSize refuses a row that would not fit.
-var errRowSize = &event.FieldError{Reason: fmt.Sprintf("it is larger than %d bytes", MaxRowBytes)}
-
-// rows reads the points of a body one by one.
-type rows interface {
-	// next reads the next row into p, whose raw fields are good until the next
-	// call. It returns a *event.FieldError for a row that is wrong, io.EOF after
-	// the last one, and else a *web.Problem: then nothing more can be read.
-	next(p *event.Point) error
-	// row is the number of the row that next was about, from 1.
-	row() int64
-}
-
-// readBuffer is what is read from a body at once: one read of the socket.
-const readBuffer = 64 << 10
-
-var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, readBuffer) }}
+var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, format.ReadBuffer) }}
 
 // postMany takes many points in, in one of the formats that can be read as they
 // come. It answers 202 with how many were accepted and rejected.
-func (h *handler) postMany(c *fiber.Ctx, f format) error {
+func (h *handler) postMany(c *fiber.Ctx, k format.Kind) error {
 	key, err := idempotencyKey(c)
 	if err != nil {
 		return err
 	}
-	options, err := optionsOf(c, f)
+	options, err := optionsOf(c, k)
 	if err != nil {
 		return err
 	}
@@ -66,10 +50,10 @@ func (h *handler) postMany(c *fiber.Ctx, f format) error {
 	r := readers.Get().(*bufio.Reader)
 	r.Reset(in)
 	defer func() { r.Reset(nil); readers.Put(r) }()
-	source, err := open(r, f, options)
+	source, err := format.Open(r, k, options)
 	if err == nil {
-		if g, ok := source.(*collection); ok && g.single != nil {
-			return h.putFeature(c, g.single, key)
+		if raw, ok := format.Single(source); ok {
+			return h.putFeature(c, raw, key)
 		}
 		err = u.run(source)
 	}
@@ -95,33 +79,17 @@ func (h *handler) enter() (leave func(), err error) {
 	return nil, web.Unavailable(fmt.Sprintf("%d uploads are being read, which is all at once: try again", h.limits.uploads), unavailableRetry)
 }
 
-func optionsOf(c *fiber.Ctx, f format) (csvOptions, error) {
+func optionsOf(c *fiber.Ctx, k format.Kind) (format.Options, error) {
 	query := c.Context().URI().QueryString()
-	if f == csvTable {
-		return parseCSVOptions(string(query))
+	if k == format.Table {
+		return format.ParseOptions(string(query))
 	}
-	return csvOptions{}, noParameters(query)
-}
-
-// open begins to read the body.
-func open(r *bufio.Reader, f format, options csvOptions) (rows, error) {
-	if bom, err := r.Peek(3); err == nil && string(bom) == "\ufeff" {
-		_, _ = r.Discard(len(bom)) // they are in the buffer
-	}
-	switch f {
-	case csvTable:
-		return openTable(r, options)
-	case geoJSON:
-		return openCollection(r)
-	case jsonSequence:
-		return newSequence(r), nil
-	}
-	return newLines(r), nil
+	return format.Options{}, format.NoParameters(query)
 }
 
 // run reads all rows and hands over the good ones. Its error, but for u.err, is
 // why it could not go on; what was read until then is on disk all the same.
-func (u *upload) run(source rows) error {
+func (u *upload) run(source format.Rows) error {
 	var e event.Event
 	for {
 		err := u.next(source, &e.Point)
@@ -129,9 +97,9 @@ func (u *upload) run(source rows) error {
 			return u.err
 		}
 		if err == nil {
-			err = u.add(&e, source.row())
+			err = u.add(&e, source.Row())
 		} else {
-			err = u.refuse(source.row(), err)
+			err = u.refuse(source.Row(), err)
 		}
 		if err != nil {
 			if stuck := u.finish(); stuck != nil || err == io.EOF {
@@ -143,12 +111,12 @@ func (u *upload) run(source rows) error {
 }
 
 // next reads a row, unless the server is stopping.
-func (u *upload) next(source rows, p *event.Point) error {
+func (u *upload) next(source format.Rows, p *event.Point) error {
 	select {
 	case <-u.h.stop.Done():
 		return web.Unavailable("the server is stopping", unavailableRetry)
 	default:
-		return source.next(p)
+		return source.Next(p)
 	}
 }
 
@@ -174,23 +142,21 @@ type summary struct {
 
 // answer tells what became of the body. source is nil where not even its first
 // row was reached.
-func (u *upload) answer(c *fiber.Ctx, source rows, err error) error {
+func (u *upload) answer(c *fiber.Ctx, source format.Rows, err error) error {
 	s := summary{
 		Accepted: u.accepted, Rejected: u.rejected, Rejections: u.rejections,
 		Truncated: u.rejected > int64(len(u.rejections)), Position: u.position,
 	}
-	_, fromCollection := source.(*collection)
-	_, fromTable := source.(*table)
 	switch {
 	case u.err != nil:
-		return u.stuck(s, source.row())
+		return u.stuck(s, source.Row())
 	case err != nil && source == nil:
 		return err
 	case err != nil:
-		return broken(err, s, source.row())
+		return broken(err, s, source.Row())
 	case s.Accepted == 0 && s.Rejected > 0:
 		return s.problem(http.StatusUnprocessableEntity, fmt.Sprintf("none of the %d points is accepted", s.Rejected))
-	case s.Accepted == 0 && !fromCollection && !fromTable:
+	case s.Accepted == 0:
 		return web.BadRequest("the body has no points")
 	}
 	body, err := json.Marshal(s)
@@ -252,44 +218,12 @@ func (s *summary) problem(status int, detail string) *web.Problem {
 func (h *handler) putFeature(c *fiber.Ctx, raw []byte, key string) error {
 	r := pointRequests.Get().(*pointRequest)
 	defer pointRequests.Put(r)
-	var d featureDecoder
-	if err := d.decode(raw, &r.event.Point); err != nil {
+	var d format.FeatureDecoder
+	if err := d.Decode(raw, &r.event.Point); err != nil {
 		h.metrics.rejected.Inc()
 		return pointProblem(err)
 	}
 	return h.put(c, r, key)
-}
-
-// A featureDecoder reads Features that can be stored.
-type featureDecoder struct {
-	bus     event.Decoder
-	compact compactor
-}
-
-func (d *featureDecoder) decode(raw []byte, p *event.Point) error {
-	if err := d.bus.Feature(raw, p); err != nil {
-		return err
-	}
-	return d.compact.point(p)
-}
-
-// A budget is a reader that gives a bounded number of bytes for each row, then
-// fails with errRowSize until the next refill. What its user has read ahead
-// belongs to a row that it has had the bytes for.
-type budget struct {
-	r    io.Reader
-	left int
-}
-
-func (b *budget) refill() { b.left = MaxRowBytes }
-
-func (b *budget) Read(p []byte) (int, error) {
-	if b.left <= 0 {
-		return 0, errRowSize
-	}
-	n, err := b.r.Read(p[:min(len(p), b.left)])
-	b.left -= n
-	return n, err
 }
 
 // failure prefers, of the reasons why a body cannot be read on, the one that
@@ -299,11 +233,4 @@ func (in *input) failure(err error) error {
 		return in.err
 	}
 	return err
-}
-
-// atRow is a problem with the row, after which one cannot go on.
-func atRow(row int64, reason, pointer string) *web.Problem {
-	p := web.BadRequest("row " + strconv.FormatInt(row, 10) + ": " + clipReason(reason))
-	p.Pointer = clipPointer(pointer)
-	return p
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"cairn/event"
+	"cairn/ingest/format"
 )
 
 const (
@@ -43,7 +44,7 @@ func TestMany(t *testing.T) {
 			points: []string{`"id":"a","geometry":{"type":"Point","coordinates":[1.5,2.5]},"properties":{"k":1}`,
 				`"geometry":{"type":"Point","coordinates":[3,4]},"properties":{"name":"n"}`,
 				`"geometry":{"type":"Point","coordinates":[1.5,2.5]},"properties":null`}},
-		{name: "ndjson with bad rows", contentType: "application/jsonl", body: "\ufeff" + f + "\n{\n" + `{"type":"Feature","geometry":{"type":"Point","coordinates":[1,91]},"properties":null}` + "\n" + `{"lat":1}` + "\n[]\n" + strings.Repeat("x", MaxRowBytes+1) + "\n" + point,
+		{name: "ndjson with bad rows", contentType: "application/jsonl", body: "\ufeff" + f + "\n{\n" + `{"type":"Feature","geometry":{"type":"Point","coordinates":[1,91]},"properties":null}` + "\n" + `{"lat":1}` + "\n[]\n" + strings.Repeat("x", format.MaxRowBytes+1) + "\n" + point,
 			status: 202, answer: `{"accepted":2,"rejected":5,"rejections":[` +
 				`{"row":2,"reason":"not JSON: it ends too early"},` +
 				`{"row":3,"reason":"the latitude must be from -90 to 90 degrees","pointer":"/geometry/coordinates/1"},` +
@@ -58,7 +59,7 @@ func TestMany(t *testing.T) {
 		{name: "collection", contentType: geojson, body: `{"type":"FeatureCollection","metadata":{"a":[1,{}]},"crs":{"type":"name","properties":{"name":"urn:ogc:def:crs:OGC:1.3:CRS84"}},"features":[` + f + ",\n" + feature("7", "null") + `],"bbox":[1,2]}` + "\n",
 			status: 202, answer: `{"accepted":2,"rejected":0,"position":4097}`, points: []string{`"id":"a","geometry":{"type":"Point","coordinates":[1.5,2.5]},"properties":{"k":1}`, `"id":7,"geometry":{"type":"Point","coordinates":[1.5,2.5]},"properties":null`}},
 		{name: "collection, type last", contentType: geojson, body: `{"features":[` + f + `],"type":"FeatureCollection"}`, status: 202, answer: `{"accepted":1,"rejected":0,"position":4096}`},
-		{name: "collection, empty", contentType: geojson, body: `{"type":"FeatureCollection","features":[]}`, status: 202, answer: `{"accepted":0,"rejected":0}`},
+		{name: "collection, empty", contentType: geojson, body: `{"type":"FeatureCollection","features":[]}`, status: 400, texts: []string{"the body has no points"}},
 		{name: "collection with bad features", contentType: geojson, body: `{"type":"FeatureCollection","features":[7,` + f + `,{"type":"Feature","geometry":{"type":"Polygon","coordinates":[[` + strings.Repeat("[1,2],", 60000) + `[1,2]]]},"properties":null},` + feature("", `{"a":"`+"\xff"+`"}`) + `,` + feature("", `{"a":1,"a":2}`) + `,` + f + `]}`,
 			status: 202, answer: `{"accepted":2,"rejected":4,"rejections":[{"row":1,"reason":"it must be an object"},{"row":3,"reason":"it is larger than 262144 bytes"},{"row":4,"reason":"not JSON: invalid UTF-8","pointer":"/properties/a"},{"row":5,"reason":"it is given twice: duplicate names are refused","pointer":"/properties/a"}],"position":4097}`},
 		{name: "collection, broken", contentType: geojson, body: `{"type":"FeatureCollection","features":[` + f + `,{"a":}`, status: 400, texts: []string{`"accepted":1`, `"row":2`, `"position":4096`, "row 2: not JSON"}},
@@ -73,8 +74,8 @@ func TestMany(t *testing.T) {
 		{name: "not json", contentType: geojson, body: `hello`, status: 400, texts: []string{"not JSON"}},
 		{name: "empty geojson", contentType: geojson, body: ` `, status: 400, texts: []string{"the body has no points"}},
 		{name: "feature, wrong", contentType: geojson, body: `{"type":"Feature","geometry":{"type":"Point","coordinates":[1,"2"]},"properties":null}`, status: 400, texts: []string{`"pointer":"/geometry/coordinates/1"`}},
-		{name: "feature, large", contentType: geojson, body: feature("", `{"a":"`+strings.Repeat("x", MaxRowBytes)+`"}`), status: 413},
-		{name: "endless string", contentType: geojson, body: `{"type":"FeatureCollection","x":"` + strings.Repeat("x", 2*MaxRowBytes) + `"}`, status: 413, texts: []string{"too large"}},
+		{name: "feature, large", contentType: geojson, body: feature("", `{"a":"`+strings.Repeat("x", format.MaxRowBytes)+`"}`), status: 413},
+		{name: "endless string", contentType: geojson, body: `{"type":"FeatureCollection","x":"` + strings.Repeat("x", 2*format.MaxRowBytes) + `"}`, status: 413, texts: []string{"too large"}},
 
 		{name: "sequence", contentType: seq, body: "\x1e" + f + "\n\x1e\x1e{\n\"longitude\":3,\n\"latitude\":4}\n\x1e" + `{"type":"Feature","geom` + "\x1e" + f + "\n",
 			status: 202, answer: `{"accepted":3,"rejected":1,"rejections":[{"row":3,"reason":"the record is truncated: not JSON: it ends too early"}],"position":4098}`},
@@ -99,7 +100,7 @@ func TestMany(t *testing.T) {
 				`{"row":2,"reason":"a quoted cell goes on after its quote, or is never closed; it takes up lines 3 to 4 of the body"}`,
 				`{"row":3,"reason":"it has no longitude"}`, `the longitude is "1,5": it must be a decimal number`, `the longitude is "0x1"`, "-90 to 90", "RFC 3339", "column 4: the cell is not UTF-8 text", "zero byte",
 				`a cell that is not quoted has a quote in it, in line 12 of the body`, `lines 13 to 14 of the body`}},
-		{name: "csv, header only", contentType: csvType, body: "lon,lat\n", status: 202, answer: `{"accepted":0,"rejected":0}`},
+		{name: "csv, header only", contentType: csvType, body: "lon,lat\n", status: 400, texts: []string{"the body has no points"}},
 		{name: "csv, nothing", contentType: csvType, body: "", status: 400, texts: []string{"no header row"}},
 		{name: "csv, no position", contentType: csvType, body: "a,lat\n1,2\n", status: 400, texts: []string{`no column is the longitude: name it by the query parameter longitude=; the columns are "a", "lat"`}},
 		{name: "csv, same column twice", contentType: csvType, body: "lon,lat,a,a\n", status: 400, texts: []string{`the column "a" twice`}},
@@ -111,7 +112,7 @@ func TestMany(t *testing.T) {
 		{name: "csv, unknown parameter", contentType: csvType, query: "?lat=a", body: "lon,lat\n", status: 400, texts: []string{`did you mean "latitude"?`}},
 		{name: "csv, parameter twice", contentType: csvType, query: "?id=a&id=b", body: "lon,lat\n", status: 400, texts: []string{"given twice"}},
 		{name: "csv without header", contentType: "text/csv; header=absent", body: "1,2\n", status: 400, texts: []string{"header row"}},
-		{name: "csv, endless quote", contentType: csvType, body: "lon,lat,a\n1,2,\n1,2,\"" + strings.Repeat("x\n", MaxRowBytes), status: 400, texts: []string{`"accepted":1`, `"row":2`, "is a quote not closed?"}},
+		{name: "csv, endless quote", contentType: csvType, body: "lon,lat,a\n1,2,\n1,2,\"" + strings.Repeat("x\n", format.MaxRowBytes), status: 400, texts: []string{`"accepted":1`, `"row":2`, "is a quote not closed?"}},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -188,15 +189,15 @@ func TestRejectionsAreBounded(t *testing.T) {
 	long := `{"type":"` + strings.Repeat("T", 100000) + `","geometry":null}` + "\n"
 	a = post(t, serve(t, &fakeQueue{}, testLimits()), "/point", ndjson, strings.Repeat(long, 100))
 	a.want(t, http.StatusUnprocessableEntity)
-	if len(a.body) > 100*(maxReason+200) {
+	if len(a.body) > 100*(format.MaxReason+200) {
 		t.Errorf("the answer has %d bytes", len(a.body))
 	}
 }
 
 // An event can be larger than its row: where it does not fit, the row is wrong.
 func TestEventSize(t *testing.T) {
-	row := feature("", `{"x":"`+strings.Repeat("x", MaxRowBytes-150)+`"}`)
-	if len(row) > MaxRowBytes {
+	row := feature("", `{"x":"`+strings.Repeat("x", format.MaxRowBytes-150)+`"}`)
+	if len(row) > format.MaxRowBytes {
 		t.Fatal("the row itself is too large")
 	}
 	q := &fakeQueue{}

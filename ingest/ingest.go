@@ -17,17 +17,10 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cairn/bus"
-	"cairn/event"
+	"cairn/ingest/format"
 )
 
 const (
-	// MaxPointBytes bounds a body of one point, unpacked. The room to
-	// event.MaxEventBytes is for what the event adds to it.
-	MaxPointBytes = event.MaxEventBytes - 1<<10
-	// MaxRowBytes bounds one row of many, as it comes; its event is bounded by
-	// event.MaxEventBytes too.
-	MaxRowBytes = event.MaxEventBytes
-
 	// readStall is the longest silence in a body: a radio link in a tunnel.
 	readStall = 30 * time.Second
 	// flushAge is the longest that a row waits for others to share its envelope
@@ -81,7 +74,7 @@ type metrics struct {
 }
 
 // newHandler makes the handler. When stop ends, which is when the server begins
-// to drain, uploads read no more rows, hand over what they have read, and
+// to drain, uploads read no more format.Rows, hand over what they have read, and
 // answer how far they got. The queue must go on until the server has drained.
 func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Registerer, l limits) *handler {
 	points := prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -107,12 +100,13 @@ func (h *handler) routes(r fiber.Router) {
 //
 //	POST /point
 func (h *handler) post(c *fiber.Ctx) error {
-	f, err := formatOf(string(c.Request().Header.ContentType()))
+	k, err := format.KindOf(string(c.Request().Header.ContentType()))
 	if err != nil {
-		return refuseFormat(c, err)
+		c.Set(fiber.HeaderAccept, format.AcceptedTypes)
+		return err
 	}
-	if f == onePoint {
+	if k == format.OnePoint {
 		return h.postPoint(c)
 	}
-	return h.postMany(c, f)
+	return h.postMany(c, k)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
 
+	"cairn/ingest/format"
 	"cairn/internal/web"
 )
 
@@ -71,7 +72,7 @@ func openInput(c *fiber.Ctx) (*input, error) {
 		c.Set(fiber.HeaderAcceptEncoding, acceptedCodings)
 		return nil, &web.Problem{
 			Status: http.StatusUnsupportedMediaType,
-			Detail: "the Content-Encoding " + quote(string(coding)) + " is not taken: send one of " + acceptedCodings + ", or none",
+			Detail: "the Content-Encoding " + format.Quote(string(coding)) + " is not taken: send one of " + acceptedCodings + ", or none",
 		}
 	}
 	return in, nil

@@ -2,7 +2,6 @@ package ingest
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -16,6 +15,7 @@ import (
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/ingest/format"
 	"cairn/internal/web"
 )
 
@@ -31,7 +31,7 @@ const minRead = 4 << 10
 
 // A pointRequest is what one POST /point needs; they are used again.
 type pointRequest struct {
-	decoder pointDecoder
+	decoder format.PointDecoder
 	event   event.Event
 	body    []byte
 	answer  []byte
@@ -50,7 +50,7 @@ func (h *handler) postPoint(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := noParameters(c.Context().URI().QueryString()); err != nil {
+	if err := format.NoParameters(c.Context().URI().QueryString()); err != nil {
 		return err
 	}
 	r := pointRequests.Get().(*pointRequest)
@@ -58,7 +58,7 @@ func (h *handler) postPoint(c *fiber.Ctx) error {
 	if r.body, err = readPoint(c, r.body[:0]); err != nil {
 		return err
 	}
-	if err := r.decoder.decode(r.body, &r.event.Point); err != nil {
+	if err := r.decoder.Decode(r.body, &r.event.Point); err != nil {
 		h.metrics.rejected.Inc()
 		return pointProblem(err)
 	}
@@ -75,7 +75,7 @@ func (h *handler) put(c *fiber.Ctx, r *pointRequest, key string) error {
 	b.Lines, b.Count, b.Trace = event.AppendEvent(b.Lines, e), 1, traceOf(c)
 	if len(b.Lines) > event.MaxEventBytes {
 		h.metrics.rejected.Inc()
-		return tooLarge(MaxPointBytes)
+		return format.TooLarge(format.MaxPointBytes)
 	}
 	err := h.queue.Offer(b)
 	var position event.Position
@@ -150,15 +150,15 @@ func encodeUUID(dst *[36]byte, u uuid.UUID) {
 	copy(dst[:], text)
 }
 
-// readPoint reads a body of at most MaxPointBytes, unpacked, into dst.
+// readPoint reads a body of at most format.MaxPointBytes, unpacked, into dst.
 func readPoint(c *fiber.Ctx, dst []byte) ([]byte, error) {
 	in, err := openInput(c)
 	if err != nil {
 		return dst, err
 	}
 	defer in.close()
-	if !in.coded() && in.body.Length() > MaxPointBytes {
-		return dst, tooLarge(MaxPointBytes)
+	if !in.coded() && in.body.Length() > format.MaxPointBytes {
+		return dst, format.TooLarge(format.MaxPointBytes)
 	}
 	for {
 		if len(dst) == cap(dst) {
@@ -167,20 +167,13 @@ func readPoint(c *fiber.Ctx, dst []byte) ([]byte, error) {
 		n, err := in.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]
 		switch {
-		case len(dst) > MaxPointBytes:
-			return dst, tooLarge(MaxPointBytes)
+		case len(dst) > format.MaxPointBytes:
+			return dst, format.TooLarge(format.MaxPointBytes)
 		case err == io.EOF:
 			return dst, nil
 		case err != nil:
 			return dst, err
 		}
-	}
-}
-
-func tooLarge(limit int) *web.Problem {
-	return &web.Problem{
-		Status: http.StatusRequestEntityTooLarge,
-		Detail: fmt.Sprintf("one point may have at most %d bytes; to send many, use Content-Type: application/x-ndjson or application/geo+json", limit),
 	}
 }
 
@@ -190,8 +183,8 @@ func pointProblem(err error) error {
 	if !errors.As(err, &f) {
 		return err
 	}
-	p := web.BadRequest(clipReason(f.Reason))
-	p.Pointer = clipPointer(f.Pointer)
+	p := web.BadRequest(format.ClipReason(f.Reason))
+	p.Pointer = format.ClipPointer(f.Pointer)
 	return p
 }
 

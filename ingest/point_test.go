@@ -8,6 +8,7 @@ import (
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/ingest/format"
 )
 
 const paris = `{"longitude": 2.3522, "latitude": 48.8566, "name": "Paris"}`
@@ -28,9 +29,9 @@ func TestPointFeature(t *testing.T) {
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
-			var d pointDecoder
+			var d format.PointDecoder
 			var e event.Event
-			if err := d.decode([]byte(test.in), &e.Point); err != nil {
+			if err := d.Decode([]byte(test.in), &e.Point); err != nil {
 				t.Fatal(err)
 			}
 			line := string(event.AppendEvent(nil, &e))
@@ -93,10 +94,10 @@ func TestPointRefused(t *testing.T) {
 		{`{` + valid + `,"type":"car"}`, "/type", "unknown field"},
 		{`{"bbox":[1],"type":"FeatureCollection"}`, "", "application/geo+json"},
 	}
-	var d pointDecoder
+	var d format.PointDecoder
 	for _, test := range tests {
 		var p event.Point
-		err := d.decode([]byte(test.in), &p)
+		err := d.Decode([]byte(test.in), &p)
 		f, ok := err.(*event.FieldError)
 		if !ok {
 			t.Errorf("%s: %v", test.in, err)
@@ -208,7 +209,7 @@ func TestPointRequestsRefused(t *testing.T) {
 	post(t, address, "/point", "", paris).want(t, http.StatusUnsupportedMediaType, "no Content-Type", "text/csv")
 	a := post(t, address, "/point", "application/x-www-form-urlencoded", paris)
 	a.want(t, http.StatusUnsupportedMediaType, "add -H 'Content-Type: application/json'")
-	if a.header.Get("Accept") != acceptedTypes {
+	if a.header.Get("Accept") != format.AcceptedTypes {
 		t.Errorf("Accept %q", a.header.Get("Accept"))
 	}
 	post(t, address, "/point", "application/json;;=", paris).want(t, http.StatusBadRequest, "Content-Type")
@@ -225,8 +226,8 @@ func TestPointRequestsRefused(t *testing.T) {
 	post(t, address, "/point", "application/json", `{"longitude":1,"latitude":2,"lattitude":3}`).want(t, http.StatusBadRequest,
 		`"pointer":"/lattitude"`, `unknown field "lattitude": did you mean "latitude"?`)
 
-	exact := `{"longitude":1,"latitude":2,"properties":{"x":"` + strings.Repeat("x", MaxPointBytes)
-	exact = exact[:MaxPointBytes-3] + `"}}`
+	exact := `{"longitude":1,"latitude":2,"properties":{"x":"` + strings.Repeat("x", format.MaxPointBytes)
+	exact = exact[:format.MaxPointBytes-3] + `"}}`
 	post(t, address, "/point", "application/json", exact).want(t, http.StatusAccepted)
-	post(t, address, "/point", "application/json", exact+" ").want(t, http.StatusRequestEntityTooLarge, fmt.Sprint(MaxPointBytes))
+	post(t, address, "/point", "application/json", exact+" ").want(t, http.StatusRequestEntityTooLarge, fmt.Sprint(format.MaxPointBytes))
 }

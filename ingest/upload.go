@@ -8,6 +8,7 @@ import (
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/ingest/format"
 )
 
 const (
@@ -75,7 +76,7 @@ func (u *upload) add(e *event.Event, row int64) error {
 	b.Lines = event.AppendEvent(b.Lines, e)
 	if len(b.Lines)-start > event.MaxEventBytes {
 		b.Lines = b.Lines[:start]
-		u.reject(row, errRowSize)
+		u.reject(row, format.ErrRowSize)
 		return u.err
 	}
 	if len(b.Lines) > bus.MaxEnvelopeBytes { // the row goes into the next one
@@ -105,7 +106,7 @@ func (u *upload) reject(row int64, why *event.FieldError) {
 	u.h.metrics.rejected.Inc()
 	if len(u.rejections) < maxRejections {
 		u.rejections = append(u.rejections, rejection{
-			Row: row, Reason: clipReason(why.Reason), Pointer: clipPointer(why.Pointer),
+			Row: row, Reason: format.ClipReason(why.Reason), Pointer: format.ClipPointer(why.Pointer),
 		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/ingest/format"
 	"cairn/internal/web"
 )
 
@@ -165,7 +166,11 @@ func TestStopEndsUploads(t *testing.T) {
 		}})
 		h.stop, h.limits = ctx, l
 		u := &upload{h: h}
-		err := u.run(newLines(bufio.NewReader(strings.NewReader(manyRows(5000)))))
+		rows, err := format.Open(bufio.NewReader(strings.NewReader(manyRows(5000))), format.Lines, format.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = u.run(rows)
 		var p *web.Problem
 		switch {
 		case full && (!errors.Is(err, errStuck) || !errors.Is(err, bus.ErrFull)):

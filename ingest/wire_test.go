@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
+
+	"cairn/ingest/format"
 )
 
 // A wire is one TCP connection.
@@ -267,7 +269,7 @@ func TestPackedBodies(t *testing.T) {
 			{"damaged", ndjson, append(bytes.Repeat([]byte{0xff}, 5), packed[5:]...), 400, []string{"the packed body"}},
 			{"bomb", ndjson, pack(zeros), 413, []string{"1000 times"}},
 			{"bomb of lines", ndjson, pack(strings.Repeat("\n", 4<<20)), 413, []string{"1000 times"}},
-			{"bomb for a point", "application/json", pack(zeros[:1<<20]), 413, []string{fmt.Sprint(MaxPointBytes)}},
+			{"bomb for a point", "application/json", pack(zeros[:1<<20]), 413, []string{fmt.Sprint(format.MaxPointBytes)}},
 			{"collection", geojson, pack(`{"type":"FeatureCollection","features":[` + feature("", "null") + "]}"), 202, []string{`"accepted":1`}},
 		}
 		if coding == "gzip" { // whose window is small: the ratio is just below the bound

@@ -1,4 +1,4 @@
-package ingest
+package format
 
 import (
 	"bufio"
@@ -19,7 +19,7 @@ import (
 type collection struct {
 	json    *jsontext.Decoder
 	in      *budget
-	decoder featureDecoder
+	decoder FeatureDecoder
 	number  int64
 	kind    string // the type, once it was seen
 	inside  bool   // the array of features
@@ -42,7 +42,7 @@ func (r *recorder) Read(p []byte) (int, error) {
 	n, err := r.r.Read(p)
 	if r.on {
 		r.kept = append(r.kept, p[:n]...)
-		if len(r.kept) > MaxRowBytes+readBuffer {
+		if len(r.kept) > MaxRowBytes+ReadBuffer {
 			r.kept, r.on = nil, false
 		}
 	}
@@ -50,7 +50,7 @@ func (r *recorder) Read(p []byte) (int, error) {
 }
 
 // openCollection reads up to the first feature, or all of a single one.
-func openCollection(r *bufio.Reader) (rows, error) {
+func openCollection(r *bufio.Reader) (Rows, error) {
 	c := &collection{record: &recorder{r: r, on: true}}
 	c.in = &budget{r: c.record}
 	c.in.refill()
@@ -81,15 +81,24 @@ func openCollection(r *bufio.Reader) (rows, error) {
 		return nil, web.BadRequest("the FeatureCollection has no features")
 	}
 	if !c.record.on || len(c.record.kept) > MaxRowBytes {
-		return nil, tooLarge(MaxRowBytes)
+		return nil, TooLarge(MaxRowBytes)
 	}
 	c.single = c.record.kept
 	return c, nil
 }
 
-func (c *collection) row() int64 { return c.number }
+// Single is the whole body, where that is one Feature and not many rows.
+func Single(r Rows) (raw []byte, ok bool) {
+	c, ok := r.(*collection)
+	if !ok || c.single == nil {
+		return nil, false
+	}
+	return c.single, true
+}
 
-func (c *collection) next(p *event.Point) error {
+func (c *collection) Row() int64 { return c.number }
+
+func (c *collection) Next(p *event.Point) error {
 	for {
 		if c.ended {
 			return io.EOF
@@ -111,17 +120,17 @@ func (c *collection) next(p *event.Point) error {
 		c.number++
 		raw, err := c.json.ReadValue()
 		switch {
-		case errors.Is(err, errRowSize):
+		case errors.Is(err, ErrRowSize):
 			if err := c.skip(); err != nil {
 				return err
 			}
-			return errRowSize
+			return ErrRowSize
 		case err != nil:
 			return c.syntax(err)
 		case len(raw) > MaxRowBytes:
-			return errRowSize
+			return ErrRowSize
 		}
-		return c.decoder.decode(raw, p)
+		return c.decoder.Decode(raw, p)
 	}
 }
 
@@ -239,7 +248,7 @@ func (c *collection) skip() error {
 
 // syntax says why the body cannot be read on.
 func (c *collection) syntax(err error) error {
-	if errors.Is(err, errRowSize) {
+	if errors.Is(err, ErrRowSize) {
 		return &web.Problem{Status: http.StatusRequestEntityTooLarge, Detail: "a single string or number in it is too large"}
 	}
 	var f *event.FieldError
@@ -253,7 +262,7 @@ func (c *collection) syntax(err error) error {
 }
 
 func problemAt(pointer, reason string) *web.Problem {
-	p := web.BadRequest(clipReason(reason))
-	p.Pointer = clipPointer(pointer)
+	p := web.BadRequest(ClipReason(reason))
+	p.Pointer = ClipPointer(pointer)
 	return p
 }

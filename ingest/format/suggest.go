@@ -1,4 +1,4 @@
-package ingest
+package format
 
 import (
 	"slices"
@@ -85,4 +85,4 @@ func clip(s string) string {
 }
 
 // quote shows the client's own text in an error.
-func quote(s string) string { return strconv.Quote(clip(s)) }
+func Quote(s string) string { return strconv.Quote(clip(s)) }

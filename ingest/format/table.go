@@ -1,4 +1,4 @@
-package ingest
+package format
 
 import (
 	"bufio"
@@ -33,7 +33,7 @@ type table struct {
 }
 
 // openTable reads the header.
-func openTable(r *bufio.Reader, o csvOptions) (rows, error) {
+func openTable(r *bufio.Reader, o Options) (Rows, error) {
 	t := &table{in: &budget{r: r}}
 	t.csv = csv.NewReader(t.in)
 	t.csv.Comma, t.csv.ReuseRecord, t.csv.FieldsPerRecord = o.delimiter, true, -1
@@ -42,7 +42,7 @@ func openTable(r *bufio.Reader, o csvOptions) (rows, error) {
 	switch {
 	case err == io.EOF:
 		return nil, web.BadRequest("the body has no points, and no header row")
-	case errors.Is(err, errRowSize):
+	case errors.Is(err, ErrRowSize):
 		return nil, web.BadRequest(fmt.Sprintf("the header row is larger than %d bytes", MaxRowBytes))
 	case err != nil:
 		return nil, web.BadRequest("the header row cannot be read: " + explain(err))
@@ -53,9 +53,9 @@ func openTable(r *bufio.Reader, o csvOptions) (rows, error) {
 	return t, nil
 }
 
-func (t *table) row() int64 { return t.number }
+func (t *table) Row() int64 { return t.number }
 
-func (t *table) next(p *event.Point) error {
+func (t *table) Next(p *event.Point) error {
 	t.in.refill()
 	record, err := t.csv.Read()
 	if err == io.EOF {
@@ -64,7 +64,7 @@ func (t *table) next(p *event.Point) error {
 	t.number++
 	var wrong *csv.ParseError
 	switch {
-	case errors.Is(err, errRowSize):
+	case errors.Is(err, ErrRowSize):
 		return atRow(t.number, fmt.Sprintf("it is larger than %d bytes: is a quote not closed?", MaxRowBytes), "")
 	case errors.As(err, &wrong):
 		return &event.FieldError{Reason: explain(err)}
@@ -122,7 +122,7 @@ func (t *table) position(record []string, p *event.Point) error {
 			err = event.CheckCoordinate(index, f)
 		}
 		if err != nil {
-			return &event.FieldError{Reason: fmt.Sprintf("the %s is %s: %s", csvParameters[r], quote(strings.ToValidUTF8(cell, "\ufffd")), err)}
+			return &event.FieldError{Reason: fmt.Sprintf("the %s is %s: %s", csvParameters[r], Quote(strings.ToValidUTF8(cell, "\ufffd")), err)}
 		}
 		if r == altitude {
 			p.Altitude = f
@@ -184,7 +184,7 @@ func (t *table) observed(record []string, p *event.Point) error {
 	when, err := event.ParseTime(cell)
 	if err != nil {
 		if t.layout.named[timeRole] {
-			return &event.FieldError{Reason: clipReason(strings.ToValidUTF8(err.Error(), "\ufffd"))}
+			return &event.FieldError{Reason: ClipReason(strings.ToValidUTF8(err.Error(), "\ufffd"))}
 		}
 		return nil
 	}

@@ -1,4 +1,4 @@
-package ingest
+package format
 
 import (
 	"fmt"
@@ -41,15 +41,15 @@ var usualNames = [roles][]string{
 	timeRole:  {"time", "timestamp", "datetime", "date_time", "observed_at", "observed", "eventdate"},
 }
 
-// csvOptions are what the query says of a table.
-type csvOptions struct {
+// Options are what the query says of a table.
+type Options struct {
 	columns   [roles]string // "" where the query names none
 	delimiter rune
 	strings   []string // columns whose cells stay strings
 }
 
-func parseCSVOptions(query string) (csvOptions, error) {
-	o := csvOptions{delimiter: ','}
+func ParseOptions(query string) (Options, error) {
+	o := Options{delimiter: ','}
 	values, err := parameters(query, csvParameters)
 	if err != nil {
 		return o, err
@@ -90,7 +90,7 @@ type layout struct {
 	named   [roles]bool
 }
 
-func newLayout(header []string, o csvOptions) (*layout, error) {
+func newLayout(header []string, o Options) (*layout, error) {
 	if len(header) > maxColumns {
 		return nil, web.BadRequest(fmt.Sprintf("the header has %d columns; at most %d are taken", len(header), maxColumns))
 	}
@@ -102,7 +102,7 @@ func newLayout(header []string, o csvOptions) (*layout, error) {
 			return nil, web.BadRequest(fmt.Sprintf("the name of column %d is not UTF-8 text", i+1))
 		}
 		if seen[h] {
-			return nil, web.BadRequest(fmt.Sprintf("the header has the column %s twice", quote(h)))
+			return nil, web.BadRequest(fmt.Sprintf("the header has the column %s twice", Quote(h)))
 		}
 		seen[h] = true
 		l.columns[i].key = append(key, ':')
@@ -146,7 +146,7 @@ func (l *layout) find(r role, header []string, wanted string) (err error) {
 			}
 			if l.index[r] >= 0 {
 				return web.BadRequest(fmt.Sprintf("the columns %s and %s could both be the %s: name one by the query parameter %s=",
-					quote(header[l.index[r]]), quote(h), csvParameters[r], csvParameters[r]))
+					Quote(header[l.index[r]]), Quote(h), csvParameters[r], csvParameters[r]))
 			}
 			l.index[r] = i
 		}
@@ -167,10 +167,10 @@ func named(header []string, wanted, parameter string) (int, error) {
 		}
 	}
 	return 0, web.BadRequest(fmt.Sprintf("there is no column %s, which the query parameter %s names; the columns are %s",
-		quote(wanted), parameter, listOf(header)))
+		Quote(wanted), parameter, listOf(header)))
 }
 
-func (l *layout) check(header []string, o csvOptions) error {
+func (l *layout) check(header []string, o Options) error {
 	for _, r := range []role{longitude, latitude} {
 		if l.index[r] < 0 {
 			return web.BadRequest(fmt.Sprintf("no column is the %s: name it by the query parameter %s=; the columns are %s (and the delimiter is %s, which delimiter= changes)",
@@ -181,12 +181,12 @@ func (l *layout) check(header []string, o csvOptions) error {
 		for other := range r {
 			if l.index[r] >= 0 && l.index[r] == l.index[other] && other <= altitude && (r <= altitude || r == idRole) {
 				return web.BadRequest(fmt.Sprintf("the column %s cannot be both the %s and the %s",
-					quote(header[l.index[r]]), csvParameters[other], csvParameters[r]))
+					Quote(header[l.index[r]]), csvParameters[other], csvParameters[r]))
 			}
 		}
 	}
 	if i := l.index[nameRole]; i >= 0 && header[i] != "name" && slices.Contains(header, "name") {
-		return web.BadRequest(fmt.Sprintf("the column %s cannot become the name, because another is called \"name\" and would be lost", quote(header[i])))
+		return web.BadRequest(fmt.Sprintf("the column %s cannot become the name, because another is called \"name\" and would be lost", Quote(header[i])))
 	}
 	return nil
 }
@@ -194,7 +194,7 @@ func (l *layout) check(header []string, o csvOptions) error {
 func listOf(header []string) string {
 	quoted := make([]string, 0, len(header))
 	for _, h := range header {
-		quoted = append(quoted, quote(h))
+		quoted = append(quoted, Quote(h))
 	}
 	return strings.Join(quoted, ", ")
 }

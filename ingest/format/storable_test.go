@@ -1,4 +1,4 @@
-package ingest
+package format
 
 import (
 	"strings"
@@ -52,14 +52,14 @@ func TestFeatureTextRefused(t *testing.T) {
 		"\"\xed\xa0\x80\"": "UTF-8", "\"\xff\"": "UTF-8", "\"\x01\"": "not JSON",
 		`{"a":1,"\u0061":2}`: "given twice", `"\u0000"`: `\u0000`,
 	} {
-		var d featureDecoder
+		var d FeatureDecoder
 		var p event.Point
 		raw := `{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]},"properties":{"x":` + text + `},"m":[]}`
-		if err := d.decode([]byte(raw), &p); err == nil || !strings.Contains(err.Error(), reason) {
+		if err := d.Decode([]byte(raw), &p); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%s in a property: %v, want %s", text, err, reason)
 		}
 		raw = `{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]},"properties":null,"m":[` + text + `]}`
-		if err := d.decode([]byte(raw), &p); err == nil || !strings.Contains(err.Error(), reason) {
+		if err := d.Decode([]byte(raw), &p); err == nil || !strings.Contains(err.Error(), reason) {
 			t.Errorf("%s in a member: %v, want %s", text, err, reason)
 		}
 	}

@@ -1,4 +1,4 @@
-package ingest
+package format
 
 import (
 	"bytes"
@@ -23,9 +23,9 @@ var errGeoJSON = &event.FieldError{
 	Reason: "this is GeoJSON: send it with Content-Type: application/geo+json",
 }
 
-// A pointDecoder reads points of the form {"longitude", "latitude", …}. What it
+// A PointDecoder reads points of the form {"longitude", "latitude", …}. What it
 // reads aliases the input or the decoder, and is good until the next decode.
-type pointDecoder struct {
+type PointDecoder struct {
 	json    jsontext.Decoder
 	source  bytes.Buffer // jsontext reads a Buffer in place
 	raw     []byte
@@ -39,8 +39,8 @@ type pointDecoder struct {
 	has      [2]bool // longitude, latitude
 }
 
-// decode reads raw into p. What it refuses is a *event.FieldError.
-func (d *pointDecoder) decode(raw []byte, p *event.Point) error {
+// Decode reads raw into p. What it refuses is a *event.FieldError.
+func (d *PointDecoder) Decode(raw []byte, p *event.Point) error {
 	d.raw, d.source = raw, *bytes.NewBuffer(raw)
 	d.json.Reset(&d.source)
 	d.name, d.nameText, d.inner, d.hasInner, d.has = nil, nil, "", false, [2]bool{}
@@ -57,7 +57,7 @@ func (d *pointDecoder) decode(raw []byte, p *event.Point) error {
 	return d.compact.point(p)
 }
 
-func (d *pointDecoder) object(p *event.Point) error {
+func (d *PointDecoder) object(p *event.Point) error {
 	switch kind := d.json.PeekKind(); {
 	case kind == '[':
 		return &event.FieldError{Reason: "one point is an object: to send many, use Content-Type: application/x-ndjson (one a line) or application/geo+json"}
@@ -86,7 +86,7 @@ func (d *pointDecoder) object(p *event.Point) error {
 
 // field reads the value of a field. Null stands for an optional one that is not
 // there, as many writers have it.
-func (d *pointDecoder) field(name []byte, p *event.Point) (err error) {
+func (d *PointDecoder) field(name []byte, p *event.Point) (err error) {
 	switch string(name) {
 	case `"longitude"`:
 		p.Position[0], err = d.coordinate(0)
@@ -118,11 +118,11 @@ func (d *pointDecoder) field(name []byte, p *event.Point) (err error) {
 
 // unknown refuses a field; where it, or the rest of the object, tells that all
 // of it is GeoJSON, it says that instead.
-func (d *pointDecoder) unknown(name []byte) error {
+func (d *PointDecoder) unknown(name []byte) error {
 	text, _ := jsontext.AppendUnquote(nil, name)
 	refused := &event.FieldError{
 		Pointer: string(d.json.StackPointer()),
-		Reason:  fmt.Sprintf("unknown field %s: %s", quote(string(text)), suggest(string(text), pointFields)),
+		Reason:  fmt.Sprintf("unknown field %s: %s", Quote(string(text)), suggest(string(text), pointFields)),
 	}
 	for {
 		value, err := d.json.ReadValue()
@@ -152,7 +152,7 @@ var geoJSONTypes = []string{
 	`"MultiLineString"`, `"Polygon"`, `"MultiPolygon"`, `"GeometryCollection"`,
 }
 
-func (d *pointDecoder) coordinate(index int) (float64, error) {
+func (d *PointDecoder) coordinate(index int) (float64, error) {
 	if kind := d.json.PeekKind(); kind != '0' {
 		if kind == '"' {
 			return 0, d.failNext("it must be a number, not a string: leave the quotes out")
@@ -177,7 +177,7 @@ func (d *pointDecoder) coordinate(index int) (float64, error) {
 }
 
 // value reads the next value; it aliases the input.
-func (d *pointDecoder) value() (jsontext.Value, error) {
+func (d *PointDecoder) value() (jsontext.Value, error) {
 	v, err := d.json.ReadValue()
 	if err != nil {
 		return nil, err
@@ -188,7 +188,7 @@ func (d *pointDecoder) value() (jsontext.Value, error) {
 
 // text reads a string of at most maxRunes characters: as it is written, and what
 // it says.
-func (d *pointDecoder) text(maxRunes int) (raw jsontext.Value, says []byte, err error) {
+func (d *PointDecoder) text(maxRunes int) (raw jsontext.Value, says []byte, err error) {
 	if d.json.PeekKind() != '"' {
 		return nil, nil, d.failNext("it must be a string")
 	}
@@ -207,14 +207,14 @@ func (d *pointDecoder) text(maxRunes int) (raw jsontext.Value, says []byte, err 
 	return raw, says, nil
 }
 
-func (d *pointDecoder) id() (jsontext.Value, error) {
+func (d *PointDecoder) id() (jsontext.Value, error) {
 	if kind := d.json.PeekKind(); kind != '"' && kind != '0' {
 		return nil, d.failNext("the id must be a string or a number")
 	}
 	return d.value() // the compactor checks it
 }
 
-func (d *pointDecoder) time() (time.Time, error) {
+func (d *PointDecoder) time() (time.Time, error) {
 	_, says, err := d.text(maxShown)
 	if err != nil {
 		return time.Time{}, err
@@ -227,7 +227,7 @@ func (d *pointDecoder) time() (time.Time, error) {
 }
 
 // properties reads the object, and remembers the name that it has.
-func (d *pointDecoder) properties() (jsontext.Value, error) {
+func (d *PointDecoder) properties() (jsontext.Value, error) {
 	if d.json.PeekKind() != '{' {
 		return nil, d.failNext("the properties must be an object")
 	}
@@ -265,7 +265,7 @@ func (d *pointDecoder) properties() (jsontext.Value, error) {
 
 // complete checks what only the whole object shows, and moves the name to where
 // a Feature has it.
-func (d *pointDecoder) complete(p *event.Point) error {
+func (d *PointDecoder) complete(p *event.Point) error {
 	switch {
 	case !d.has[0]:
 		return &event.FieldError{Reason: "it has no longitude"}
@@ -294,32 +294,35 @@ func (d *pointDecoder) complete(p *event.Point) error {
 }
 
 // fail is an error about the value that was read last.
-func (d *pointDecoder) fail(reason string) error {
+func (d *PointDecoder) fail(reason string) error {
 	return &event.FieldError{Pointer: string(d.json.StackPointer()), Reason: reason}
 }
 
 // failNext is an error about the value that is next; where that is not even
 // JSON, it says so instead.
-func (d *pointDecoder) failNext(reason string) error {
+func (d *PointDecoder) failNext(reason string) error {
 	if err := d.json.SkipValue(); err != nil {
 		return err
 	}
 	return d.fail(reason)
 }
 
-const maxReason = 500 // bytes: a sentence, and some of the client's own text
+// MaxReason bounds the text of an error, in bytes: a sentence, and some of the
+// client's own text.
+const MaxReason = 500
 
-func clipReason(s string) string {
-	if len(s) <= maxReason {
+// ClipReason shortens an error for an answer.
+func ClipReason(s string) string {
+	if len(s) <= MaxReason {
 		return s
 	}
-	return string(bytes.ToValidUTF8([]byte(s[:maxReason]), nil)) + "…"
+	return string(bytes.ToValidUTF8([]byte(s[:MaxReason]), nil)) + "…"
 }
 
-// clipPointer leaves out a pointer that is as long as the client's names: half
+// ClipPointer leaves out a pointer that is as long as the client's names: half
 // of one points nowhere.
-func clipPointer(s string) string {
-	if len(s) > maxReason {
+func ClipPointer(s string) string {
+	if len(s) > MaxReason {
 		return ""
 	}
 	return s

@@ -1,4 +1,4 @@
-package ingest
+package format
 
 import (
 	"fmt"
@@ -26,9 +26,9 @@ func parameters(query string, known []string) (map[string]string, error) {
 		value, err2 := url.QueryUnescape(rawValue)
 		switch {
 		case err != nil || err2 != nil || !utf8.ValidString(name) || !utf8.ValidString(value):
-			return nil, web.BadRequest("the query string cannot be read at " + quote(pair))
+			return nil, web.BadRequest("the query string cannot be read at " + Quote(pair))
 		case !slices.Contains(known, name):
-			return nil, web.BadRequest(fmt.Sprintf("unknown query parameter %s: %s", quote(name), suggest(name, known)))
+			return nil, web.BadRequest(fmt.Sprintf("unknown query parameter %s: %s", Quote(name), suggest(name, known)))
 		}
 		if _, twice := values[name]; twice {
 			return nil, web.BadRequest(fmt.Sprintf("the query parameter %q is given twice", name))
@@ -38,8 +38,8 @@ func parameters(query string, known []string) (map[string]string, error) {
 	return values, nil
 }
 
-// noParameters is for the forms that take none.
-func noParameters(query []byte) error {
+// NoParameters is for the forms that take none.
+func NoParameters(query []byte) error {
 	if len(query) == 0 {
 		return nil
 	}

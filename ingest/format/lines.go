@@ -1,4 +1,4 @@
-package ingest
+package format
 
 import (
 	"bufio"
@@ -22,7 +22,7 @@ type splitter struct {
 }
 
 // next returns the next part without its delimiter; it is good until the next
-// call. A part that is too long is errRowSize, and is skipped.
+// call. A part that is too long is ErrRowSize, and is skipped.
 func (s *splitter) next() ([]byte, error) {
 	if s.ended {
 		return nil, io.EOF
@@ -47,7 +47,7 @@ func (s *splitter) next() ([]byte, error) {
 		part = part[:len(part)-1]
 	}
 	if long || len(s.buf)+len(part) > MaxRowBytes {
-		return nil, errRowSize
+		return nil, ErrRowSize
 	}
 	s.buf = append(s.buf, part...)
 	if s.ended && len(s.buf) == 0 { // nothing follows the last delimiter
@@ -59,17 +59,17 @@ func (s *splitter) next() ([]byte, error) {
 // A textDecoder reads a point in either of its JSON forms: a GeoJSON Feature,
 // or the object of POST /point.
 type textDecoder struct {
-	feature featureDecoder
-	point   pointDecoder
+	feature FeatureDecoder
+	point   PointDecoder
 }
 
-func (d *textDecoder) decode(text []byte, p *event.Point) error {
+func (d *textDecoder) Decode(text []byte, p *event.Point) error {
 	if bytes.HasPrefix(text, []byte(`{"type":"Feature"`)) {
-		return d.feature.decode(text, p)
+		return d.feature.Decode(text, p)
 	}
-	err := d.point.decode(text, p)
+	err := d.point.Decode(text, p)
 	if err == errGeoJSON {
-		return d.feature.decode(text, p)
+		return d.feature.Decode(text, p)
 	}
 	return err
 }
@@ -87,9 +87,9 @@ type lines struct {
 
 func newLines(r *bufio.Reader) *lines { return &lines{split: splitter{r: r, delim: '\n'}} }
 
-func (l *lines) row() int64 { return l.number }
+func (l *lines) Row() int64 { return l.number }
 
-func (l *lines) next(p *event.Point) error {
+func (l *lines) Next(p *event.Point) error {
 	for {
 		line, err := l.split.next()
 		if err == io.EOF {
@@ -100,7 +100,7 @@ func (l *lines) next(p *event.Point) error {
 			return err
 		}
 		if line = bytes.Trim(line, jsonSpace); len(line) > 0 {
-			return l.decoder.decode(line, p)
+			return l.decoder.Decode(line, p)
 		}
 	}
 }
@@ -117,12 +117,12 @@ func newSequence(r *bufio.Reader) *sequence {
 	return &sequence{split: splitter{r: r, delim: recordSeparator}}
 }
 
-func (s *sequence) row() int64 { return s.number }
+func (s *sequence) Row() int64 { return s.number }
 
-func (s *sequence) next(p *event.Point) error {
+func (s *sequence) Next(p *event.Point) error {
 	for {
 		text, err := s.split.next()
-		if err != nil && err != errRowSize {
+		if err != nil && err != ErrRowSize {
 			return err
 		}
 		outside, whole := !s.begun, bytes.HasSuffix(text, []byte("\n"))
@@ -138,7 +138,7 @@ func (s *sequence) next(p *event.Point) error {
 		case err != nil:
 			return err
 		}
-		err = s.decoder.decode(text, p)
+		err = s.decoder.Decode(text, p)
 		var wrong *event.FieldError
 		if !whole && errors.As(err, &wrong) { // RFC 7464, section 2.3
 			return &event.FieldError{Pointer: wrong.Pointer, Reason: "the record is truncated: " + wrong.Reason}
