@@ -1,9 +1,12 @@
 package event
 
 import (
+	"bytes"
 	"errors"
+	"fmt"
 	"math"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -134,11 +137,55 @@ func TestKeys(t *testing.T) {
 	if got, want := Key("ci37868143").String(), "b82bbeab-be94-5b19-86eb-84afaeebbaf0"; got != want {
 		t.Errorf("key %s, want %s", got, want)
 	}
-	if got, want := RowKey("k", 1).String(), "3954c12e-579e-5ee9-8951-d64a9e39a65d"; got != want {
+}
+
+func TestRowKeys(t *testing.T) {
+	// Part of the wire form: this must never change.
+	if got, want := RowsOf(Upload, "", "k").Key(1).String(), "fb4890ba-808f-8022-9144-000000000001"; got != want {
 		t.Errorf("row key %s, want %s", got, want)
 	}
-	if RowKey("k", 1) == RowKey("k", 2) || RowKey("k1", 1) == RowKey("k", 11) {
-		t.Error("rows and keys must not meet")
+	seen := map[uuid.UUID]string{}
+	for _, request := range []struct {
+		scope       Scope
+		author, key string
+	}{{Upload, "", "k"}, {OnePoint, "", "k"}, {Upload, "a", "k"}, {Upload, "", "ak"}, {Upload, "", "k1"}} {
+		rows := RowsOf(request.scope, request.author, request.key)
+		var before uuid.UUID
+		for row := int64(1); row <= 70_000; row++ {
+			id := rows.Key(row)
+			if id.Version() != 8 || id.Variant() != uuid.RFC4122 {
+				t.Fatalf("%s is of version %d and variant %v", id, id.Version(), id.Variant())
+			}
+			if row > 1 && bytes.Compare(before[:], id[:]) >= 0 {
+				t.Fatalf("row %d: %s is not above %s", row, id, before)
+			}
+			if other, twice := seen[id]; twice {
+				t.Fatalf("row %d of %v has the key of %s", row, request, other)
+			}
+			seen[id] = fmt.Sprintf("row %d of %v", row, request)
+			before = id
+		}
+	}
+}
+
+func TestNewKeysRise(t *testing.T) {
+	const makers, each = 4, 20_000
+	var group sync.WaitGroup
+	made := make([][]uuid.UUID, makers)
+	for i := range made {
+		group.Go(func() {
+			for range each {
+				made[i] = append(made[i], NewKey())
+			}
+		})
+	}
+	group.Wait()
+	for _, ids := range made {
+		for i := 1; i < len(ids); i++ {
+			if bytes.Compare(ids[i-1][:], ids[i][:]) >= 0 {
+				t.Fatalf("%s came after %s", ids[i], ids[i-1])
+			}
+		}
 	}
 }
 

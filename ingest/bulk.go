@@ -44,7 +44,11 @@ func (h *handler) postMany(c *fiber.Ctx, k format.Kind) error {
 		return err
 	}
 	defer in.close()
-	u := &upload{h: h, key: key, trace: traceOf(c)}
+	u := &upload{h: h, trace: traceOf(c)}
+	if key != "" {
+		rows := event.RowsOf(event.Upload, "", key)
+		u.keyed = &rows
+	}
 	defer u.release()
 	defer web.RollDeadline(c, h.limits.readStall, h.limits.flushAge, u.flush)()
 	r := readers.Get().(*bufio.Reader)
@@ -191,7 +195,7 @@ func (u *upload) stuck(s summary, row int64) error {
 	if rows := u.uncertain(); rows != nil {
 		p.Members["uncertain"] = rows
 	}
-	if u.key != "" {
+	if u.keyed != nil {
 		p.Detail += "Send the whole body again with the same Idempotency-Key: that adds nothing twice"
 	} else {
 		p.Detail += "Points with ids of their own can be sent again safely; others came without an Idempotency-Key, so that what was accepted would go in twice"

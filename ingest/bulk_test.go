@@ -144,7 +144,7 @@ func TestSingleFeatureIsOnePoint(t *testing.T) {
 		t.Errorf("properties %s", p.Properties)
 	}
 	post(t, address, "/point", geojson, feature("", "null"), "Idempotency-Key", "k").
-		want(t, http.StatusAccepted, event.RowKey("k", 1).String())
+		want(t, http.StatusAccepted, event.RowsOf(event.OnePoint, "", "k").Key(1).String())
 }
 
 func TestRowKeys(t *testing.T) {
@@ -152,7 +152,8 @@ func TestRowKeys(t *testing.T) {
 	body := feature("", "null") + "\nbad\n" + feature(`"own"`, "null") + "\n" + feature("", "null")
 	post(t, serve(t, q, testLimits()), "/point", ndjson, body, "Idempotency-Key", `"k"`).want(t, http.StatusAccepted, `"accepted":3`)
 	events := q.events(t)
-	for i, want := range []any{event.RowKey("k", 1), event.Key("own"), event.RowKey("k", 4)} {
+	keyed := event.RowsOf(event.Upload, "", "k")
+	for i, want := range []any{keyed.Key(1), event.Key("own"), keyed.Key(4)} {
 		if events[i].ID != want {
 			t.Errorf("event %d is %v, want %v", i, events[i].ID, want)
 		}

@@ -68,7 +68,12 @@ func (h *handler) postPoint(c *fiber.Ctx) error {
 // put hands r.event over and answers for it.
 func (h *handler) put(c *fiber.Ctx, r *pointRequest, key string) error {
 	e := &r.event
-	name(e, key, 1)
+	var keyed *event.Rows
+	if key != "" {
+		rows := event.RowsOf(event.OnePoint, "", key)
+		keyed = &rows
+	}
+	name(e, keyed, 1)
 	e.Received = time.Now().UTC().Truncate(time.Microsecond)
 	b := bus.NewBatch()
 	defer b.Release()
@@ -90,15 +95,16 @@ func (h *handler) put(c *fiber.Ctx, r *pointRequest, key string) error {
 	return h.prefer(c, position)
 }
 
-// name gives the event its primary key.
-func name(e *event.Event, idempotencyKey string, row int64) {
+// name gives the event its primary key; row, from 1, is the place of its point in
+// a request with an Idempotency-Key, whose rows are keyed, if it is one.
+func name(e *event.Event, keyed *event.Rows, row int64) {
 	e.Type = event.Created
 	switch {
 	case e.Point.ExternalID != nil:
 		text, _ := event.IDText(e.Point.ExternalID) // the decoder has checked it
 		e.ID = event.Key(text)
-	case idempotencyKey != "":
-		e.ID = event.RowKey(idempotencyKey, row)
+	case keyed != nil:
+		e.ID = keyed.Key(row)
 	default:
 		e.ID = event.NewKey()
 	}

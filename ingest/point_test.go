@@ -167,7 +167,7 @@ func TestIdempotencyKey(t *testing.T) {
 			a.want(t, http.StatusBadRequest, "Idempotency-Key must have 1 to 255")
 			continue
 		}
-		a.want(t, http.StatusAccepted, event.RowKey("abc-1", 1).String())
+		a.want(t, http.StatusAccepted, event.RowsOf(event.OnePoint, "", "abc-1").Key(1).String())
 	}
 	for _, key := range []string{`""`, "a b", `"`, `"a`, `a"b"`, "é", strings.Repeat("x", 256), `"a"b"`} {
 		if _, ok := parseKey([]byte(key)); ok != (key == `"a` || key == `"` || key == `a"b"`) {

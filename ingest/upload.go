@@ -50,8 +50,8 @@ type pending struct {
 // progress. It belongs to the handler's goroutine.
 type upload struct {
 	h        *handler
-	key      string // Idempotency-Key
-	trace    string // traceparent
+	keyed    *event.Rows // of its Idempotency-Key; nil: it has none
+	trace    string      // traceparent
 	open     *pending
 	inFlight []*pending // oldest first
 	err      error      // errStuck, or the end of the role; sticky
@@ -67,7 +67,7 @@ type upload struct {
 func (u *upload) add(e *event.Event, row int64) error {
 	now := time.Now()
 	e.Received = now.UTC().Truncate(time.Microsecond)
-	name(e, u.key, row)
+	name(e, u.keyed, row)
 	if u.open == nil {
 		u.begin(row, now)
 	}

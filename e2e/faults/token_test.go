@@ -50,8 +50,8 @@ func (p *point) called(id string, number bool) *point {
 }
 
 // keyed is what the row of a request with an Idempotency-Key is keyed by.
-func (p *point) keyed(idempotencyKey string, row int) *point {
-	p.key = event.RowKey(idempotencyKey, int64(row))
+func (p *point) keyed(scope event.Scope, idempotencyKey string, row int) *point {
+	p.key = event.RowsOf(scope, "", idempotencyKey).Key(int64(row))
 	return p
 }
 

@@ -9,6 +9,8 @@ import (
 	"sync"
 	"time"
 
+	"cairn/event"
+
 	"github.com/google/uuid"
 )
 
@@ -47,7 +49,7 @@ var writers = []writer{
 		return newRequest(formFeature, "", newPoint(u).called(c.s.number(), true))
 	}},
 	{name: "keys", next: func(_ *writer, _ *client, u string) *request {
-		return newRequest(formPoint, "key-"+u, newPoint(u).keyed("key-"+u, 1))
+		return newRequest(formPoint, "key-"+u, newPoint(u).keyed(event.OnePoint, "key-"+u, 1))
 	}},
 	{name: "bare", once: true, next: func(_ *writer, _ *client, u string) *request {
 		return newRequest(formPoint, "", newPoint(u))
@@ -56,16 +58,16 @@ var writers = []writer{
 		return newRequest(formNDJSON, "", c.many(u, func(p *point, _ int) { p.called("p-"+p.name, false) })...)
 	}},
 	{name: "ndjson-key", bulk: true, next: func(_ *writer, c *client, u string) *request {
-		return newRequest(formNDJSON, "key-"+u, c.many(u, func(p *point, row int) { p.keyed("key-"+u, row) })...)
+		return newRequest(formNDJSON, "key-"+u, c.many(u, func(p *point, row int) { p.keyed(event.Upload, "key-"+u, row) })...)
 	}},
 	{name: "csv-key", bulk: true, next: func(_ *writer, c *client, u string) *request {
-		return newRequest(formCSV, "key-"+u, c.many(u, func(p *point, row int) { p.keyed("key-"+u, row) })...)
+		return newRequest(formCSV, "key-"+u, c.many(u, func(p *point, row int) { p.keyed(event.Upload, "key-"+u, row) })...)
 	}},
 	{name: "csv-ids", bulk: true, next: func(_ *writer, c *client, u string) *request {
 		return newRequest(formCSV, "", c.many(u, func(p *point, _ int) { p.called("p-"+p.name, false) })...)
 	}},
 	{name: "collection", bulk: true, next: func(_ *writer, c *client, u string) *request {
-		return newRequest(formCollection, "key-"+u, c.many(u, func(p *point, row int) { p.keyed("key-"+u, row) })...)
+		return newRequest(formCollection, "key-"+u, c.many(u, func(p *point, row int) { p.keyed(event.Upload, "key-"+u, row) })...)
 	}},
 }
 

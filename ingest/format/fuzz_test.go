@@ -20,7 +20,7 @@ import (
 // most event.MaxEventBytes, and reads back as the same event.
 func checkEvent(t *testing.T, p *event.Point) {
 	t.Helper()
-	e := event.Event{ID: event.RowKey("key", 1), Type: event.Created, Received: time.Unix(1795300000, 0).UTC(), Point: *p}
+	e := event.Event{ID: event.RowsOf(event.Upload, "", "key").Key(1), Type: event.Created, Received: time.Unix(1795300000, 0).UTC(), Point: *p}
 	line := event.AppendEvent(nil, &e)
 	if len(line) > event.MaxEventBytes {
 		return // ingest refuses it
