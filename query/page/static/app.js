@@ -5,6 +5,7 @@ import * as card from './card.js';
 import { follow } from './live.js';
 import { ask, chosenPoint, filters, key, remember, url } from './state.js';
 import { load } from './upload.js';
+import { outline } from './world.js';
 
 const $ = (id) => document.getElementById(id);
 const config = JSON.parse(document.querySelector('meta[name="cairn"]')?.content || '{}');
@@ -34,7 +35,7 @@ function paintTheme() {
   map.setPaintProperty('sea', 'background-color', dark() ? '#0f1b22' : '#d5e5ec');
   map.setPaintProperty('land', 'fill-color', dark() ? '#24312e' : '#f4f2ea');
   map.setPaintProperty('coast', 'line-color', dark() ? '#4a5d58' : '#9db0ab');
-  map.setPaintProperty('counts', 'text-color', dark() ? '#06231e' : '#ffffff');
+  map.setPaintProperty('dots', 'circle-color', dark() ? '#4fd1bd' : '#0b6e5f');
 }
 
 const tileURL = () => {
@@ -48,29 +49,27 @@ const tileURL = () => {
 const size = (min, max) => ['interpolate', ['linear'], ['sqrt', ['coalesce', ['get', 'count'], 1]], 1, min, 300, max];
 
 function layers() {
-  const red = '#d4483b', green = ['case', ['boolean', dark(), false], '#4fd1bd', '#0b6e5f'];
   return [
     { id: 'clusters', type: 'circle', source: 'points', 'source-layer': 'points', filter: ['>', ['coalesce', ['get', 'count'], 1], 1],
       paint: { 'circle-color': '#128c79', 'circle-opacity': 0.75, 'circle-radius': size(5, 26), 'circle-stroke-color': '#ffffff', 'circle-stroke-width': 1 } },
     { id: 'dots', type: 'circle', source: 'points', 'source-layer': 'points', filter: ['<=', ['coalesce', ['get', 'count'], 1], 1],
-      paint: { 'circle-color': green, 'circle-radius': ['interpolate', ['linear'], ['zoom'], 2, 3, 12, 6], 'circle-stroke-color': '#ffffff', 'circle-stroke-width': 1 } },
+      paint: { 'circle-color': '#0b6e5f', 'circle-radius': ['interpolate', ['linear'], ['zoom'], 2, 3, 12, 6], 'circle-stroke-color': '#ffffff', 'circle-stroke-width': 1 } },
     { id: 'fresh', type: 'circle', source: 'fresh',
-      paint: { 'circle-color': red, 'circle-radius': ['interpolate', ['linear'], ['zoom'], 2, 4, 12, 7], 'circle-stroke-color': '#ffffff', 'circle-stroke-width': 1.5 } },
-    { id: 'counts', type: 'symbol', source: 'points', 'source-layer': 'points', filter: ['>=', ['coalesce', ['get', 'count'], 1], 1e9],
-      layout: {}, paint: { 'text-color': '#ffffff' } },
+      paint: { 'circle-color': '#d4483b', 'circle-radius': ['interpolate', ['linear'], ['zoom'], 2, 4, 12, 7], 'circle-stroke-color': '#ffffff', 'circle-stroke-width': 1.5 } },
   ];
 }
 
 async function baseStyle() {
   if (config.style) return config.style;
   const world = await (await fetch(url('lib/land-50m.json'))).json();
+  const { land, coast } = outline(topojson.feature(world, world.objects.land));
   return {
     version: 8,
-    sources: { land: { type: 'geojson', data: topojson.feature(world, world.objects.land), attribution: 'Outline: Natural Earth' } },
+    sources: { land: { type: 'geojson', data: land, attribution: 'Outline: Natural Earth' }, coast: { type: 'geojson', data: coast } },
     layers: [
       { id: 'sea', type: 'background', paint: { 'background-color': '#d5e5ec' } },
       { id: 'land', type: 'fill', source: 'land', paint: { 'fill-color': '#f4f2ea', 'fill-antialias': false } },
-      { id: 'coast', type: 'line', source: 'land', paint: { 'line-color': '#9db0ab', 'line-width': 0.6 } },
+      { id: 'coast', type: 'line', source: 'coast', paint: { 'line-color': '#9db0ab', 'line-width': 0.6 } },
     ],
   };
 }
