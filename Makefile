@@ -18,6 +18,9 @@ PACKAGES := ./... ./bench/... ./e2e/faults/... ./loadtest/...
 ALONE    := GOWORK=off
 TAGS     := e2eproxy,e2edeploy,faults
 
+# The map page's libraries, from npm: the binary holds them.
+PAGE := query/page/lib/maplibre-gl.js
+
 .DEFAULT_GOAL := help
 .PHONY: help build run test bench compare faults e2e-proxy e2e-deploy helm image lint tidy fuzz clean
 
@@ -64,7 +67,7 @@ e2e-deploy: bin/nats ## start docker-compose.yml for real, with each proxy; scal
 helm: ## lint and render the Helm chart, and check its objects by the types of the Kubernetes API
 	cd deploy/helm/test && $(ALONE) $(GO) test -count=1 ./...
 
-image: ## build the container image cairn:VERSION
+image: $(PAGE) ## build the container image cairn:VERSION
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t cairn:$(VERSION) .
 
 lint: bin/staticcheck bin/govulncheck ## check format, vet, staticcheck and known vulnerabilities
@@ -79,6 +82,13 @@ tidy: ## bring every module's go.mod and go.sum up to date with its imports
 
 fuzz: ## run every fuzz target for FUZZTIME (10s) each
 	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' sh $(TOOLS)/fuzz.sh $(PACKAGES)
+
+page: $(PAGE) ## fetch the map page's libraries from npm, which make build puts into the binary
+
+$(PAGE): query/page/package-lock.json query/page/fill.sh
+	@sh $(TOOLS)/ensure.sh page
+	sh query/page/fill.sh
+	@touch $@
 
 clean: ## remove what was built; the data folder stays
 	rm -rf bin

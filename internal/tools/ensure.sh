@@ -2,7 +2,7 @@
 # Installs the Debian packages that a make target needs and that are missing.
 # Says first what it will install, and why.
 #
-# usage: ensure.sh run|test|bench|proxy|deploy
+# usage: ensure.sh run|test|page|bench|proxy|deploy
 set -eu
 
 missing=""
@@ -40,6 +40,9 @@ test)
 	command -v locust >/dev/null || need python3-locust "the load test has a Locust file"
 	[ -e /usr/include/stdlib.h ] || need libc6-dev "the race detector needs the C library's headers"
 	;;
+page)
+	command -v npm >/dev/null || need npm "the map page's libraries come from npm"
+	;;
 bench)
 	has_postgis || need postgresql-postgis "the benchmark runs against a real PostgreSQL with PostGIS"
 	command -v wrk >/dev/null || need wrk "it makes the load"
@@ -59,7 +62,7 @@ deploy)
 	has_sbin debootstrap || need debootstrap "stand-in images are made with it where no registry is in reach"
 	;;
 *)
-	echo "usage: ensure.sh run|test|bench|proxy|deploy" >&2
+	echo "usage: ensure.sh run|test|page|bench|proxy|deploy" >&2
 	exit 2
 	;;
 esac
