@@ -11,3 +11,9 @@ const (
 
 // Users are all of them.
 var Users = []string{UserIngest, UserProjector, UserQuery, UserInspect, UserAdmin}
+
+// The bucket of access keys, and the stream that JetStream keeps it in.
+const (
+	KeysBucket = "cairn-keys"
+	KeysStream = "KV_" + KeysBucket
+)

@@ -2,10 +2,8 @@ package projector
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
-	"cairn/bus"
 	"cairn/event"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -44,19 +42,13 @@ func fetch(ctx context.Context, consumer jetstream.Consumer, out chan<- jetstrea
 
 // build decodes messages into batches while the writer is busy with the one
 // before. A batch goes out as soon as the writer wants one: on full when it has
-// all it may have, on any with what there is. What stops the projection does so
-// when all before it is on its way.
+// all it may have, on any with what there is.
 func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any chan<- *batch, e *ears) error {
 	var decoder event.Decoder
 	b := newBatch(after + 1)
-	var stop error
 	for {
 		messages, toFull, toAny := in, full, any
 		switch {
-		case stop != nil && b.empty():
-			return stop
-		case stop != nil:
-			messages = nil
 		case b.full():
 			messages = nil
 		case b.empty():
@@ -72,11 +64,7 @@ func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any
 		case toAny <- b:
 			b = newBatch(b.last + 1)
 		case m := <-messages:
-			var newer *Mismatch
-			if err := b.take(&decoder, m); errors.As(err, &newer) {
-				stop = err
-				continue
-			} else if err != nil {
+			if err := b.take(&decoder, m); err != nil {
 				return err
 			}
 			e.heard.Store(b.last)
@@ -97,12 +85,7 @@ func (b *batch) take(d *event.Decoder, m jetstream.Msg) error {
 	case sequence != b.last+1:
 		return fmt.Errorf("%w: %d came in its place", gap(b.last+1), sequence)
 	default:
-		if err := bus.CheckFormat(m.Headers()); err != nil {
-			return newer(event.At(sequence, 0), err)
-		}
-		if err := b.add(d, sequence, m.Headers().Get(jetstream.MsgIDHeader), m.Data()); err != nil {
-			return err
-		}
+		b.add(d, sequence, m.Headers().Get(jetstream.MsgIDHeader), m.Data())
 		b.ack = m.Ack
 		return nil
 	}

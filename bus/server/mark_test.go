@@ -17,7 +17,7 @@ import (
 func TestStoreThatEndsTooEarly(t *testing.T) {
 	dir := t.TempDir()
 	cfg := server.Config{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MarkFile: filepath.Join(dir, "acknowledged"),
-		MaxStore: 1 << 30, Log: testkit.Log(t), Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d"}}
+		MaxStore: 1 << 30, Log: testkit.Log(t), Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d", bus.UserAdmin: "e"}}
 	start := func() *server.Server {
 		s, err := server.Start(cfg)
 		if err != nil {
@@ -55,7 +55,7 @@ func TestStoreThatEndsTooEarly(t *testing.T) {
 		t.Errorf("after a restart: %v", err)
 	}
 	// Salvage makes a stream that begins above it.
-	admin := testkit.JetStream(t, s, bus.UserProjector)
+	admin := testkit.JetStream(t, s, bus.UserAdmin)
 	if err := admin.DeleteStream(t.Context(), bus.Stream); err != nil {
 		t.Fatal(err)
 	}

@@ -8,11 +8,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"net"
-	"slices"
 	"strconv"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -32,21 +29,6 @@ const (
 	// read before it cuts it.
 	writeDeadline = 10 * time.Second
 )
-
-// permissions are the subjects that each user may publish to and subscribe to,
-// in the words of the server's configuration file.
-var permissions = map[string]string{
-	bus.UserIngest: `publish: ["` + bus.Subject + `", "$JS.API.STREAM.INFO.` + bus.Stream + `"], subscribe: ["_INBOX.>", "` + bus.SubjectApplied + `"]`,
-	bus.UserProjector: `publish: ["` + bus.SubjectApplied + `", "$JS.API.STREAM.*.` + bus.Stream + `", "$JS.API.STREAM.MSG.*.` + bus.Stream + `",` +
-		` "$JS.API.DIRECT.GET.` + bus.Stream + `", "$JS.API.DIRECT.GET.` + bus.Stream + `.>", "$JS.API.CONSUMER.*.` + bus.Stream + `.>",` +
-		` "$JS.API.CONSUMER.MSG.NEXT.` + bus.Stream + `.>", "$JS.ACK.` + bus.Stream + `.>"], subscribe: ["_INBOX.>"]`,
-	bus.UserAdmin: `publish: ["$JS.API.INFO", "$JS.API.STREAM.>", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.>", "$JS.SNAPSHOT.>", "` + bus.Subject + `", "` + bus.SalvageSubject + `"],` +
-		` subscribe: ["_INBOX.>"]`,
-	bus.UserQuery: `publish: {deny: ">"}, subscribe: ["_INBOX.>", "` + bus.SubjectApplied + `"]`,
-	bus.UserInspect: `publish: ["$JS.API.INFO", "$JS.API.STREAM.NAMES", "$JS.API.STREAM.LIST", "$JS.API.STREAM.INFO.*",` +
-		` "$JS.API.STREAM.MSG.GET.*", "$JS.API.DIRECT.GET.>", "$JS.API.CONSUMER.NAMES.*", "$JS.API.CONSUMER.LIST.*",` +
-		` "$JS.API.CONSUMER.INFO.>"], subscribe: ["_INBOX.>", "points.>", "cairn.>"]`,
-}
 
 // Config says how to run the embedded server.
 type Config struct {
@@ -105,9 +87,10 @@ func (s *Server) start() error {
 	if err != nil {
 		return err
 	}
+	if err := adoptStore(s.cfg.StoreDir); err != nil {
+		return err
+	}
 	opts := &natsserver.Options{}
-	// Accounts and users by the server's own configuration language: set in
-	// code, the stream lost its leader after a restart (nats-server 6890).
 	if err := opts.ProcessConfigString(configFile(s.cfg, isLoopback(host))); err != nil {
 		return fmt.Errorf("configure the embedded NATS server: %w", err)
 	}
@@ -162,19 +145,6 @@ func (s *Server) Close() {
 		_ = s.mark.sync() // it need not be
 		_ = s.mark.file.Close()
 	}
-}
-
-func configFile(cfg Config, open bool) string {
-	var b strings.Builder
-	b.WriteString("authorization { users: [\n")
-	for _, user := range slices.Sorted(maps.Keys(permissions)) {
-		fmt.Fprintf(&b, "{ user: %s, password: %q, permissions: { %s } }\n", user, cfg.Passwords[user], permissions[user])
-	}
-	b.WriteString("] }\n")
-	if open {
-		fmt.Fprintf(&b, "no_auth_user: %s\n", bus.UserInspect)
-	}
-	return b.String()
 }
 
 func splitListen(listen string) (string, int, error) {

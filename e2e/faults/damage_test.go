@@ -292,7 +292,7 @@ func (d *damaged) deleteStore() { d.must(os.RemoveAll(d.store())) }
 
 func (d *damaged) recreate() {
 	d.must(d.roles["ingest"].start(d.t.Context()))
-	js, end := d.connect(bus.UserProjector)
+	js, end := d.connect(bus.UserAdmin)
 	defer end()
 	d.must(js.DeleteStream(d.t.Context(), bus.Stream))
 	_, err := bus.CreateStream(d.t.Context(), js, 0, streamBytes)
@@ -305,7 +305,7 @@ func (d *damaged) swapStore() {
 	mine := d.store() + ".mine"
 	d.must(os.Rename(d.store(), mine))
 	d.must(d.roles["ingest"].start(d.t.Context())) // on an empty folder
-	js, end := d.connect(bus.UserProjector)
+	js, end := d.connect(bus.UserAdmin)
 	defer end()
 	_, err := bus.CreateStream(d.t.Context(), js, 0, streamBytes)
 	d.must(err)
@@ -323,7 +323,7 @@ func (d *damaged) trim() {
 	at, err := d.checkpoint(d.t.Context())
 	d.must(err)
 	d.must(d.roles["ingest"].start(d.t.Context()))
-	js, end := d.connect(bus.UserProjector)
+	js, end := d.connect(bus.UserAdmin)
 	defer end()
 	s, err := js.Stream(d.t.Context(), bus.Stream)
 	d.must(err)
