@@ -3,6 +3,7 @@ package bus
 import (
 	"encoding/json"
 	"fmt"
+	"sort"
 
 	"cairn/event"
 
@@ -13,19 +14,90 @@ import (
 // lost, and never proof.
 const SubjectApplied = "cairn.applied"
 
+// An Outcome is what became of an event. One that is not told became a row:
+// [OutcomeCreated].
+type Outcome string
+
+// The outcomes of events.
+const (
+	OutcomeCreated      Outcome = "created"      // there is a point that was not there before
+	OutcomeReplaced     Outcome = "replaced"     // the point has another content now
+	OutcomeDeleted      Outcome = "deleted"      // the point is gone now
+	OutcomeUnchanged    Outcome = "unchanged"    // it was like this already, or a deleted one's late creation
+	OutcomeConflict     Outcome = "conflict"     // parked: its id is there with other content
+	OutcomeRefused      Outcome = "refused"      // parked: the database does not take it
+	OutcomeUnreadable   Outcome = "unreadable"   // parked: it is no event
+	OutcomeMissing      Outcome = "missing"      // there never was a point with this id
+	OutcomeGone         Outcome = "gone"         // the point was deleted before
+	OutcomePrecondition Outcome = "precondition" // the point is not as the event's condition asks
+)
+
+// Parked tells whether the event was parked.
+func (o Outcome) Parked() bool {
+	return o == OutcomeConflict || o == OutcomeRefused || o == OutcomeUnreadable
+}
+
+// maxOutcomeBytes bounds the outcomes in one announcement: the server takes
+// messages of 1 MiB.
+const maxOutcomeBytes = 256 << 10
+
+// A Range is positions of one envelope, both ends included.
+type Range [2]event.Position
+
 // Applied announces that the projection has come to Sequence: what is there, up
-// to and with that envelope, is rows now, but for the positions that it parked.
+// to and with that envelope, is in the database.
 type Applied struct {
-	// First is where the batch that Parked is about begins; 0 where the
+	// First is where the batch begins that Outcomes are about; 0 where the
 	// announcement only says how far the projection is.
-	First    uint64           `json:"first,omitempty"`
-	Sequence uint64           `json:"sequence"`
-	Parked   []event.Position `json:"parked,omitempty"`
+	First    uint64              `json:"first,omitempty"`
+	Sequence uint64              `json:"sequence"`
+	Outcomes map[Outcome][]Range `json:"outcomes,omitempty"`
+	// Truncated says that there were more outcomes than an announcement holds, so
+	// that none is known.
+	Truncated bool `json:"truncated,omitempty"`
+	// Parked are the positions parked, for an ingest of a version before outcomes.
+	Parked []event.Position `json:"parked,omitempty"`
+}
+
+// Add notes the outcome of an event. Events come in the order of positions.
+func (a *Applied) Add(p event.Position, o Outcome) {
+	if o == OutcomeCreated {
+		return
+	}
+	if o.Parked() {
+		a.Parked = append(a.Parked, p)
+	}
+	if a.Outcomes == nil {
+		a.Outcomes = map[Outcome][]Range{}
+	}
+	ranges := a.Outcomes[o]
+	if n := len(ranges); n > 0 && ranges[n-1][1]+1 == p && ranges[n-1][1].Sequence() == p.Sequence() {
+		ranges[n-1][1] = p
+		return
+	}
+	a.Outcomes[o] = append(ranges, Range{p, p})
+}
+
+// Outcome tells what became of the event at p, if the announcement is about it.
+func (a *Applied) Outcome(p event.Position) (outcome Outcome, known bool) {
+	if s := p.Sequence(); a.First == 0 || a.Truncated || s < a.First || s > a.Sequence {
+		return "", false
+	}
+	for outcome, ranges := range a.Outcomes {
+		i := sort.Search(len(ranges), func(i int) bool { return ranges[i][1] >= p })
+		if i < len(ranges) && ranges[i][0] <= p {
+			return outcome, true
+		}
+	}
+	return OutcomeCreated, true
 }
 
 // Announce tells whoever listens.
 func Announce(nc *nats.Conn, a Applied) error {
 	data, err := json.Marshal(a)
+	if err == nil && len(data) > maxOutcomeBytes {
+		data, err = json.Marshal(Applied{First: a.First, Sequence: a.Sequence, Truncated: true})
+	}
 	if err != nil {
 		return fmt.Errorf("encode announcement: %w", err)
 	}

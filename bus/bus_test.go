@@ -2,6 +2,7 @@ package bus_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -274,18 +275,86 @@ func TestAnnouncementsReachQueryAndIngest(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := bus.Announce(testkit.JetStream(t, s, bus.UserProjector).Conn(), bus.Applied{Sequence: 7, Parked: []event.Position{9}}); err != nil {
+	told := bus.Applied{First: 7, Sequence: 7}
+	told.Add(event.At(7, 2), bus.OutcomeConflict)
+	if err := bus.Announce(testkit.JetStream(t, s, bus.UserProjector).Conn(), told); err != nil {
 		t.Fatal(err)
 	}
 	for range 2 {
 		select {
 		case a := <-heard:
-			if a.Sequence != 7 || len(a.Parked) != 1 {
+			if o, known := a.Outcome(event.At(7, 2)); !known || o != bus.OutcomeConflict || a.Sequence != 7 {
 				t.Errorf("heard %+v", a)
 			}
 		case <-time.After(5 * time.Second):
 			t.Fatal("nobody heard it")
 		}
+	}
+}
+
+func TestOutcomes(t *testing.T) {
+	a := bus.Applied{First: 3, Sequence: 5}
+	for i := range 10 {
+		a.Add(event.At(3, i), bus.OutcomeUnchanged)
+	}
+	a.Add(event.At(3, 10), bus.OutcomeCreated)
+	a.Add(event.At(3, 11), bus.OutcomeUnchanged)
+	a.Add(event.At(4, 0), bus.OutcomeRefused)
+	a.Add(event.At(5, 0), bus.OutcomeUnchanged)
+	data, err := json.Marshal(a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `{"first":3,"sequence":5,"outcomes":{"refused":[[16384,16384]],"unchanged":[[12288,12297],[12299,12299],[20480,20480]]},"parked":[16384]}`
+	if string(data) != want {
+		t.Errorf("\n got %s\nwant %s", data, want)
+	}
+	for _, tt := range []struct {
+		p     event.Position
+		want  bus.Outcome
+		known bool
+	}{
+		{event.At(2, 4095), "", false}, {event.At(3, 0), bus.OutcomeUnchanged, true}, {event.At(3, 9), bus.OutcomeUnchanged, true},
+		{event.At(3, 10), bus.OutcomeCreated, true}, {event.At(3, 11), bus.OutcomeUnchanged, true}, {event.At(4, 0), bus.OutcomeRefused, true},
+		{event.At(4, 1), bus.OutcomeCreated, true}, {event.At(5, 0), bus.OutcomeUnchanged, true}, {event.At(6, 0), "", false},
+	} {
+		if got, known := a.Outcome(tt.p); got != tt.want || known != tt.known {
+			t.Errorf("%d: %q, %v; want %q, %v", tt.p, got, known, tt.want, tt.known)
+		}
+	}
+	tick := bus.Applied{Sequence: 9}
+	if _, known := tick.Outcome(event.At(9, 0)); known {
+		t.Error("what is about no batch knows an outcome")
+	}
+}
+
+// Outcomes that do not fit leave all of them unknown, never wrong.
+func TestTooManyOutcomes(t *testing.T) {
+	s := testkit.NATS(t)
+	heard := make(chan bus.Applied, 1)
+	query := testkit.JetStream(t, s, bus.UserQuery).Conn()
+	if err := bus.OnApplied(query, func(a bus.Applied) { heard <- a }); err != nil {
+		t.Fatal(err)
+	}
+	if err := query.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	a := bus.Applied{First: 1, Sequence: 20}
+	for s := range uint64(20) {
+		for i := range 500 {
+			a.Add(event.At(1<<40+s, 2*i), bus.OutcomeConflict)
+		}
+	}
+	if err := bus.Announce(testkit.JetStream(t, s, bus.UserProjector).Conn(), a); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case a := <-heard:
+		if _, known := a.Outcome(event.At(1, 0)); known || !a.Truncated || a.First != 1 || a.Sequence != 20 {
+			t.Errorf("heard %+v", a)
+		}
+	case <-time.After(5 * time.Second):
+		t.Fatal("nobody heard it")
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -46,6 +47,16 @@ const (
 
 // Format is the version of the envelope: NDJSON, one event a line.
 const Format = "1"
+
+// CheckFormat says which format an envelope has, if it is not one that this
+// version can read. An envelope that says nothing was not written by Cairn; its
+// lines show what they are.
+func CheckFormat(h nats.Header) error {
+	if f := h.Get(headerFormat); f != "" && f != Format {
+		return fmt.Errorf("format %.100q of envelopes", f)
+	}
+	return nil
+}
 
 // CreateStream makes the stream, with its first sequence above what a database
 // has seen of an earlier one: no position is ever given twice.

@@ -43,13 +43,47 @@ func (d *Decoder) start(raw []byte) {
 	d.json.Reset(&d.source)
 }
 
-// Event reads one line of an envelope into e. An error is about this line
-// alone.
+// Event reads one line of an envelope into e. An [*UnknownError] says that a newer
+// version wrote it; any other error is about this line alone.
 func (d *Decoder) Event(line []byte, e *Event) error {
 	d.start(line)
 	*e = Event{Point: Point{Altitude: math.NaN()}}
-	var hasPoint bool
-	err := d.members(func(name []byte) error {
+	hasPoint, err := d.event(e)
+	if err != nil && e.Type == "" {
+		d.start(line)
+		e.Type = d.eventType()
+	}
+	unknown := (*UnknownError)(nil)
+	switch {
+	case e.Type != "" && e.Type != Created && e.Type != Put && e.Type != Deleted:
+		return &UnknownError{What: fmt.Sprintf("type of event %.100q", e.Type)}
+	case errors.As(err, &unknown):
+		return unknown
+	case err != nil:
+		return fmt.Errorf("decode event: %w", err)
+	case e.ID == uuid.Nil || e.Type == "" || e.Received.IsZero():
+		return errors.New("decode event: it needs id, type and received")
+	case !hasPoint && e.Type != Deleted:
+		return errors.New("decode event: it needs a point")
+	}
+	return nil
+}
+
+// eventType is the type of an event that cannot be read otherwise: one that this
+// version does not know may have anything in its other members.
+func (d *Decoder) eventType() (kind string) {
+	_ = d.members(func(name []byte) (err error) { // what is wrong has been said
+		if string(name) != `"type"` {
+			return d.json.SkipValue()
+		}
+		kind, err = d.text()
+		return err
+	})
+	return kind
+}
+
+func (d *Decoder) event(e *Event) (hasPoint bool, err error) {
+	err = d.members(func(name []byte) error {
 		switch string(name) {
 		case `"id"`:
 			s, err := d.text()
@@ -65,19 +99,23 @@ func (d *Decoder) Event(line []byte, e *Event) error {
 			var err error
 			e.Received, err = d.time()
 			return err
+		case `"if"`:
+			raw, err := d.value()
+			if err == nil {
+				e.If, err = readCondition(raw)
+			}
+			return err
+		case `"author"`:
+			var err error
+			e.Author, err = d.text()
+			return err
 		case `"point"`:
 			hasPoint = true
 			return d.feature(&e.Point)
 		}
 		return d.json.SkipValue() // a later version's addition
 	})
-	switch {
-	case err != nil:
-		return fmt.Errorf("decode event: %w", err)
-	case e.ID == uuid.Nil || e.Received.IsZero() || !hasPoint:
-		return errors.New("decode event: it needs id, received and point")
-	}
-	return nil
+	return hasPoint, err
 }
 
 // Feature reads a GeoJSON Feature of a Point into p. What it refuses is a
@@ -131,7 +169,7 @@ func (d *Decoder) feature(p *Point) error {
 				return d.json.SkipValue()
 			}
 			p.Time, err = d.time()
-		case `"position"`, `"received"`:
+		case `"position"`, `"revision"`, `"received"`:
 			// Ours to give: a point that was read from Cairn goes in again.
 			err = d.json.SkipValue()
 		default:

@@ -5,6 +5,7 @@ package event
 import (
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -12,8 +13,13 @@ import (
 	"github.com/paulmach/orb"
 )
 
-// Created is the type of the event that says: this point came in.
-const Created = "created"
+// The types of events. Each has the whole state of its point, never a change of
+// it, so that any later part of the stream can be applied on its own.
+const (
+	Created = "created" // the point came in; one that is there already stays as it is
+	Put     = "put"     // it is to be like this, whether it is there or not
+	Deleted = "deleted" // it is to be gone; the event has no point
+)
 
 const (
 	// MaxEventBytes bounds one encoded event, so that it always fits an
@@ -26,11 +32,14 @@ const (
 // An Event is one line of an envelope: something that happened to a point.
 //
 //	{"id":"0193…","type":"created","received":"2026-11-21T22:43:01.5Z","point":{GeoJSON Feature}}
+//	{"id":"0193…","type":"deleted","received":"2026-11-21T22:43:01.5Z","if":4096}
 type Event struct {
 	ID       uuid.UUID // the point's primary key
 	Type     string
 	Received time.Time // when the ingest service had read it, to the microsecond
-	Point    Point
+	If       Condition // what has to hold for it to be applied
+	Author   string    // the name of the key that wrote it; "" where there is none
+	Point    Point     // not of a Deleted
 }
 
 // A Point is the GeoJSON Feature (RFC 7946, section 3.2) that came in. The raw
@@ -64,7 +73,16 @@ func AppendEvent(dst []byte, e *Event) []byte {
 	dst = append(dst, e.Type...)
 	dst = append(dst, `","received":"`...)
 	dst = e.Received.UTC().AppendFormat(dst, time.RFC3339Nano)
-	dst = append(dst, `","point":{"type":"Feature",`...)
+	dst = append(dst, '"')
+	dst = e.If.append(dst)
+	if e.Author != "" {
+		dst = append(dst, `,"author":`...)
+		dst = appendString(dst, e.Author)
+	}
+	if e.Type == Deleted {
+		return append(dst, '}', '\n')
+	}
+	dst = append(dst, `,"point":{"type":"Feature",`...)
 	if e.Point.ExternalID != nil {
 		dst = append(dst, `"id":`...)
 		dst = append(dst, e.Point.ExternalID...)
@@ -94,6 +112,12 @@ func AppendEvent(dst []byte, e *Event) []byte {
 		dst = append(dst, e.Point.Members[1:len(e.Point.Members)-1]...)
 	}
 	return append(dst, '}', '}', '\n')
+}
+
+// appendString appends s as a JSON string. What is not UTF-8 in it is replaced.
+func appendString(dst []byte, s string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, strings.ToValidUTF8(s, "\uFFFD")) // fails for nothing else
+	return dst
 }
 
 // AppendFloat appends the shortest decimal that reads back as the same number,

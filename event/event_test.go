@@ -44,6 +44,69 @@ func TestEventWireForm(t *testing.T) {
 	}
 }
 
+func TestChangesWireForm(t *testing.T) {
+	const begin = `{"id":"01935b2e-7f00-7abc-8def-0123456789ab","type":`
+	const received = `"received":"2026-11-21T22:43:01.5Z"`
+	const point = `,"point":{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]},"properties":null}}`
+	e := Event{ID: uuid.MustParse("01935b2e-7f00-7abc-8def-0123456789ab"), Received: time.Date(2026, 11, 21, 22, 43, 1, 500_000_000, time.UTC),
+		Point: Point{Position: orb.Point{1, 2}, Altitude: math.NaN()}}
+	tests := []struct {
+		name   string
+		change func(e *Event)
+		want   string
+	}{
+		{"put", func(e *Event) { e.Type = Put }, begin + `"put",` + received + point},
+		{"put of a revision", func(e *Event) { e.Type, e.If = Put, IfRevision(4096) }, begin + `"put",` + received + `,"if":4096` + point},
+		{"put of none", func(e *Event) { e.Type, e.If = Put, IfNone() }, begin + `"put",` + received + `,"if":"none"` + point},
+		{"put by somebody", func(e *Event) { e.Type, e.Author = Put, `van "7"` }, begin + `"put",` + received + `,"author":"van \"7\""` + point},
+		{"deleted", func(e *Event) { e.Type = Deleted }, begin + `"deleted",` + received + `}`},
+		{"deleted if it is there", func(e *Event) { e.Type, e.If = Deleted, IfAny() }, begin + `"deleted",` + received + `,"if":"any"}`},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			e, got := e, Event{}
+			tt.change(&e)
+			line := AppendEvent(nil, &e)
+			if string(line) != tt.want+"\n" {
+				t.Fatalf("wire form:\n got %s\nwant %s", line, tt.want)
+			}
+			if err := new(Decoder).Event(line, &got); err != nil || got.If != e.If || got.Author != e.Author || got.Type != e.Type {
+				t.Errorf("read back as %+v, %v", got, err)
+			}
+		})
+	}
+}
+
+// What a newer version wrote is told apart from what nobody can read.
+func TestEventsThatAreNotKnown(t *testing.T) {
+	const begin, end = `{"id":"01935b2e-7f00-7abc-8def-0123456789ab","received":"2026-11-21T22:43:01Z"`, `"point":{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]}}}`
+	tests := []struct {
+		name, line string
+		unknown    bool
+	}{
+		{"another type", begin + `,"type":"moved",` + end, true},
+		{"another type without what we need", `{"type":"moved","what":7}`, true},
+		{"another type with another point", begin + `,"type":"moved","point":[1,2]}`, true},
+		{"another type with another id", `{"id":"0193","type":"moved"}`, true},
+		{"another condition", begin + `,"type":"put","if":"unless",` + end, true},
+		{"a condition that is no revision", begin + `,"type":"put","if":-1,` + end, true},
+		{"no type", begin + `,` + end, false},
+		{"no point", begin + `,"type":"put"}`, false},
+		{"no id", `{"type":"deleted","received":"2026-11-21T22:43:01Z"}`, false},
+		{"not JSON", `{"type":"deleted"`, false},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			var e Event
+			var unknown *UnknownError
+			err := new(Decoder).Event([]byte(tt.line), &e)
+			if err == nil || errors.As(err, &unknown) != tt.unknown {
+				t.Errorf("%v", err)
+			}
+		})
+	}
+}
+
 func TestEventWithoutTheOptionalParts(t *testing.T) {
 	e := Event{ID: NewKey(), Type: Created, Received: time.Unix(0, 0).UTC(), Point: Point{Altitude: math.NaN()}}
 	line := AppendEvent(nil, &e)
@@ -199,6 +262,8 @@ func TestPosition(t *testing.T) {
 func FuzzEvent(f *testing.F) {
 	f.Add([]byte(`{"id":"01935b2e-7f00-7abc-8def-0123456789ab","type":"created","received":"2026-11-21T22:43:01.5Z","point":{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]},"properties":{"name":"x"}}}`))
 	f.Add([]byte(`{"id":"","point":{}}`))
+	f.Add([]byte(`{"id":"01935b2e-7f00-7abc-8def-0123456789ab","type":"put","received":"2026-11-21T22:43:01.5Z","if":"none","author":"a\"\ufffd","point":{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]}}}`))
+	f.Add([]byte(`{"id":"01935b2e-7f00-7abc-8def-0123456789ab","type":"deleted","received":"2026-11-21T22:43:01.5Z","if":4096}`))
 	f.Fuzz(func(t *testing.T, line []byte) {
 		var d Decoder
 		var e, again Event

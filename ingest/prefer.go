@@ -90,8 +90,8 @@ func (p *projection) settled(ctx context.Context, position event.Position) (park
 
 func (p *projection) find(position event.Position) (parked, known bool) {
 	for _, a := range slices.Backward(p.heard) {
-		if s := position.Sequence(); a.First <= s && s <= a.Sequence {
-			return slices.Contains(a.Parked, position), true
+		if outcome, known := a.Outcome(position); known {
+			return outcome.Parked(), true
 		}
 	}
 	return false, false

@@ -44,7 +44,7 @@ func TestPreferWait(t *testing.T) {
 	// The queue's positions count up from the first; what became of each is
 	// announced before or while its client waits.
 	h.projection.hear(bus.Applied{Sequence: 9}) // about no batch: proves nothing
-	h.projection.hear(bus.Applied{First: 1, Sequence: 2, Parked: []event.Position{event.At(2, 0)}})
+	h.projection.hear(bus.Applied{First: 1, Sequence: 2, Outcomes: map[bus.Outcome][]bus.Range{bus.OutcomeConflict: {{event.At(2, 0), event.At(2, 0)}}}})
 	a := post(t, address, "/point", json, anyPoint, "Prefer", `respond-async, Wait="5"; x=y`)
 	a.want(t, http.StatusCreated, `"position":4096`)
 	if got := a.header.Get("Preference-Applied"); got != "wait=5" || a.header.Get("Location") == "" {

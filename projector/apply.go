@@ -38,7 +38,7 @@ type writer struct {
 // apply makes the batch's rows and the new checkpoint one transaction, and
 // returns what it parked. On an error nothing of it is known to be applied: the
 // caller reads the checkpoint again.
-func (w *writer) apply(ctx context.Context, b *batch) ([]parked, error) {
+func (w *writer) apply(ctx context.Context, b *batch) ([]parkedEvent, error) {
 	straight := !w.staging && len(b.parked) == 0
 	if straight {
 		err := w.transaction(ctx, b, func() error { return w.copyRange(ctx, w.table, b, 0, len(b.rows)) })
@@ -48,7 +48,7 @@ func (w *writer) apply(ctx context.Context, b *batch) ([]parked, error) {
 	}
 	var set parkedSet
 	err := w.transaction(ctx, b, func() error {
-		set = parkedSet{list: append([]parked(nil), b.parked...)}
+		set = parkedSet{list: append([]parkedEvent(nil), b.parked...)}
 		return w.applyStaged(ctx, b, &set)
 	})
 	if err != nil {

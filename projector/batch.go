@@ -2,7 +2,9 @@ package projector
 
 import (
 	"bytes"
+	"errors"
 
+	"cairn/bus"
 	"cairn/event"
 
 	"github.com/google/uuid"
@@ -23,8 +25,8 @@ type batch struct {
 
 	copy   []byte // header and rows of binary COPY, without the trailer
 	rows   []row
-	parked []parked // what could not be read
-	bytes  int      // of the messages
+	parked []parkedEvent // what could not be read
+	bytes  int           // of the messages
 	ack    func() error
 }
 
@@ -36,21 +38,14 @@ type row struct {
 	event    []byte // the line of the envelope
 }
 
-// parked is an event that will not become a row.
-type parked struct {
+// A parkedEvent is one that will not become a row.
+type parkedEvent struct {
 	position event.Position
 	id       uuid.UUID // zero where it could not be read
-	reason   string
+	reason   bus.Outcome
 	detail   string
 	event    []byte
 }
-
-// Why an event is parked.
-const (
-	reasonConflict   = "conflict"   // its id is there with other content
-	reasonRefused    = "refused"    // Postgres does not take it
-	reasonUnreadable = "unreadable" // it is no event
-)
 
 func newBatch(first uint64) *batch {
 	b := &batch{first: first, last: first - 1}
@@ -59,9 +54,19 @@ func newBatch(first uint64) *batch {
 }
 
 // add decodes one envelope into the batch. The data stays in use until the
-// batch is applied.
-func (b *batch) add(d *event.Decoder, sequence uint64, id string, data []byte) {
+// batch is applied. What a newer version wrote is an error, and none of its
+// envelope is in the batch then.
+func (b *batch) add(d *event.Decoder, sequence uint64, id string, data []byte) error {
+	rows, parkedBefore, copied := len(b.rows), len(b.parked), len(b.copy)
+	if err := b.addLines(d, sequence, data); err != nil {
+		b.rows, b.parked, b.copy = b.rows[:rows], b.parked[:parkedBefore], b.copy[:copied]
+		return err
+	}
 	b.last, b.lastID, b.bytes = sequence, id, b.bytes+len(data)
+	return nil
+}
+
+func (b *batch) addLines(d *event.Decoder, sequence uint64, data []byte) error {
 	var e event.Event
 	for index := 0; len(data) > 0; index++ {
 		var line []byte
@@ -70,23 +75,33 @@ func (b *batch) add(d *event.Decoder, sequence uint64, id string, data []byte) {
 		if index > event.MaxIndex {
 			// No writer of ours makes such an envelope; the rest cannot be
 			// numbered, so it is kept as it is.
-			b.park(parked{position: position, reason: reasonUnreadable, detail: "more than 4,096 events in one message", event: append(line, data...)})
-			return
+			b.park(parkedEvent{position: position, reason: bus.OutcomeUnreadable, detail: "more than 4,096 events in one message", event: append(line, data...)})
+			return nil
 		}
-		if err := d.Event(line, &e); err != nil {
-			b.park(parked{position: position, reason: reasonUnreadable, detail: err.Error(), event: line})
+		var unknown *event.UnknownError
+		switch err := d.Event(line, &e); {
+		case errors.As(err, &unknown):
+			return newer(position, unknown)
+		case err != nil:
+			b.park(parkedEvent{position: position, reason: bus.OutcomeUnreadable, detail: err.Error(), event: line})
 			continue
-		}
-		if e.Type != event.Created {
-			b.park(parked{position: position, id: e.ID, reason: reasonUnreadable, detail: "unknown type of event " + e.Type, event: line})
-			continue
+		case e.Type != event.Created:
+			return newer(position, errors.New("type of event "+e.Type))
 		}
 		b.copy = appendRow(b.copy, &e, position)
 		b.rows = append(b.rows, row{end: len(b.copy), position: position, id: e.ID, event: line})
 	}
+	return nil
 }
 
-func (b *batch) park(p parked) { b.parked = append(b.parked, p) }
+// newer stops the projection at what a newer version wrote: to park it would take
+// what was acknowledged from its writer, to leave out a part would change it.
+func newer(at event.Position, what error) error {
+	return mismatch("Upgrade this projector to the version of the ingest service that wrote it, and it goes on by itself",
+		"the event at position %d of the stream %s (message %d) is of a newer version of Cairn: %v", at, bus.Stream, at.Sequence(), what)
+}
+
+func (b *batch) park(p parkedEvent) { b.parked = append(b.parked, p) }
 
 func (b *batch) full() bool { return len(b.rows) >= maxBatchRows || b.bytes >= maxBatchBytes }
 

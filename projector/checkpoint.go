@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/schema"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
@@ -44,6 +45,15 @@ func mismatch(remedy, format string, args ...any) error {
 }
 
 const remedyRestore = "Restore the store, or the database, from the backup that goes with the other. Or run 'cairn salvage': it publishes again what the stream still has, into a new one whose positions were never used; what is in neither is lost"
+
+// checkSchema stops the projection on a database that belongs to a newer version.
+func checkSchema(ctx context.Context, conn *pgx.Conn) error {
+	var newer *schema.NewerError
+	if err := schema.Check(ctx, conn); errors.As(err, &newer) {
+		return &Mismatch{What: fmt.Sprintf("the database's schema is at version %d, and this projector knows versions up to %d", newer.Found, schema.Version), Remedy: "Upgrade this projector"}
+	}
+	return nil
+}
 
 // openStream finds the stream that the checkpoint speaks of, or makes the first
 // one, and checks that the two belong together.

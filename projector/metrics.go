@@ -41,11 +41,11 @@ func newMetrics(r prometheus.Registerer) metrics {
 	return m
 }
 
-func (m metrics) observe(b *batch, list []parked, took time.Duration) {
+func (m metrics) observe(b *batch, list []parkedEvent, took time.Duration) {
 	m.rows.Add(float64(len(b.rows)))
 	m.seconds.Observe(took.Seconds())
 	m.sequence.Set(float64(b.last))
 	for _, p := range list {
-		m.parked.WithLabelValues(p.reason).Inc()
+		m.parked.WithLabelValues(string(p.reason)).Inc()
 	}
 }

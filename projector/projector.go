@@ -12,10 +12,12 @@
 package projector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -151,6 +153,9 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 		defer cancel()
 		_ = conn.Close(ctx)
 	}()
+	if err := checkSchema(ctx, conn); err != nil {
+		return err
+	}
 	at, err := readCheckpoint(ctx, conn)
 	if err != nil {
 		return err
@@ -166,7 +171,11 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	if err != nil {
 		return err
 	}
-	w := &writer{conn: conn, table: "points", at: at, log: p.cfg.Log, patience: fencePatience}
+	head, err := headTable(ctx, conn)
+	if err != nil {
+		return err
+	}
+	w := &writer{conn: conn, table: head, at: at, log: p.cfg.Log, patience: fencePatience}
 	p.cfg.Log.Info("projecting", "after_sequence", at.sequence)
 	p.problem.Store(nil)
 	p.note(func(s *state) { s.Sequence = at.sequence })
@@ -252,9 +261,10 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 	p.metrics.observe(b, parked, time.Since(start))
 	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
 	applied := bus.Applied{First: b.first, Sequence: b.last}
+	slices.SortFunc(parked, func(x, y parkedEvent) int { return cmp.Compare(x.position, y.position) })
 	for _, e := range parked {
 		p.cfg.Log.Warn("parked an event", "position", int64(e.position), "reason", e.reason, "detail", e.detail)
-		applied.Parked = append(applied.Parked, e.position)
+		applied.Add(e.position, e.reason)
 	}
 	// Both are hints: if they are lost, a tick or the next batch makes up for it.
 	_ = bus.Announce(p.nc, applied)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/paulmach/orb"
 	"github.com/prometheus/client_golang/prometheus"
@@ -233,7 +234,7 @@ func TestABadEventStopsNobody(t *testing.T) {
 	lines[7] = line("7", `{"nul":"\u0000"}`) // jsonb refuses it
 	lines[8] = line("8", `{"big":1e999999}`) // numeric refuses it
 	lines[100] = `{"id":"no"`                // not JSON
-	lines[200] = strings.Replace(lines[200], "created", "exploded", 1)
+	lines[200] = strings.Replace(lines[200], `"type":"created",`, "", 1)
 	p := b.publish(lines...)
 	b.waitFor(p)
 	if n := b.count("select count(*) from points"); n != 296 {
@@ -365,9 +366,11 @@ func TestEndsAHolderThatNeverLetsGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &writer{conn: conn, table: "points", at: at, log: testkit.Log(t), patience: 50 * time.Millisecond}
+	w := &writer{conn: conn, table: "points_1", at: at, log: testkit.Log(t), patience: 50 * time.Millisecond}
 	next := newBatch(at.sequence + 1)
-	next.add(new(event.Decoder), at.sequence+1, "id", []byte(line("b", `{}`)))
+	if err := next.add(new(event.Decoder), at.sequence+1, "id", []byte(line("b", `{}`))); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := w.apply(t.Context(), next); !hasCode(err, lockNotAvailable) {
 		t.Fatalf("against a held fence: %v", err)
 	}
@@ -471,13 +474,80 @@ func TestAnnounces(t *testing.T) {
 	for {
 		select {
 		case a := <-heard:
-			if a.Sequence == p.Sequence() && len(a.Parked) == 1 && a.Parked[0] == p+1 {
+			first, known := a.Outcome(p)
+			if second, _ := a.Outcome(p + 1); known && first == bus.OutcomeCreated && second == bus.OutcomeConflict {
 				return
 			}
 		case <-deadline:
 			t.Fatal("the commit was not announced")
 		}
 	}
+}
+
+// What a newer version wrote is neither parked nor passed over: all before it is
+// applied, and the projection waits for an upgrade.
+func TestStopsAtWhatIsNewer(t *testing.T) {
+	newer := func(change func(h nats.Header), lines ...string) func(t *testing.T, b *bench) {
+		return func(t *testing.T, b *bench) {
+			m := &nats.Msg{Subject: bus.Subject, Header: nats.Header{}, Data: []byte(strings.Join(lines, "\n") + "\n")}
+			m.Header.Set("Cairn-Format", bus.Format)
+			change(m.Header)
+			if _, err := b.dial(bus.UserIngest).PublishMsg(t.Context(), m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	none := func(nats.Header) {}
+	tests := []struct {
+		name, says string
+		publish    func(t *testing.T, b *bench)
+	}{
+		{"format", `format "2"`, newer(func(h nats.Header) { h.Set("Cairn-Format", "2") }, `{"new":"thing"}`)},
+		{"type of event", `"moved"`, newer(none, line("x", `{}`), strings.Replace(line("y", `{}`), "created", "moved", 1))},
+		{"type of event that has no point", `"merged"`, newer(none, `{"id":"0193","type":"merged","into":7}`)},
+		{"condition", `"unless"`, newer(none, strings.Replace(line("y", `{}`), `"type":"created"`, `"type":"created","if":"unless"`, 1))},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			b := newBench(t)
+			stop := b.start()
+			b.waitFor(b.publish(line("a", `{}`)))
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			before := b.publish(line("b", `{}`), line("c", `{}`))
+			tt.publish(t, b)
+			b.publish(line("d", `{}`))
+			b.start()
+			testkit.Eventually(t, patience, "the projector to say …"+tt.says+"…", func() bool {
+				problem := b.status().Problem
+				return strings.Contains(problem, tt.says) && strings.Contains(problem, "Upgrade")
+			})
+			b.waitFor(before)
+			resp, err := http.Get(b.http + "/readyz")
+			if err != nil {
+				t.Fatal(err)
+			}
+			resp.Body.Close()
+			if points, parked := b.count("select count(*) from points"), b.count("select count(*) from parked"); points != 3 || parked != 0 || resp.StatusCode != http.StatusServiceUnavailable {
+				t.Errorf("%d points, want 3; %d parked, want 0; /readyz %d", points, parked, resp.StatusCode)
+			}
+		})
+	}
+}
+
+func TestStopsAtANewerSchema(t *testing.T) {
+	b := newBench(t)
+	stop := b.start()
+	b.waitFor(b.publish(line("a", `{}`)))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	b.exec("update cairn_schema_version set version = version + 1")
+	b.start()
+	testkit.Eventually(t, patience, "the projector to ask for an upgrade", func() bool {
+		return strings.Contains(b.status().Problem, "Upgrade this projector")
+	})
 }
 
 func (b *bench) exec(sql string) {

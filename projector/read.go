@@ -2,8 +2,10 @@ package projector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
+	"cairn/bus"
 	"cairn/event"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -42,13 +44,19 @@ func fetch(ctx context.Context, consumer jetstream.Consumer, out chan<- jetstrea
 
 // build decodes messages into batches while the writer is busy with the one
 // before. A batch goes out as soon as the writer wants one: on full when it has
-// all it may have, on any with what there is.
+// all it may have, on any with what there is. What stops the projection does so
+// when all before it is on its way.
 func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any chan<- *batch, e *ears) error {
 	var decoder event.Decoder
 	b := newBatch(after + 1)
+	var stop error
 	for {
 		messages, toFull, toAny := in, full, any
 		switch {
+		case stop != nil && b.empty():
+			return stop
+		case stop != nil:
+			messages = nil
 		case b.full():
 			messages = nil
 		case b.empty():
@@ -64,7 +72,11 @@ func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any
 		case toAny <- b:
 			b = newBatch(b.last + 1)
 		case m := <-messages:
-			if err := b.take(&decoder, m); err != nil {
+			var newer *Mismatch
+			if err := b.take(&decoder, m); errors.As(err, &newer) {
+				stop = err
+				continue
+			} else if err != nil {
 				return err
 			}
 			e.heard.Store(b.last)
@@ -85,7 +97,12 @@ func (b *batch) take(d *event.Decoder, m jetstream.Msg) error {
 	case sequence != b.last+1:
 		return fmt.Errorf("%w: %d came in its place", gap(b.last+1), sequence)
 	default:
-		b.add(d, sequence, m.Headers().Get(jetstream.MsgIDHeader), m.Data())
+		if err := bus.CheckFormat(m.Headers()); err != nil {
+			return newer(event.At(sequence, 0), err)
+		}
+		if err := b.add(d, sequence, m.Headers().Get(jetstream.MsgIDHeader), m.Data()); err != nil {
+			return err
+		}
 		b.ack = m.Ack
 		return nil
 	}

@@ -66,7 +66,11 @@ func Rebuild(ctx context.Context, endpoint bus.Endpoint, databaseURL string, log
 			err = errors.Join(err, cleanErr)
 		}
 	}()
-	r := &rebuild{conn: conn, js: js, log: log, w: &writer{conn: conn, log: log, table: rebuildTable, patience: fencePatience, bracket: unfenced}}
+	table, err := headTable(ctx, conn)
+	if err != nil {
+		return done, err
+	}
+	r := &rebuild{conn: conn, js: js, log: log, table: table, w: &writer{conn: conn, log: log, table: rebuildTable, patience: fencePatience, bracket: unfenced}}
 	if err := r.begin(ctx); err != nil {
 		return r.done, err
 	}
@@ -92,8 +96,10 @@ type rebuild struct {
 	conn *pgx.Conn
 	js   jetstream.JetStream
 	log  *slog.Logger
-	w    *writer
-	done Rebuilt
+	// table is the one whose place the new one takes.
+	table string
+	w     *writer
+	done  Rebuilt
 }
 
 func lockRebuild(ctx context.Context, conn *pgx.Conn) error {
@@ -140,12 +146,12 @@ func (r *rebuild) begin(ctx context.Context) error {
 	}
 	r.w.at = checkpoint{sequence: first - 1}
 	r.done.From = first
-	_, err = r.conn.Exec(ctx, `drop table if exists `+rebuildTable+`; create table `+rebuildTable+` (like points including all)`)
+	_, err = r.conn.Exec(ctx, `drop table if exists `+rebuildTable+`; create table `+rebuildTable+` (like `+r.table+` including all)`)
 	if err != nil {
 		return fmt.Errorf("create the new table: %w", err)
 	}
 	r.log.Info("rebuild: taking over the rows from before the replay window", "below_sequence", first)
-	tag, err := r.conn.Exec(ctx, `insert into `+rebuildTable+` select * from points where position < $1`, int64(event.At(first, 0)))
+	tag, err := r.conn.Exec(ctx, `insert into `+rebuildTable+` select * from `+r.table+` where position < $1`, int64(event.At(first, 0)))
 	if err != nil {
 		return fmt.Errorf("take over the old rows: %w", err)
 	}
@@ -252,7 +258,7 @@ func (r *rebuild) swap(ctx context.Context) error {
 	err = r.catchUp(ctx)
 	r.w.bracket = unfenced
 	if err == nil {
-		err = exchange(ctx, r.conn)
+		err = exchange(ctx, r.conn, r.table)
 	}
 	if err == nil {
 		_, err = r.conn.Exec(ctx, "commit")
@@ -265,24 +271,24 @@ func (r *rebuild) swap(ctx context.Context) error {
 }
 
 // exchange drops the old table and gives its names and readers to the new one.
-func exchange(ctx context.Context, conn *pgx.Conn) error {
-	if _, err := conn.Exec(ctx, `lock table points in access exclusive mode`); err != nil {
+func exchange(ctx context.Context, conn *pgx.Conn, table string) error {
+	if _, err := conn.Exec(ctx, `lock table points, `+table+` in access exclusive mode`); err != nil {
 		return err
 	}
-	rows, err := conn.Query(ctx, `select format('grant %s on `+rebuildTable+` to %I', privilege_type, grantee)
-		from information_schema.role_table_grants where table_name = 'points' and table_schema = current_schema() and grantee <> grantor`)
+	rows, err := conn.Query(ctx, `select format('grant %s on %I to %I', privilege_type, case table_name when 'points' then 'points' else '`+rebuildTable+`' end, grantee)
+		from information_schema.role_table_grants where table_name in ('points', $1) and table_schema = current_schema() and grantee <> grantor`, table)
 	if err != nil {
 		return err
 	}
-	all, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	grants, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return fmt.Errorf("read who may read points: %w", err)
 	}
 	rows, err = conn.Query(ctx, `select c.relname, (select o.relname from pg_index oi join pg_class o on o.oid = oi.indexrelid
-			where oi.indrelid = 'points'::regclass
+			where oi.indrelid = $1::text::regclass
 			and replace(pg_get_indexdef(oi.indexrelid), quote_ident(o.relname), '') =
-				replace(replace(pg_get_indexdef(c.oid), quote_ident(c.relname), ''), '`+rebuildTable+` ', 'points ') limit 1)
-		from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = '`+rebuildTable+`'::regclass`)
+				replace(replace(pg_get_indexdef(c.oid), quote_ident(c.relname), ''), '`+rebuildTable+` ', $1::text || ' ') limit 1)
+		from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = '`+rebuildTable+`'::regclass`, table)
 	if err != nil {
 		return err
 	}
@@ -290,7 +296,14 @@ func exchange(ctx context.Context, conn *pgx.Conn) error {
 	if err != nil {
 		return fmt.Errorf("match the indexes: %w", err)
 	}
-	all = append(all, `drop table points`, `alter table `+rebuildTable+` rename to points`)
+	var view string
+	if err := conn.QueryRow(ctx, `select pg_get_viewdef('points'::regclass)`).Scan(&view); err != nil {
+		return fmt.Errorf("read the view: %w", err)
+	}
+	all := []string{`drop view points`, `drop table ` + table, `alter table ` + rebuildTable + ` rename to ` + table, `create view points as ` + strings.TrimSuffix(view, ";")}
+	for _, g := range grants {
+		all = append(all, strings.Replace(g, rebuildTable, table, 1))
+	}
 	for _, n := range names {
 		all = append(all, `alter index `+pgx.Identifier{n.New}.Sanitize()+` rename to `+pgx.Identifier{n.Old}.Sanitize())
 	}

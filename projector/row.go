@@ -6,14 +6,12 @@ import (
 	"time"
 
 	"cairn/event"
+	"cairn/schema"
 )
 
-// copyRows is the one statement that writes points. Its columns are those that
+// copyRows is the one statement that adds points: its columns are those that
 // appendRow writes, in that order.
-const copyRows = `copy %s (id, external_id, external_id_number, position, name, geom, altitude,
-	observed_at, received_at, properties, members) from stdin binary`
-
-const copyColumns = 11
+var copyRows = "copy %s (" + schema.List("", schema.Columns) + ") from stdin binary"
 
 // The parts of Postgres' binary COPY format around the rows.
 var (
@@ -31,12 +29,13 @@ var ewkbPoint = [9]byte{1, 0x01, 0, 0, 0x20, 0xe6, 0x10, 0, 0}
 // appendRow appends the event as one row of binary COPY.
 func appendRow(dst []byte, e *event.Event, position event.Position) []byte {
 	p := &e.Point
-	dst = binary.BigEndian.AppendUint16(dst, copyColumns)
+	dst = binary.BigEndian.AppendUint16(dst, uint16(len(schema.Columns))) //nolint:gosec // a dozen
 	dst = appendLength(dst, len(e.ID))
 	dst = append(dst, e.ID[:]...)
 	dst = appendExternalID(dst, e)
 	dst = appendLength(dst, 8)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(position)) //nolint:gosec // a position is positive
+	dst = appendNull(dst)                                      // the revision: it was never changed
 	if p.Name == "" {
 		dst = appendNull(dst)
 	} else {
@@ -56,7 +55,12 @@ func appendRow(dst []byte, e *event.Event, position event.Position) []byte {
 	dst = appendTime(dst, p.Time)
 	dst = appendTime(dst, e.Received)
 	dst = appendJSONB(dst, p.Properties)
-	return appendJSONB(dst, p.Members)
+	dst = appendJSONB(dst, p.Members)
+	if e.Author == "" {
+		return appendNull(dst)
+	}
+	dst = appendLength(dst, len(e.Author))
+	return append(dst, e.Author...)
 }
 
 // appendExternalID leaves both columns null where the id is the key's own text.

@@ -7,7 +7,9 @@ import (
 	"slices"
 	"strings"
 
+	"cairn/bus"
 	"cairn/event"
+	"cairn/schema"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -20,7 +22,7 @@ const maxParked = 100_000
 
 // parkedSet gathers what a transaction parks.
 type parkedSet struct {
-	list  []parked
+	list  []parkedEvent
 	known int // rows whose id was there already, with the same content or another
 }
 
@@ -41,8 +43,7 @@ func (w *writer) applyStaged(ctx context.Context, b *batch, set *parkedSet) erro
 }
 
 func (w *writer) ensureStaged(ctx context.Context) error {
-	const create = `create temporary table if not exists staged (like points including defaults) on commit delete rows`
-	if _, err := w.conn.Exec(ctx, create); err != nil {
+	if _, err := w.conn.Exec(ctx, `create temporary table if not exists staged (like `+w.table+`) on commit delete rows`); err != nil {
 		return fmt.Errorf("create the table for staging: %w", err)
 	}
 	return nil
@@ -74,7 +75,7 @@ func (w *writer) stage(ctx context.Context, b *batch, from, to int, set *parkedS
 	}
 	if to-from == 1 {
 		r := b.rows[from]
-		set.list = append(set.list, parked{position: r.position, id: r.id, reason: reasonRefused, detail: refusal(refused), event: r.event})
+		set.list = append(set.list, parkedEvent{position: r.position, id: r.id, reason: bus.OutcomeRefused, detail: refusal(refused), event: r.event})
 		return nil
 	}
 	middle := from + (to-from)/2
@@ -98,7 +99,7 @@ func refusal(err error) string {
 // else than the row that is there; what says the same is a retry and adds
 // nothing. The time received is not content: it differs in every retry.
 func (w *writer) mergeStaged(ctx context.Context, b *batch, set *parkedSet) error {
-	tag, err := w.conn.Exec(ctx, `insert into `+w.table+` select * from staged order by position on conflict (id) do nothing`)
+	tag, err := w.conn.Exec(ctx, `insert into `+w.table+` (`+schema.List("", schema.Columns)+`) select `+schema.List("", schema.Columns)+` from staged order by position on conflict (id) do nothing`)
 	if err != nil {
 		var pg *pgconn.PgError
 		if errors.As(err, &pg) && pg.ConstraintName == w.table+"_position_key" {
@@ -115,8 +116,7 @@ func (w *writer) mergeStaged(ctx context.Context, b *batch, set *parkedSet) erro
 	rows, err := w.conn.Query(ctx, `
 		select s.position, p.position from staged s join `+w.table+` p using (id)
 		where p.position <> s.position and
-			(s.external_id, s.external_id_number, s.geom, s.altitude, s.observed_at, s.properties, s.members) is distinct from
-			(p.external_id, p.external_id_number, p.geom, p.altitude, p.observed_at, p.properties, p.members)
+			(`+schema.List("s.", schema.Content)+`) is distinct from (`+schema.List("p.", schema.Content)+`)
 		order by s.position`)
 	if err != nil {
 		return fmt.Errorf("compare with what is there: %w", err)
@@ -125,7 +125,7 @@ func (w *writer) mergeStaged(ctx context.Context, b *batch, set *parkedSet) erro
 	_, err = pgx.ForEachRow(rows, []any{(*int64)(&position), (*int64)(&there)}, func() error {
 		i, _ := slices.BinarySearchFunc(b.rows, position, func(r row, p event.Position) int { return int(r.position - p) })
 		r := b.rows[i]
-		set.list = append(set.list, parked{position: r.position, id: r.id, reason: reasonConflict, event: r.event,
+		set.list = append(set.list, parkedEvent{position: r.position, id: r.id, reason: bus.OutcomeConflict, event: r.event,
 			detail: fmt.Sprintf("the point at position %d has this id and other content", there)})
 		return nil
 	})
@@ -137,14 +137,14 @@ func (w *writer) mergeStaged(ctx context.Context, b *batch, set *parkedSet) erro
 
 // writeParked keeps what will not become rows, and lets go of the oldest where
 // there are more than maxParked: first of those that were published again.
-func (w *writer) writeParked(ctx context.Context, list []parked) error {
+func (w *writer) writeParked(ctx context.Context, list []parkedEvent) error {
 	if len(list) == 0 {
 		return nil
 	}
 	positions, ids := make([]int64, len(list)), make([]*string, len(list))
 	reasons, details, events := make([]string, len(list)), make([]string, len(list)), make([][]byte, len(list))
 	for i, p := range list {
-		positions[i], reasons[i], details[i], events[i] = int64(p.position), p.reason, printable(p.detail), p.event
+		positions[i], reasons[i], details[i], events[i] = int64(p.position), string(p.reason), printable(p.detail), p.event
 		if p.id != uuid.Nil {
 			text := p.id.String()
 			ids[i] = &text

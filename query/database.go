@@ -11,6 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
+
+	"cairn/schema"
 )
 
 const (
@@ -100,6 +102,9 @@ const readerRole = "cairn_reader"
 // may not become the role has a user of its own, whose rights are its owner's
 // matter: it goes on as that.
 func readOnlyRole(ctx context.Context, conn *pgx.Conn) error {
+	if err := schema.Check(ctx, conn); err != nil {
+		return err
+	}
 	_, err := conn.Exec(ctx, `select set_config('role', rolname, false) from pg_roles where rolname = '`+readerRole+`'
 		and pg_has_role(oid, 'member') and has_table_privilege(oid, to_regclass('points'), 'select')`)
 	var refused *pgconn.PgError

@@ -9,6 +9,7 @@ import (
 	"cairn/bus/server"
 	"cairn/internal/parked"
 	"cairn/projector"
+	"cairn/schema"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
@@ -39,6 +40,9 @@ func (c *rebuildCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	if err := checkSchema(s.ctx, url); err != nil {
+		return err
+	}
 	endpoint, err := c.endpoint(bus.UserProjector)
 	if err != nil {
 		return err
@@ -61,6 +65,9 @@ type salvageCmd struct {
 func (c *salvageCmd) Run(s *session) error {
 	url, err := c.running(c.dataFlag)
 	if err != nil {
+		return err
+	}
+	if err := checkSchema(s.ctx, url); err != nil {
 		return err
 	}
 	endpoint, err := c.endpoint(bus.UserAdmin)
@@ -115,6 +122,9 @@ func (f *repairFlags) withDatabase(s *session, do func(context.Context, *pgx.Con
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(s.ctx))
+	if err := schema.Check(s.ctx, conn); err != nil {
+		return err
+	}
 	return do(s.ctx, conn)
 }
 

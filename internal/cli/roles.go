@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"cairn/bus"
 	"cairn/bus/server"
@@ -98,6 +99,9 @@ func (c *projectorCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	if err := checkSchema(s.ctx, url); err != nil {
+		return err
+	}
 	endpoint, err := remoteQueue(c.dataFlag, c.natsURLFlag, c.natsPasswordsFlag, bus.UserProjector)
 	if err != nil {
 		return err
@@ -125,6 +129,9 @@ func (c *queryCmd) Run(s *session) error {
 	log := c.logger(s)
 	url, err := c.running(c.dataFlag)
 	if err != nil {
+		return err
+	}
+	if err := checkSchema(s.ctx, url); err != nil {
 		return err
 	}
 	endpoint, err := remoteQueue(c.dataFlag, c.natsURLFlag, c.natsPasswordsFlag, bus.UserQuery)
@@ -165,6 +172,22 @@ func migrate(ctx context.Context, url string) (from, to int32, err error) {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	return schema.Migrate(ctx, conn)
+}
+
+// checkTimeout bounds the look at the schema's version before a role starts.
+const checkTimeout = 5 * time.Second
+
+// checkSchema refuses a database that belongs to a newer Cairn. One that is away
+// now is looked at when it is there.
+func checkSchema(ctx context.Context, url string) error {
+	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		return nil //nolint:nilerr // the role says so, and waits for it
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return schema.Check(ctx, conn)
 }
 
 const localNATS = "nats://127.0.0.1:4222"

@@ -1,0 +1,6 @@
+package schema
+
+import "io/fs"
+
+// Files are the migrations.
+func Files() fs.FS { return files }
