@@ -5,6 +5,8 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"cairn/internal/testrig"
 )
 
 var commandNames = []string{"serve", "ingest", "projector", "query", "migrate", "load", "status", "parked", "rebuild", "salvage", "healthcheck", "version"}
@@ -16,16 +18,16 @@ func TestHelp(t *testing.T) {
 			t.Errorf("%v: exit code %d", args, code)
 		}
 		for _, name := range commandNames {
-			if !strings.Contains(p.stdout.String(), "\n  "+name+" ") {
-				t.Errorf("%v does not list %s:\n%s", args, name, p.stdout.tail())
+			if !strings.Contains(p.Stdout.String(), "\n  "+name+" ") {
+				t.Errorf("%v does not list %s:\n%s", args, name, p.Stdout.Tail())
 			}
 		}
 	}
 	for _, name := range commandNames {
 		for _, args := range [][]string{{name, "--help"}, {"help", name}, {name, "-h"}} {
 			p, code := run(t, args...)
-			if code != 0 || !strings.HasPrefix(p.stdout.String(), "Usage: cairn "+name) || p.stderr.String() != "" {
-				t.Errorf("%v: exit code %d\n%s%s", args, code, p.stdout.tail(), p.stderr.tail())
+			if code != 0 || !strings.HasPrefix(p.Stdout.String(), "Usage: cairn "+name) || p.Stderr.String() != "" {
+				t.Errorf("%v: exit code %d\n%s%s", args, code, p.Stdout.Tail(), p.Stderr.Tail())
 			}
 		}
 	}
@@ -43,7 +45,7 @@ func TestHelpTellsTheContract(t *testing.T) {
 	} {
 		p, _ := run(t, name, "--help")
 		for _, text := range texts {
-			if !strings.Contains(p.stdout.String(), text) {
+			if !strings.Contains(p.Stdout.String(), text) {
 				t.Errorf("the help of %s has no %s", name, text)
 			}
 		}
@@ -52,7 +54,7 @@ func TestHelpTellsTheContract(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	p, code := run(t, "version")
-	if out := p.stdout.String(); code != 0 || !strings.Contains(out, testVersion) || !strings.Contains(out, testCommit) {
+	if out := p.Stdout.String(); code != 0 || !strings.Contains(out, testVersion) || !strings.Contains(out, testCommit) {
 		t.Errorf("code %d: %s", code, out)
 	}
 }
@@ -75,18 +77,18 @@ func TestUsage(t *testing.T) {
 		{args: []string{"serve", "--max-bytes", "1"}, says: []string{"--max-bytes", "1"}},
 		{args: []string{"serve"}, env: "CAIRN_MAX_BYTES=many", says: []string{"CAIRN_MAX_BYTES", "many"}},
 		{args: []string{"serve", "--log-level", "loud"}, says: []string{"--log-level", "loud"}},
-		{args: []string{"serve", "--nats-passwords", "nobody=x", "--listen", anyPort, "--nats-listen", anyPort, "--data", none}, says: []string{"--nats-passwords", "nobody"}},
+		{args: []string{"serve", "--nats-passwords", "nobody=x", "--listen", testrig.AnyPort, "--nats-listen", testrig.AnyPort, "--data", none}, says: []string{"--nats-passwords", "nobody"}},
 		{args: []string{"load"}, says: []string{"FILE"}},
 		{args: []string{"projector", "--data", none}, says: []string{"no database", none, "--database-url", "cairn serve"}},
 		{args: []string{"query", "--data", none}, says: []string{"no database", none, "--database-url", "cairn serve"}},
 		{args: []string{"migrate", "--data", none}, says: []string{"no database", none, "--database-url"}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
-			p := command{args: test.args, env: strings.Fields(test.env), dir: none}.start(t)
-			if code := p.wait(patience); code != 2 {
+			p := testrig.Command{Program: cairnProgram, Args: test.args, Env: strings.Fields(test.env), Dir: none}.Start(t)
+			if code := p.Wait(testrig.Patience); code != 2 {
 				t.Errorf("exit code %d", code)
 			}
-			p.says(test.says...)
+			p.Complains(test.says...)
 		})
 	}
 }
@@ -119,7 +121,7 @@ func TestHealthcheck(t *testing.T) {
 				server.Close()
 			}
 			p, code := run(t, "healthcheck", "--listen", server.Listener.Addr().String())
-			if said := p.stdout.String() + p.stderr.String(); code != x.code || !strings.Contains(said, x.says) {
+			if said := p.Stdout.String() + p.Stderr.String(); code != x.code || !strings.Contains(said, x.says) {
 				t.Errorf("code %d: %s", code, said)
 			}
 		})

@@ -5,6 +5,8 @@ import (
 	"net"
 	"sync"
 	"testing"
+
+	"cairn/internal/testrig"
 )
 
 // A gate is a TCP proxy that lets a number of bytes through to the server and
@@ -22,7 +24,7 @@ type gate struct {
 // gateTo stands before the server at address until the test ends.
 func gateTo(t testing.TB, address string, room int) *gate {
 	t.Helper()
-	l, err := net.Listen("tcp", anyPort)
+	l, err := net.Listen("tcp", testrig.AnyPort)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"cairn/internal/testkit"
+	"cairn/internal/testrig"
 )
 
 // sample is a file of real data.
@@ -35,24 +36,24 @@ var tables = []table{
 
 const collection = "earthquakes.geojson"
 
-func serveOn(t testing.TB, database string, args ...string) *server {
+func serveOn(t testing.TB, database string, args ...string) *testrig.Server {
 	t.Helper()
-	return serve(t, dataFolder(t), append([]string{"--database-url", database}, args...)...)
+	return serve(t, testrig.DataFolder(t), append([]string{"--database-url", database}, args...)...)
 }
 
 // Real files come out as they went in: every position, property, id and digit.
 func TestLoadRealFiles(t *testing.T) {
 	s := serveOn(t, testkit.Postgres(t))
 	names := []string{tables[0].name, tables[1].name, collection}
-	load := []string{"load", "--url", s.base}
+	load := []string{"load", "--url", s.Base}
 	for _, name := range names {
 		load = append(load, sample(name))
 	}
 	if p, code := run(t, load...); code != 0 {
-		t.Fatalf("exit code %d: %s", code, p.stderr.tail())
+		t.Fatalf("exit code %d: %s", code, p.Stderr.Tail())
 	}
-	s.settled()
-	all := allPoints(t, s.base)
+	s.Settled()
+	all := testrig.AllPoints(t, s.Base)
 	rest := all
 	for _, table := range tables {
 		rest = table.compare(t, rest)
@@ -64,19 +65,19 @@ func TestLoadRealFiles(t *testing.T) {
 
 	// Loading all of it again changes nothing, though it is acknowledged anew.
 	if p, code := run(t, load...); code != 0 {
-		t.Fatalf("exit code %d the second time: %s", code, p.stderr.tail())
+		t.Fatalf("exit code %d the second time: %s", code, p.Stderr.Tail())
 	}
-	if parked := s.settled().Query.Parked; parked != 0 {
+	if parked := s.Settled().Query.Parked; parked != 0 {
 		t.Errorf("%d are parked", parked)
 	}
-	if again := allPoints(t, s.base); !reflect.DeepEqual(again, all) {
+	if again := testrig.AllPoints(t, s.Base); !reflect.DeepEqual(again, all) {
 		t.Errorf("%d points became %d, or changed", len(all), len(again))
 	}
 }
 
 // compare checks the first features against the rows of the file and returns
 // the features that are left. Rows come out in the order of the file.
-func (table table) compare(t *testing.T, features []feature) []feature {
+func (table table) compare(t *testing.T, features []testrig.Feature) []testrig.Feature {
 	t.Helper()
 	f, err := os.Open(sample(table.name))
 	if err != nil {
@@ -97,7 +98,7 @@ func (table table) compare(t *testing.T, features []feature) []feature {
 	return features[len(rows):]
 }
 
-func (table table) compareRow(t *testing.T, header, row []string, f feature) {
+func (table table) compareRow(t *testing.T, header, row []string, f testrig.Feature) {
 	t.Helper()
 	want := map[string]string{}
 	var position [2]string
@@ -124,15 +125,15 @@ func (table table) compareRow(t *testing.T, header, row []string, f feature) {
 	}
 }
 
-func compareCollection(t *testing.T, features []feature) []feature {
+func compareCollection(t *testing.T, features []testrig.Feature) []testrig.Feature {
 	t.Helper()
 	raw, err := os.ReadFile(sample(collection))
 	if err != nil {
 		t.Fatal(err)
 	}
-	var want struct{ Features []feature }
+	var want struct{ Features []testrig.Feature }
 	// The "time" of these Features is a property, not RFC 3339.
-	parse(t, raw, &want)
+	testrig.Parse(t, raw, &want)
 	if len(features) < len(want.Features) {
 		t.Fatalf("%d features of %d came out", len(features), len(want.Features))
 	}
@@ -220,11 +221,11 @@ func TestLoadKeepsTextAndNumbers(t *testing.T) {
 		lines.Write(append(line, '\n'))
 	}
 	file := writeFile(t, "names.ndjson", lines.String())
-	if p, code := run(t, "load", "--url", s.base, file); code != 0 {
-		t.Fatalf("exit code %d: %s", code, p.stderr.tail())
+	if p, code := run(t, "load", "--url", s.Base, file); code != 0 {
+		t.Fatalf("exit code %d: %s", code, p.Stderr.Tail())
 	}
-	s.settled()
-	all := allPoints(t, s.base)
+	s.Settled()
+	all := testrig.AllPoints(t, s.Base)
 	if len(all) != len(names) {
 		t.Fatalf("%d points, want %d", len(all), len(names))
 	}
@@ -235,8 +236,8 @@ func TestLoadKeepsTextAndNumbers(t *testing.T) {
 		if f.ID != json.Number(fmt.Sprint(i)) || f.Geometry.Coordinates[2] != "8848.86" {
 			t.Errorf("id %v, coordinates %v", f.ID, f.Geometry.Coordinates)
 		}
-		var one feature
-		mustGet(t, fmt.Sprintf("%s/points/%d", s.base, i), &one)
+		var one testrig.Feature
+		testrig.MustGet(t, fmt.Sprintf("%s/points/%d", s.Base, i), &one)
 		if !reflect.DeepEqual(one, f) {
 			t.Errorf("alone it is %+v, on a page %+v", one, f)
 		}
@@ -256,18 +257,18 @@ func writeFile(t testing.TB, name, text string) string {
 func TestLoadBadRows(t *testing.T) {
 	s := serveOn(t, testkit.Postgres(t))
 	file := writeFile(t, "some.csv", "lon,lat,name\n1,2,good\n181,2,east of east\n3,x,not a number\n4,5,good\n")
-	p, code := run(t, "load", "--url", s.base, file)
+	p, code := run(t, "load", "--url", s.Base, file)
 	if code != 1 {
 		t.Errorf("exit code %d", code)
 	}
 	for _, want := range []string{"2 accepted, 2 rejected", "row 2: ", "row 3: ", "180"} {
-		if !strings.Contains(p.stdout.String(), want) {
-			t.Errorf("it does not say %q but\n%s", want, p.stdout.tail())
+		if !strings.Contains(p.Stdout.String(), want) {
+			t.Errorf("it does not say %q but\n%s", want, p.Stdout.Tail())
 		}
 	}
-	p.says("2 of 4 rows rejected")
-	s.settled()
-	if all := allPoints(t, s.base); len(all) != 2 || all[0].Properties["name"] != "good" || all[1].Properties["name"] != "good" {
+	p.Complains("2 of 4 rows rejected")
+	s.Settled()
+	if all := testrig.AllPoints(t, s.Base); len(all) != 2 || all[0].Properties["name"] != "good" || all[1].Properties["name"] != "good" {
 		t.Errorf("%+v", all)
 	}
 }
@@ -281,33 +282,33 @@ func TestLoadInterrupted(t *testing.T) {
 		fmt.Fprintf(&lines, `{"longitude":%d,"latitude":%d,"name":"row %d"}`+"\n", i%180, i%90, i)
 	}
 	file := writeFile(t, "many.ndjson", lines.String())
-	g := gateTo(t, strings.TrimPrefix(s.base, "http://"), lines.Len()/2)
+	g := gateTo(t, strings.TrimPrefix(s.Base, "http://"), lines.Len()/2)
 	load := []string{"load", "--url", "http://" + g.address, file}
 
 	p := start(t, load...)
-	testkit.Eventually(t, patience, "a part of the file is there", func() bool {
-		var page struct{ Features []feature }
-		mustGet(t, s.base+"/points?limit=1", &page)
+	testkit.Eventually(t, testrig.Patience, "a part of the file is there", func() bool {
+		var page struct{ Features []testrig.Feature }
+		testrig.MustGet(t, s.Base+"/points?limit=1", &page)
 		return len(page.Features) > 0
 	})
-	p.interrupt()
-	if code := p.wait(stopBound); code != 1 {
+	p.Interrupt()
+	if code := p.Wait(testrig.StopBound); code != 1 {
 		t.Errorf("exit code %d after Ctrl-C", code)
 	}
-	p.says("interrupted", "Running the same command again")
-	if n := len(allPoints(t, s.base)); n == 0 || n >= rows {
+	p.Complains("interrupted", "Running the same command again")
+	if n := len(testrig.AllPoints(t, s.Base)); n == 0 || n >= rows {
 		t.Fatalf("%d of %d rows are in after the interruption", n, rows)
 	}
 
 	g.open()
 	if p, code := run(t, load...); code != 0 {
-		t.Fatalf("exit code %d the second time: %s", code, p.stderr.tail())
+		t.Fatalf("exit code %d the second time: %s", code, p.Stderr.Tail())
 	}
-	if st := s.settled(); st.Query.Parked != 0 {
+	if st := s.Settled(); st.Query.Parked != 0 {
 		t.Errorf("%d are parked", st.Query.Parked)
 	}
 	seen := map[any]int{}
-	for _, f := range allPoints(t, s.base) {
+	for _, f := range testrig.AllPoints(t, s.Base) {
 		seen[f.Properties["name"]]++
 	}
 	if len(seen) != rows {
@@ -323,17 +324,17 @@ func TestLoadInterrupted(t *testing.T) {
 // A server that is not there is told with its address and what to do.
 func TestStatusCommand(t *testing.T) {
 	s := serveOn(t, testkit.Postgres(t))
-	p, code := run(t, "status", "--url", s.base)
-	if code != 0 || !strings.Contains(p.stdout.String(), "role     serve") || !strings.Contains(p.stdout.String(), testVersion) {
-		t.Errorf("code %d: %s%s", code, p.stdout.tail(), p.stderr.tail())
+	p, code := run(t, "status", "--url", s.Base)
+	if code != 0 || !strings.Contains(p.Stdout.String(), "role     serve") || !strings.Contains(p.Stdout.String(), testVersion) {
+		t.Errorf("code %d: %s%s", code, p.Stdout.Tail(), p.Stderr.Tail())
 	}
-	s.stop()
-	p, code = run(t, "status", "--url", s.base)
+	s.Leave()
+	p, code = run(t, "status", "--url", s.Base)
 	if code != 1 {
 		t.Errorf("exit code %d without a server", code)
 	}
-	p.says(s.base, "cairn serve")
-	if a, err := get(s.base + "/livez"); err == nil && a.status == http.StatusOK {
+	p.Complains(s.Base, "cairn serve")
+	if a, err := testrig.Get(t.Context(), s.Base+"/livez"); err == nil && a.Status == http.StatusOK {
 		t.Error("it still answers")
 	}
 }

@@ -8,22 +8,27 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
+
+	"cairn/internal/testrig"
 )
 
 const (
 	// bodyBytes is many times what may be in memory of one upload.
 	bodyBytes = 64 << 20
+	// uploadTimeout is for a body of many megabytes.
+	uploadTimeout = 5 * time.Minute
 	// maxPeak bounds what the process, all roles in it, may ever have resident.
 	maxPeak = 512 << 20
 )
 
 // A long body goes through in flat memory, packed or not.
 func TestUploadInFlatMemory(t *testing.T) {
-	s := serve(t, dataFolder(t))
+	s := serve(t, testrig.DataFolder(t))
 	for _, coding := range []string{"", "gzip"} {
 		t.Run("coding "+coding, func(t *testing.T) {
 			body, rows := generated(coding)
-			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.base+"/point", body)
+			request, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.Base+"/point", body)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -35,19 +40,19 @@ func TestUploadInFlatMemory(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a, err := readAll(response)
-			if err != nil || a.status != http.StatusAccepted {
-				t.Fatal(a.status, string(a.body), err)
+			a, err := testrig.ReadAll(response)
+			if err != nil || a.Status != http.StatusAccepted {
+				t.Fatal(a.Status, string(a.Body), err)
 			}
-			var got accepted
-			parse(t, a.body, &got)
+			var got testrig.Accepted
+			testrig.Parse(t, a.Body, &got)
 			if want := <-rows; got.Accepted != want || got.Rejected != 0 {
 				t.Errorf("%+v of %d rows", got, want)
 			}
 		})
 	}
-	s.settled() // the projector's memory counts, too
-	peak := peakBytes(t, s.cmd.Process.Pid)
+	s.Settled() // the projector's memory counts, too
+	peak := peakBytes(t, s.PID())
 	t.Logf("the peak is %d MiB", peak>>20)
 	if peak > maxPeak {
 		t.Errorf("the peak is %d MiB, more than %d", peak>>20, maxPeak>>20)

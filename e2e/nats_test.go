@@ -5,16 +5,17 @@ import (
 	"testing"
 
 	"cairn/internal/testkit"
+	"cairn/internal/testrig"
 )
 
 // The nats CLI, without a context or a password, looks into the queue of a
 // server on this machine, and changes nothing.
 func TestNatsCLI(t *testing.T) {
 	s := serveOn(t, testkit.Postgres(t))
-	mustPost(t, s.base, paris)
-	s.settled()
+	testrig.MustPost(t, s.Base+"/point", paris)
+	s.Settled()
 	sh := newShell(t)
-	nats := "nats --server " + s.nats() + " "
+	nats := "nats --server " + s.NATS() + " "
 
 	for _, look := range []struct {
 		command string
@@ -54,9 +55,9 @@ func TestNatsCLI(t *testing.T) {
 	if after := sh.run(nats + "stream info POINTS --json"); stateIn(t, after) != stateIn(t, before) {
 		t.Errorf("the stream has changed from\n%s\nto\n%s", before, after)
 	}
-	mustPost(t, s.base, paris)
-	s.settled()
-	if n := len(allPoints(t, s.base)); n != 2 {
+	testrig.MustPost(t, s.Base+"/point", paris)
+	s.Settled()
+	if n := len(testrig.AllPoints(t, s.Base)); n != 2 {
 		t.Errorf("%d points, want 2", n)
 	}
 }
@@ -73,6 +74,6 @@ func stateIn(t *testing.T, info string) streamState {
 			Consumers int64 `json:"consumer_count"`
 		} `json:"state"`
 	}
-	parse(t, []byte(info), &out)
+	testrig.Parse(t, []byte(info), &out)
 	return streamState(out.State)
 }

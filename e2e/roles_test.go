@@ -14,6 +14,7 @@ import (
 	"cairn/bus"
 	"cairn/internal/postgres"
 	"cairn/internal/testkit"
+	"cairn/internal/testrig"
 )
 
 // emptyDatabase is one that migrate has not seen.
@@ -47,15 +48,15 @@ func TestMigrate(t *testing.T) {
 	database := emptyDatabase(t)
 	for _, says := range []string{"went from version 0 to", "already"} {
 		p, code := run(t, "migrate", "--database-url", database)
-		if code != 0 || !strings.Contains(p.stdout.String(), says) {
-			t.Errorf("code %d, not %q: %s%s", code, says, p.stdout.tail(), p.stderr.tail())
+		if code != 0 || !strings.Contains(p.Stdout.String(), says) {
+			t.Errorf("code %d, not %q: %s%s", code, says, p.Stdout.Tail(), p.Stderr.Tail())
 		}
 	}
 	p, code := run(t, "migrate", "--database-url", "postgres://nobody@127.0.0.1:1/nothing")
 	if code != 1 {
 		t.Errorf("exit code %d without a server", code)
 	}
-	p.says("127.0.0.1:1")
+	p.Complains("127.0.0.1:1")
 }
 
 // A fleet is the three roles as processes of their own, on addresses that stay
@@ -63,52 +64,57 @@ func TestMigrate(t *testing.T) {
 type fleet struct {
 	t        testing.TB
 	queue    string // URL of it, for who looks
-	commands map[string]command
-	roles    map[string]*server
+	commands map[string]testrig.Command
+	roles    map[string]*testrig.Server
 }
 
 // newFleet knows how to start the roles: the projector reads its password from
 // the data folder, the query role has it in the URL of the queue.
 func newFleet(t testing.TB, database string) *fleet {
 	t.Helper()
-	data, queue := dataFolder(t), freePort(t)
+	data, queue := testrig.DataFolder(t), testrig.FreePort(t)
 	const queryPassword = "a-password/with@signs"
 	queueURL := url.URL{Scheme: "nats", Host: queue, User: url.UserPassword(bus.UserQuery, queryPassword)}
-	return &fleet{t: t, queue: "nats://" + queue, roles: map[string]*server{}, commands: map[string]command{
+	return &fleet{t: t, queue: "nats://" + queue, roles: map[string]*testrig.Server{}, commands: map[string]testrig.Command{
 		"ingest": {
-			args: []string{"ingest", "--listen", freePort(t), "--data", data, "--nats-listen", queue},
-			env:  []string{"CAIRN_NATS_PASSWORDS=" + bus.UserQuery + "=" + queryPassword},
+			Args: []string{"ingest", "--listen", testrig.FreePort(t), "--data", data, "--nats-listen", queue},
+			Env:  []string{"CAIRN_NATS_PASSWORDS=" + bus.UserQuery + "=" + queryPassword},
 		},
 		"projector": {
-			args: []string{"projector", "--listen", freePort(t), "--data", data, "--nats-url", "nats://" + queue},
-			env:  []string{"DATABASE_URL=" + database},
+			Args: []string{"projector", "--listen", testrig.FreePort(t), "--data", data, "--nats-url", "nats://" + queue},
+			Env:  []string{"DATABASE_URL=" + database},
 		},
 		"query": {
-			args: []string{"query", "--listen", freePort(t), "--data", filepath.Join(data, "none"), "--database-url", database},
-			env:  []string{"NATS_URL=" + queueURL.String()},
+			Args: []string{"query", "--listen", testrig.FreePort(t), "--data", filepath.Join(data, "none"), "--database-url", database},
+			Env:  []string{"NATS_URL=" + queueURL.String()},
 		},
 	}}
 }
 
 // start starts a role without waiting until it is ready, for which it may need
 // the others.
-func (f *fleet) start(role string) { f.roles[role] = f.commands[role].listen(f.t) }
+func (f *fleet) start(role string) {
+	f.t.Helper()
+	c := f.commands[role]
+	c.Program = cairnProgram
+	f.roles[role] = c.Listen(f.t)
+}
 
 func (f *fleet) ready() {
 	f.t.Helper()
 	for _, s := range f.roles {
-		s.ready()
+		s.Ready()
 	}
 }
 
-func (f *fleet) base(role string) string { return f.roles[role].base }
+func (f *fleet) base(role string) string { return f.roles[role].Base }
 
 // restart ends a role, in an orderly way or not, and starts it again.
 func (f *fleet) restart(role string, signal syscall.Signal) {
 	f.t.Helper()
 	s := f.roles[role]
-	s.signal(signal)
-	code := s.wait(stopBound)
+	s.Signal(signal)
+	code := s.Wait(testrig.StopBound)
 	if signal != syscall.SIGKILL && code != 0 {
 		f.t.Errorf("%s: exit code %d after %v", role, code, signal)
 	}
@@ -124,33 +130,33 @@ func TestRolesRestartUnderLoad(t *testing.T) {
 		f.start(role)
 	}
 	f.ready()
-	l := newLedger()
-	stop := l.writing(f.base("ingest"), crashWriters)
+	l := testrig.NewLedger("w")
+	stop := l.Write(f.base("ingest"), crashWriters)
 	defer stop()
-	reach(t, l, enough)
+	l.Reach(t, enough)
 	for _, order := range [][]string{
 		{"ingest", "projector", "query"}, {"query", "projector", "ingest"}, {"projector", "ingest", "projector", "query"},
 	} {
 		for _, signal := range []syscall.Signal{syscall.SIGTERM, syscall.SIGKILL} {
 			for _, role := range order {
 				f.restart(role, signal)
-				reach(t, l, l.ackedCount()+enough)
+				l.Reach(t, enough)
 			}
 			f.ready()
 		}
 	}
 	stop()
-	settled(t, f.queue, f.base("query"))
-	l.check(t, f.base("query"))
-	a, one := mustPost(t, f.base("ingest"), paris)
-	var point feature
-	mustGet(t, f.base("query")+a.header.Get("Location"), &point)
+	testrig.Settled(t, f.queue, f.base("query"))
+	l.Verify(t, f.base("query"))
+	a, one := testrig.MustPost(t, f.base("ingest")+"/point", paris)
+	var point testrig.Feature
+	testrig.MustGet(t, f.base("query")+a.Header.Get("Location"), &point)
 	if point.ID != one.ID {
-		t.Errorf("%v came of %s", point.ID, a.body)
+		t.Errorf("%v came of %s", point.ID, a.Body)
 	}
 	for role, s := range f.roles {
-		s.signal(syscall.SIGTERM)
-		if code := s.wait(stopBound); code != 0 {
+		s.Signal(syscall.SIGTERM)
+		if code := s.Wait(testrig.StopBound); code != 0 {
 			t.Errorf("%s: exit code %d at the end", role, code)
 		}
 	}
@@ -164,13 +170,13 @@ func TestRolesKilledTogether(t *testing.T) {
 		f.start(role)
 	}
 	f.ready()
-	l := newLedger()
-	stop := l.writing(f.base("ingest"), crashWriters)
+	l := testrig.NewLedger("w")
+	stop := l.Write(f.base("ingest"), crashWriters)
 	defer stop()
 	for range 3 {
-		reach(t, l, l.ackedCount()+enough)
+		l.Reach(t, enough)
 		for _, s := range f.roles {
-			s.kill()
+			s.Kill()
 		}
 		for _, role := range roles {
 			f.start(role)
@@ -178,26 +184,27 @@ func TestRolesKilledTogether(t *testing.T) {
 		f.ready()
 	}
 	stop()
-	settled(t, f.queue, f.base("query"))
-	l.check(t, f.base("query"))
+	testrig.Settled(t, f.queue, f.base("query"))
+	l.Verify(t, f.base("query"))
 }
 
 // Given a database and a queue, serve uses those and starts nothing of its own.
 func TestServeOnOthers(t *testing.T) {
-	data, database := dataFolder(t), emptyDatabase(t)
+	data, database := testrig.DataFolder(t), emptyDatabase(t)
 	queue := testkit.NATS(t)
 	var passwords []string
 	for _, user := range bus.Users {
 		passwords = append(passwords, user+"="+queue.Endpoint(user).Password)
 	}
-	s := command{
-		args: []string{"serve", "--listen", anyPort, "--nats-listen", anyPort, "--data", data},
-		env: []string{"DATABASE_URL=" + database, "NATS_URL=nats://" + queue.Addr(),
+	s := testrig.Command{
+		Program: cairnProgram,
+		Args:    []string{"serve", "--listen", testrig.AnyPort, "--nats-listen", testrig.AnyPort, "--data", data},
+		Env: []string{"DATABASE_URL=" + database, "NATS_URL=nats://" + queue.Addr(),
 			"CAIRN_NATS_PASSWORDS=" + strings.Join(passwords, ";")},
-	}.serve(t)
-	mustPost(t, s.base, paris)
-	settled(t, "nats://"+queue.Addr(), s.base)
-	if n := len(allPoints(t, s.base)); n != 1 {
+	}.Serve(t)
+	testrig.MustPost(t, s.Base+"/point", paris)
+	testrig.Settled(t, "nats://"+queue.Addr(), s.Base)
+	if n := len(testrig.AllPoints(t, s.Base)); n != 1 {
 		t.Errorf("%d points, want 1", n)
 	}
 	conn, err := pgx.Connect(t.Context(), database)
@@ -209,11 +216,11 @@ func TestServeOnOthers(t *testing.T) {
 	if err := conn.QueryRow(t.Context(), "select count(*) from points").Scan(&rows); err != nil || rows != 1 {
 		t.Errorf("%d rows in the database given, %v", rows, err)
 	}
-	if text := s.stdout.String(); strings.Contains(text, "nats --server") {
+	if text := s.Stdout.String(); strings.Contains(text, "nats --server") {
 		t.Errorf("the greeting shows a queue that is not ours:\n%s", text)
 	}
-	s.stop()
-	if _, ok := postgres.Find(clusterOf(data)); ok {
+	s.Leave()
+	if _, ok := postgres.Find(testrig.ClusterOf(data)); ok {
 		t.Error("a private PostGIS runs")
 	}
 	for _, name := range []string{"postgres", "jetstream", "nats-passwords"} {
@@ -230,19 +237,19 @@ func TestServeOnOthers(t *testing.T) {
 
 // Roles beside a serve use its private cluster: more readers for one machine.
 func TestQueryBesideServe(t *testing.T) {
-	data := dataFolder(t)
+	data := testrig.DataFolder(t)
 	s := serve(t, data)
-	q := command{args: []string{"query", "--listen", anyPort, "--data", data, "--nats-url", s.nats()}}.serve(t)
-	a, one := mustPost(t, s.base, paris)
-	var f feature
-	mustGet(t, q.base+a.header.Get("Location"), &f)
+	q := testrig.Command{Program: cairnProgram, Args: []string{"query", "--listen", testrig.AnyPort, "--data", data, "--nats-url", s.NATS()}}.Serve(t)
+	a, one := testrig.MustPost(t, s.Base+"/point", paris)
+	var f testrig.Feature
+	testrig.MustGet(t, q.Base+a.Header.Get("Location"), &f)
 	if f.ID != one.ID {
-		t.Errorf("%v came of %s", f.ID, a.body)
+		t.Errorf("%v came of %s", f.ID, a.Body)
 	}
 	p, code := run(t, "migrate", "--data", data)
-	if code != 0 || !strings.Contains(p.stdout.String(), "already") {
-		t.Errorf("code %d: %s%s", code, p.stdout.tail(), p.stderr.tail())
+	if code != 0 || !strings.Contains(p.Stdout.String(), "already") {
+		t.Errorf("code %d: %s%s", code, p.Stdout.Tail(), p.Stderr.Tail())
 	}
-	q.stop()
-	s.stop()
+	q.Leave()
+	s.Leave()
 }

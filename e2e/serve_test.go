@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"cairn/internal/postgres"
+
+	"cairn/internal/testrig"
 )
 
 const paris = `{"longitude": 2.3522, "latitude": 48.8566, "name": "Paris"}`
@@ -18,41 +20,41 @@ const paris = `{"longitude": 2.3522, "latitude": 48.8566, "name": "Paris"}`
 // What a newcomer does: start it on nothing, try what it prints, stop it, start
 // it again.
 func TestServeFromNothing(t *testing.T) {
-	data := dataFolder(t)
+	data := testrig.DataFolder(t)
 	s := serve(t, data)
 	t.Run("greeting", func(t *testing.T) { tryGreeting(t, s) })
 	t.Run("location", func(t *testing.T) {
-		a, one := mustPost(t, s.base, paris)
-		var f feature
-		mustGet(t, s.base+a.header.Get("Location"), &f)
+		a, one := testrig.MustPost(t, s.Base+"/point", paris)
+		var f testrig.Feature
+		testrig.MustGet(t, s.Base+a.Header.Get("Location"), &f)
 		if f.ID != one.ID || f.Position != one.Position || f.Properties["name"] != "Paris" {
-			t.Errorf("%+v came of %s", f, a.body)
+			t.Errorf("%+v came of %s", f, a.Body)
 		}
 		if c := f.Geometry.Coordinates; len(c) != 2 || c[0] != "2.3522" || c[1] != "48.8566" {
 			t.Errorf("coordinates %v", c)
 		}
 	})
-	before := allPoints(t, s.base)
+	before := testrig.AllPoints(t, s.Base)
 	if len(before) == 0 {
 		t.Fatal("no points")
 	}
-	s.stop()
-	if url, ok := postgres.Find(clusterOf(data)); ok {
+	s.Leave()
+	if url, ok := postgres.Find(testrig.ClusterOf(data)); ok {
 		t.Errorf("after the stop %s still runs", url)
 	}
-	if _, err := get(s.base + "/livez"); err == nil {
+	if _, err := testrig.Get(t.Context(), s.Base+"/livez"); err == nil {
 		t.Error("after the stop something still answers")
 	}
 	s = serve(t, data)
-	if after := allPoints(t, s.base); len(after) != len(before) || after[0].ID != before[0].ID {
+	if after := testrig.AllPoints(t, s.Base); len(after) != len(before) || after[0].ID != before[0].ID {
 		t.Errorf("%d points before the restart, %d after", len(before), len(after))
 	}
-	s.stop()
+	s.Leave()
 }
 
 // tryGreeting runs every command that the greeting prints, as it is printed.
-func tryGreeting(t *testing.T, s *server) {
-	commands := regexp.MustCompile(`(?m)^ +((?:curl|nats|\S*cairn) .*)$`).FindAllStringSubmatch(s.stdout.String(), -1)
+func tryGreeting(t *testing.T, s *testrig.Server) {
+	commands := regexp.MustCompile(`(?m)^ +((?:curl|nats|\S*cairn) .*)$`).FindAllStringSubmatch(s.Stdout.String(), -1)
 	shell := newShell(t)
 	var id, position string
 	var routes []string
@@ -62,7 +64,7 @@ func tryGreeting(t *testing.T, s *server) {
 		if id != "" {
 			line = strings.NewReplacer("/ID?", "/"+id+"?", "=N'", "="+position+"'").Replace(line)
 		}
-		route := routeOf(s.base, c[1])
+		route := routeOf(s.Base, c[1])
 		routes = append(routes, route)
 		out := shell.run(line)
 		want, known := greetingShows[route]
@@ -152,20 +154,20 @@ func (s *shell) run(line string) string {
 
 func (s *shell) try(line string) (out string, code int) {
 	s.t.Helper()
-	p := command{program: "/bin/sh", args: []string{"-c", line}, env: s.env}.start(s.t)
-	code = p.wait(patience)
-	return p.stdout.String() + p.stderr.String(), code
+	p := testrig.Command{Program: "/bin/sh", Args: []string{"-c", line}, Env: s.env}.Start(s.t)
+	code = p.Wait(testrig.Patience)
+	return p.Stdout.String() + p.Stderr.String(), code
 }
 
 // A stop from a service manager is as good as Ctrl-C, also with a client that
 // keeps its connection.
 func TestSIGTERM(t *testing.T) {
-	s := command{args: []string{"serve", "--listen", anyPort, "--nats-listen", anyPort, "--data", dataFolder(t)}}.serve(t)
-	if a, err := get(s.base + "/points"); err != nil || a.status != http.StatusOK {
-		t.Fatal(a.status, err)
+	s := testrig.Command{Program: cairnProgram, Args: []string{"serve", "--listen", testrig.AnyPort, "--nats-listen", testrig.AnyPort, "--data", testrig.DataFolder(t)}}.Serve(t)
+	if a, err := testrig.Get(t.Context(), s.Base+"/points"); err != nil || a.Status != http.StatusOK {
+		t.Fatal(a.Status, err)
 	}
-	s.signal(syscall.SIGTERM)
-	if code := s.wait(stopBound); code != 0 {
+	s.Signal(syscall.SIGTERM)
+	if code := s.Wait(testrig.StopBound); code != 0 {
 		t.Errorf("exit code %d", code)
 	}
 }

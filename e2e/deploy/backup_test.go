@@ -5,7 +5,7 @@ package deploy
 import (
 	"testing"
 
-	"cairn/e2e/proxy/front"
+	"cairn/internal/testrig"
 )
 
 // A backup of a Cairn under load, restored into an empty place, has all that was
@@ -14,7 +14,7 @@ func TestBackup(t *testing.T) {
 	t.Parallel()
 	const some = 500
 	folder := t.TempDir()
-	before, during := front.NewLedger("before"), front.NewLedger("during")
+	before, during := testrig.NewLedger("before"), testrig.NewLedger("during")
 
 	old := newStack(t, "old")
 	old.up()
@@ -33,15 +33,15 @@ func TestBackup(t *testing.T) {
 	fresh.compose("up", "--detach", "--no-build", "postgres", "ingest")
 	fresh.script("restore.sh", folder)
 	fresh.up()
-	before.Check(t, fresh.base)
-	after := front.NewLedger("after")
+	before.Verify(t, fresh.base)
+	after := testrig.NewLedger("after")
 	stop = after.Write(fresh.base, 4)
 	after.Reach(t, some)
 	// The restored queue is known again, too.
 	fresh.compose("restart", "ingest", "projector")
 	after.Reach(t, some)
 	stop()
-	after.Check(t, fresh.base)
+	after.Verify(t, fresh.base)
 	if _, err := fresh.tryScript("restore.sh", folder); err == nil {
 		t.Error("a second restore, over what is there, is not refused")
 	}

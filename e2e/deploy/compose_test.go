@@ -12,8 +12,8 @@ import (
 	"testing"
 	"time"
 
-	"cairn/e2e/proxy/front"
 	"cairn/internal/testkit"
+	"cairn/internal/testrig"
 )
 
 const (
@@ -55,12 +55,7 @@ func newStack(t testing.TB, name string) *stack {
 
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, err := net.SplitHostPort(l.Addr().String())
+	_, port, err := net.SplitHostPort(testrig.FreePort(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,7 +105,7 @@ func (s *stack) ready() {
 	s.t.Helper()
 	testkit.Eventually(s.t, patience, "both roles answer through the proxy", func() bool {
 		for _, path := range []string{"/readyz", "/point/none"} {
-			a, err := front.Get(s.t.Context(), s.base+path)
+			a, err := testrig.Get(s.t.Context(), s.base+path)
 			if err != nil || a.Status >= http.StatusInternalServerError {
 				return false
 			}
@@ -131,7 +126,7 @@ func (s *stack) served() int {
 	n := 0
 	for _, c := range s.containers("query") {
 		address := docker(s.t, "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", c)
-		if front.Served(s.t, "http://"+net.JoinHostPort(address, "8082")) {
+		if testrig.Served(s.t, "http://"+net.JoinHostPort(address, "8082")) {
 			n++
 		}
 	}
@@ -182,18 +177,18 @@ func TestCompose(t *testing.T) {
 	}
 }
 
-// A point goes in and comes out through the port in front.
+// A point goes in and comes out through the port in testrig.
 func (s *stack) point(t *testing.T) {
 	for _, path := range []string{"/point", "/points"} {
-		a, one := front.MustPost(t, s.base+path, paris)
-		var back front.Feature
-		front.MustGet(t, s.base+a.Header.Get("Location"), &back)
+		a, one := testrig.MustPost(t, s.base+path, paris)
+		var back testrig.Feature
+		testrig.MustGet(t, s.base+a.Header.Get("Location"), &back)
 		if back.ID != one.ID {
 			t.Errorf("%s became %+v", a.Body, back)
 		}
 	}
 	testkit.Eventually(t, patience, "every replica has served", func() bool {
-		front.MustGet(t, s.base+"/points", nil)
+		testrig.MustGet(t, s.base+"/points", nil)
 		return s.served() == replicas
 	})
 	for service, user := range map[string]string{"ingest": "10001", "projector": "10002", "query": "10003"} {
@@ -237,7 +232,7 @@ func (s *stack) inspects(t *testing.T) {
 // Two more replicas serve soon after, two fewer are not missed; no read fails.
 func (s *stack) scales(t *testing.T) {
 	const more = replicas + 2
-	reads := front.Read(s.base, 4)
+	reads := testrig.Read(s.base, 4)
 	s.compose("up", "--detach", "--no-build", "--scale", fmt.Sprint("query=", more))
 	testkit.Eventually(t, patience, fmt.Sprint(more, " replicas serve"), func() bool { return s.served() == more })
 	s.compose("up", "--detach", "--no-build", "--scale", fmt.Sprint("query=", replicas))
@@ -250,7 +245,7 @@ func (s *stack) scales(t *testing.T) {
 
 // A replica is killed while reads go on: none fails.
 func (s *stack) losesReplica(t *testing.T) {
-	reads := front.Read(s.base, 8)
+	reads := testrig.Read(s.base, 8)
 	for _, c := range s.containers("query")[:replicas-1] {
 		reads.Reach(t, 500)
 		docker(t, "kill", c)
@@ -265,10 +260,10 @@ func (s *stack) losesReplica(t *testing.T) {
 // Ingest and projector restart, in an orderly way or not, while points are
 // written: none that was acknowledged is lost, and no read fails.
 func (s *stack) restarts(t *testing.T) {
-	l := front.NewLedger("restart")
+	l := testrig.NewLedger("restart")
 	stop := l.Write(s.base, 8)
 	defer stop()
-	reads := front.Read(s.base, 2)
+	reads := testrig.Read(s.base, 2)
 	const some = 200
 	for _, service := range []string{"ingest", "projector"} {
 		l.Reach(t, some)
@@ -281,20 +276,20 @@ func (s *stack) restarts(t *testing.T) {
 	}
 	reads.Stop(t)
 	stop()
-	l.Check(t, s.base)
+	l.Verify(t, s.base)
 }
 
 // What was written is there after all containers are gone and made anew.
 func (s *stack) comesBack(t *testing.T) {
-	l := front.NewLedger("down")
+	l := testrig.NewLedger("down")
 	stop := l.Write(s.base, 4)
 	l.Reach(t, 100)
 	stop()
-	before := len(front.AllPoints(t, s.base))
+	before := len(testrig.AllPoints(t, s.base))
 	s.compose("down")
 	s.up()
-	l.Check(t, s.base)
-	if after := len(front.AllPoints(t, s.base)); after < before {
+	l.Verify(t, s.base)
+	if after := len(testrig.AllPoints(t, s.base)); after < before {
 		t.Errorf("%d points of %d are left", after, before)
 	}
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"cairn/internal/testrig"
 )
 
 // TestFaults is the campaign: see the package's doc.
@@ -63,7 +65,7 @@ func live(t *testing.T, logs string, plan []*round, f *figures) {
 			s.keep(t)
 			return
 		}
-		t.Logf("%s: %d points in all, %v", r, len(s.ledger.points), time.Since(began).Round(10*time.Millisecond))
+		t.Logf("%s: %d points in all, %v", r, s.ledger.Sent(), time.Since(began).Round(10*time.Millisecond))
 	}
 	if err := s.halt(t.Context()); err != nil {
 		t.Error(err)
@@ -112,7 +114,7 @@ func (s *system) settle(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return err
 	}
-	return until(ctx, settleBound, "all of the stream is in the database", func(ctx context.Context) error {
+	return testrig.Until(ctx, settleBound, "all of the stream is in the database", func(ctx context.Context) error {
 		end, err := s.lastSequence(ctx)
 		if err != nil {
 			return err

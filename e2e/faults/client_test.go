@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"cairn/internal/testrig"
 )
 
 const (
@@ -49,20 +51,20 @@ func newClient(s *system, seed uint64) *client {
 
 // send sends the request until it is acknowledged or ctx ends. once says that a
 // client with neither ids nor key does not send again what may be stored.
-func (c *client) send(ctx context.Context, writer string, r *request, once bool) *turn {
-	c.s.ledger.sending(r)
-	t := &turn{writer: writer, request: r}
-	defer func() { c.s.ledger.ended(t) }()
+func (c *client) send(ctx context.Context, writer string, r *testrig.Request, once bool) *testrig.Turn {
+	c.s.ledger.Sending(r)
+	t := &testrig.Turn{Writer: writer, Request: r}
+	defer func() { c.s.ledger.Ended(t) }()
 	backoff := firstBackoff
 	for ctx.Err() == nil {
-		if t.attempts++; t.attempts > 1 {
+		if t.Attempts++; t.Attempts > 1 {
 			c.s.figures.retried()
 		}
 		result, position, after := c.attempt(ctx, r)
 		switch result {
 		case acknowledged:
-			t.acked, t.position = true, position
-			c.s.figures.acknowledged(len(r.points))
+			t.Acked, t.Position = true, position
+			c.s.figures.acknowledged(len(r.Points))
 			return t
 		case hopeless:
 			return t
@@ -76,36 +78,36 @@ func (c *client) send(ctx context.Context, writer string, r *request, once bool)
 			after = backoff/2 + rand.N(backoff)
 			backoff = min(2*backoff, lastBackoff)
 		}
-		_ = pause(ctx, after)
+		_ = testrig.Pause(ctx, after)
 	}
 	return t
 }
 
 // again sends the request once more, though it was acknowledged, as a client
 // does that has forgotten.
-func (c *client) again(ctx context.Context, r *request) {
+func (c *client) again(ctx context.Context, r *testrig.Request) {
 	c.s.figures.count("sent again after the acknowledgement")
 	for ctx.Err() == nil {
 		result, _, after := c.attempt(ctx, r)
 		if result == acknowledged || result == hopeless {
 			return
 		}
-		_ = pause(ctx, max(after, firstBackoff))
+		_ = testrig.Pause(ctx, max(after, firstBackoff))
 	}
 }
 
 // attempt sends the request once. after is what Retry-After says.
-func (c *client) attempt(ctx context.Context, r *request) (result outcome, position int64, after time.Duration) {
-	url := "http://" + c.s.proxies["client-ingest"].address + r.path
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(r.body))
+func (c *client) attempt(ctx context.Context, r *testrig.Request) (result outcome, position int64, after time.Duration) {
+	url := "http://" + c.s.proxies["client-ingest"].address + r.Path
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(r.Body))
 	if err != nil {
 		c.s.find("%v", err)
 		return hopeless, 0, 0
 	}
 	request.GetBody = nil // or the transport sends it again behind our back
-	request.Header.Set("Content-Type", r.media)
-	if r.key != "" {
-		request.Header.Set("Idempotency-Key", r.key)
+	request.Header.Set("Content-Type", r.Media)
+	if r.Key != "" {
+		request.Header.Set("Idempotency-Key", r.Key)
 	}
 	response, err := c.http.Do(request)
 	if err != nil {
@@ -119,14 +121,14 @@ func (c *client) attempt(ctx context.Context, r *request) (result outcome, posit
 	return c.judge(r, response, body)
 }
 
-func (c *client) judge(r *request, response *http.Response, body []byte) (result outcome, position int64, after time.Duration) {
+func (c *client) judge(r *testrig.Request, response *http.Response, body []byte) (result outcome, position int64, after time.Duration) {
 	seconds, _ := strconv.Atoi(response.Header.Get("Retry-After")) // 0 where there is none
 	after = time.Duration(seconds) * time.Second
 	switch response.StatusCode {
 	case http.StatusAccepted:
 		position, err := accepted(r, body)
 		if err != nil {
-			c.s.find("%s of %d points: %v in %s", r.form, len(r.points), err, body)
+			c.s.find("%s of %d points: %v in %s", r.Form, len(r.Points), err, body)
 			return hopeless, 0, 0
 		}
 		return acknowledged, position, 0
@@ -140,12 +142,12 @@ func (c *client) judge(r *request, response *http.Response, body []byte) (result
 		}
 		return unsure, 0, after
 	}
-	c.s.find("%s of %d points: %d %s", r.form, len(r.points), response.StatusCode, body)
+	c.s.find("%s of %d points: %d %s", r.Form, len(r.Points), response.StatusCode, body)
 	return hopeless, 0, 0
 }
 
 // accepted reads a 202: all of the body must be in.
-func accepted(r *request, body []byte) (position int64, err error) {
+func accepted(r *testrig.Request, body []byte) (position int64, err error) {
 	var a struct {
 		Position           int64
 		Accepted, Rejected int
@@ -153,9 +155,9 @@ func accepted(r *request, body []byte) (position int64, err error) {
 	if err := json.Unmarshal(body, &a); err != nil {
 		return 0, err
 	}
-	single := r.form == formPoint || r.form == formFeature
-	if a.Position <= 0 || !single && a.Accepted != len(r.points) || a.Rejected != 0 {
-		return 0, fmt.Errorf("that does not account for %d points", len(r.points))
+	single := r.Form == testrig.FormPoint || r.Form == testrig.FormFeature
+	if a.Position <= 0 || !single && a.Accepted != len(r.Points) || a.Rejected != 0 {
+		return 0, fmt.Errorf("that does not account for %d points", len(r.Points))
 	}
 	return a.Position, nil
 }

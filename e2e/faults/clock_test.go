@@ -11,8 +11,9 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
+
+	"cairn/internal/testrig"
 )
 
 // The binary under test has a clock that can be stepped: the standard library's
@@ -107,22 +108,16 @@ var clockSteps = []time.Duration{
 
 // strikeClock steps a process's clock, and back.
 func (s *system) strikeClock(ctx context.Context, f fault) error {
-	p := s.roles[f.target].up()
+	r := s.roles[f.target]
+	p := r.up()
 	if p == nil || *program != "" {
 		s.figures.count("clocks that could not be stepped")
 		return nil
 	}
 	step := clockSteps[f.salt%uint64(len(clockSteps))]
-	if err := p.setClock(step); err != nil {
+	if err := r.setClock(p, step); err != nil {
 		return err
 	}
-	_ = pause(ctx, f.lasts)
-	return p.setClock(0)
-}
-
-// setClock makes a process's clock differ by so much.
-func (p *process) setClock(d time.Duration) error {
-	err := os.WriteFile(p.clock, []byte(strconv.FormatInt(int64(d/time.Second), 10)), 0o600)
-	p.signal(syscall.SIGUSR1)
-	return err
+	_ = testrig.Pause(ctx, f.lasts)
+	return r.setClock(p, 0)
 }

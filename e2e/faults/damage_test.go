@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"context"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -21,6 +20,8 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+
+	"cairn/internal/testrig"
 )
 
 const (
@@ -124,16 +125,16 @@ func (d *damaged) send(stage string) {
 	defer c.http.CloseIdleConnections()
 	for i := range damagePoints {
 		name := fmt.Sprintf("%s.%d", stage, i)
-		p := newPoint(name).called(name, false)
-		p.padding = damagePadding
-		t := c.send(d.t.Context(), "writer", newRequest(formPoint, "", p), false)
-		if !t.acked {
+		p := testrig.NewPoint(name).Called(name, false)
+		p.Padding = damagePadding
+		t := c.send(d.t.Context(), "writer", testrig.NewRequest(testrig.FormPoint, "", p), false)
+		if !t.Acked {
 			d.t.Fatalf("%s was not taken: %v", name, d.found())
 		}
-		if t.position <= d.highest {
-			d.t.Errorf("%s got position %d, after %d", name, t.position, d.highest)
+		if t.Position <= d.highest {
+			d.t.Errorf("%s got position %d, after %d", name, t.Position, d.highest)
 		}
-		d.highest = max(d.highest, t.position)
+		d.highest = max(d.highest, t.Position)
 	}
 }
 
@@ -141,40 +142,28 @@ func (d *damaged) send(stage string) {
 func (d *damaged) projection(ctx context.Context) (string, error) {
 	var status struct{ Projector struct{ Problem string } }
 	base := d.roles["projector"].base()
-	if getOK(ctx, base+"/readyz") == nil {
+	if testrig.GetJSON(ctx, base+"/readyz", nil) == nil {
 		return "", nil
 	}
-	err := getJSON(ctx, base+"/status", &status)
+	err := testrig.GetJSON(ctx, base+"/status", &status)
 	return status.Projector.Problem, err
 }
 
 // refusal is what ingest answers to a write; "" where it takes it.
 func (d *damaged) refusal(ctx context.Context) (string, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, d.roles["ingest"].base()+"/point", strings.NewReader(`{}`))
-	if err != nil {
+	r := testrig.NewRequest(testrig.FormPoint, "", testrig.NewPoint("refused").Called("refused", false))
+	d.ledger.Sending(r)
+	a, err := testrig.Do(ctx, http.MethodPost, d.roles["ingest"].base()+r.Path, r.Media, bytes.NewReader(r.Body))
+	if err != nil || a.Status != http.StatusServiceUnavailable {
 		return "", err
 	}
-	p := newPoint("refused").called("refused", false)
-	d.ledger.sending(newRequest(formPoint, "", p))
-	request.Body = io.NopCloser(bytes.NewReader(p.object()))
-	request.ContentLength = int64(len(p.object()))
-	request.Header.Set("Content-Type", "application/json")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return "", err
-	}
-	defer response.Body.Close()
-	body, err := io.ReadAll(response.Body)
-	if response.StatusCode != http.StatusServiceUnavailable {
-		return "", err
-	}
-	return string(body), err
+	return string(a.Body), nil
 }
 
 // notices waits until a role says what is wrong, and what to do.
 func (d *damaged) notices(problem func(context.Context) (string, error), text string) {
 	d.t.Helper()
-	err := until(d.t.Context(), noticeBound, "somebody says: "+text, func(ctx context.Context) error {
+	err := testrig.Until(d.t.Context(), noticeBound, "somebody says: "+text, func(ctx context.Context) error {
 		said, err := problem(ctx)
 		if err == nil && !(strings.Contains(said, text) && strings.Contains(said, "cairn salvage")) {
 			err = fmt.Errorf("it says %q", said)
@@ -195,10 +184,10 @@ func (d *damaged) salvage() {
 	d.must(err)
 	ctx, cancel := context.WithTimeout(d.t.Context(), noticeBound)
 	defer cancel()
-	if code, err := p.wait(ctx); err != nil || code != 0 {
-		d.t.Fatalf("cairn salvage: code %d, %v: %s", code, err, p.out.tail())
+	if code, err := p.End(ctx); err != nil || code != 0 {
+		d.t.Fatalf("cairn salvage: code %d, %v: %s", code, err, p.Stdout.Tail())
 	}
-	d.t.Log(p.out.tail())
+	d.t.Log(p.Stdout.Tail())
 }
 
 // compare looks at what is there in the end.
@@ -206,18 +195,10 @@ func (d *damaged) compare(x damage, before int64) {
 	d.t.Helper()
 	rows, err := d.rows(d.t.Context(), 0)
 	d.must(err)
-	there := map[string]*got{}
-	for _, g := range rows {
-		e := d.ledger.points[g.name()]
-		switch {
-		case e == nil:
-			d.t.Errorf("nobody sent %q", g.name())
-		case there[g.name()] != nil:
-			d.t.Errorf("%s is there twice", g.name())
-		case e.same(g) != "":
-			d.t.Errorf("%s: %s", g.name(), e.same(g))
-		}
-		there[g.name()] = g
+	c := d.ledger.Check()
+	there := c.Values("PostGIS", rows)
+	for _, difference := range c.Differences() {
+		d.t.Error(difference)
 	}
 	for _, stage := range []string{early, middle, late, after} {
 		lost := 0
@@ -225,8 +206,8 @@ func (d *damaged) compare(x damage, before int64) {
 			g := there[fmt.Sprintf("%s.%d", stage, i)]
 			if g == nil {
 				lost++
-			} else if stage == after && g.position <= before {
-				d.t.Errorf("%s is at %d, which was given before: up to %d", g.name(), g.position, before)
+			} else if stage == after && g.Position <= before {
+				d.t.Errorf("%s is at %d, which was given before: up to %d", g.Name(), g.Position, before)
 			}
 		}
 		d.t.Logf("%s: %d of %d are lost", stage, lost, damagePoints)

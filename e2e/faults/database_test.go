@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"cairn/internal/testrig"
 )
 
 // adminTimeout bounds one command of ours to the database.
@@ -80,10 +82,10 @@ func (s *system) prepareDatabase(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, stopBound)
+	ctx, cancel := context.WithTimeout(ctx, testrig.StopBound)
 	defer cancel()
-	if code, err := p.wait(ctx); err != nil || code != 0 {
-		return fmt.Errorf("migrate: code %d, %w: %s", code, err, p.out.tail())
+	if code, err := p.End(ctx); err != nil || code != 0 {
+		return fmt.Errorf("migrate: code %d, %w: %s", code, err, p.Stdout.Tail())
 	}
 	return s.exec(ctx, faultsSchema)
 }

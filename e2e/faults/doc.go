@@ -14,8 +14,8 @@
 //
 //	campaign_test.go   rounds and systems, and what a failure shows
 //	schedule_test.go   seed → faults with their times
-//	system_test.go     processes, proxies, cluster (process_, proxy_, database_test.go)
-//	writer_test.go     what clients send (token_, client_, reader_test.go)
+//	system_test.go     processes, proxies, cluster (proxy_, database_test.go)
+//	writer_test.go     what clients send (client_, reader_test.go)
 //	strike_test.go     how each fault strikes and is healed (full_test.go)
 //	check_test.go      the comparison
 //	figures_test.go    what the campaign counts

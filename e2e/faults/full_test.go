@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"syscall"
 	"time"
+
+	"cairn/internal/testrig"
 )
 
 const (
@@ -23,8 +25,8 @@ const (
 // refused at once, and nothing be discarded to make room.
 func (s *system) strikeFull(ctx context.Context, f fault) error {
 	projector := s.roles["projector"].current()
-	projector.signal(syscall.SIGSTOP)
-	defer projector.signal(syscall.SIGCONT)
+	projector.Signal(syscall.SIGSTOP)
+	defer projector.Signal(syscall.SIGCONT)
 	c := newClient(s, f.salt)
 	defer c.http.CloseIdleConnections()
 	for n := range fillMost {
@@ -32,15 +34,15 @@ func (s *system) strikeFull(ctx context.Context, f fault) error {
 			return nil
 		}
 		name := fmt.Sprintf("%s.fill%x.%d", s.name, f.salt, n)
-		p := newPoint(name).called("p-"+name, false)
-		p.padding = fillPoint
-		r := newRequest(formPoint, "", p)
-		s.ledger.sending(r)
-		t := &turn{writer: "fill " + name, request: r, attempts: 1}
+		p := testrig.NewPoint(name).Called("p-"+name, false)
+		p.Padding = fillPoint
+		r := testrig.NewRequest(testrig.FormPoint, "", p)
+		s.ledger.Sending(r)
+		t := &testrig.Turn{Writer: "fill " + name, Request: r, Attempts: 1}
 		began := time.Now()
 		result, position, _ := c.attempt(ctx, r)
-		t.acked, t.position = result == acknowledged, position
-		s.ledger.ended(t)
+		t.Acked, t.Position = result == acknowledged, position
+		s.ledger.Ended(t)
 		switch result {
 		case acknowledged:
 			s.figures.acknowledged(1)
@@ -49,7 +51,7 @@ func (s *system) strikeFull(ctx context.Context, f fault) error {
 				s.figures.count("slow refusals of a full stream")
 			}
 			s.figures.count("streams filled")
-			_ = pause(ctx, f.lasts)
+			_ = testrig.Pause(ctx, f.lasts)
 			return nil
 		}
 	}

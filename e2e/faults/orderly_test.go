@@ -7,6 +7,8 @@ import (
 	"fmt"
 	"strconv"
 	"sync/atomic"
+
+	"cairn/internal/testrig"
 )
 
 // strikeTerm stops a process in order, in the middle of whatever happens: it
@@ -20,7 +22,7 @@ func (s *system) strikeTerm(ctx context.Context, f fault) error {
 	if err := r.stop(); err != nil {
 		return err
 	}
-	_ = pause(ctx, f.lasts)
+	_ = testrig.Pause(ctx, f.lasts)
 	return r.start(ctx)
 }
 
@@ -43,7 +45,7 @@ type repair struct {
 	due atomic.Bool
 }
 
-func (s *system) rebuild() (*process, error) {
+func (s *system) rebuild() (*testrig.Process, error) {
 	s.mu.Lock()
 	queue := s.nats
 	s.mu.Unlock()
@@ -60,17 +62,17 @@ func (s *system) strikeRebuild(ctx context.Context, f fault) error {
 	}
 	s.repair.due.Store(true)
 	if f.salt%2 == 0 {
-		_ = pause(ctx, f.lasts)
-		p.kill()
+		_ = testrig.Pause(ctx, f.lasts)
+		p.Kill()
 		s.figures.count("rebuilds killed")
 		return nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, settleBound)
 	defer cancel()
-	code, err := p.wait(ctx)
+	code, err := p.End(ctx)
 	switch {
 	case err != nil:
-		p.kill()
+		p.Kill()
 		return err
 	case code == 0:
 		s.figures.count("rebuilds done during the faults")
@@ -87,16 +89,16 @@ func (s *system) rebuilt(ctx context.Context) error {
 	if !s.repair.due.Load() {
 		return nil
 	}
-	err := until(ctx, settleBound, "cairn rebuild ends with code 0", func(ctx context.Context) error {
+	err := testrig.Until(ctx, settleBound, "cairn rebuild ends with code 0", func(ctx context.Context) error {
 		p, err := s.rebuild()
 		if err != nil {
 			return err
 		}
-		code, err := p.wait(ctx)
+		code, err := p.End(ctx)
 		if err != nil {
-			p.kill()
+			p.Kill()
 		} else if code != 0 {
-			err = fmt.Errorf("code %d: %s", code, p.out.tail())
+			err = fmt.Errorf("code %d: %s", code, p.Stdout.Tail())
 		}
 		return err
 	})

@@ -20,6 +20,7 @@ import (
 	"cairn/bus"
 	"cairn/event"
 	"cairn/internal/testkit"
+	"cairn/internal/testrig"
 
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/nats-io/nats.go"
@@ -59,12 +60,12 @@ func TestPowerCut(t *testing.T) {
 		if n < *cuts && !t.Failed() {
 			m.writeUntilCut(rng, n)
 		}
-		m.process.kill()
+		m.process.Kill()
 		unmount()
 		m.disk.restore(rng, n%2 == 1)
 		t.Logf("cut %d: %d points acknowledged so far, %d syncs", n+1, m.count, m.disk.syncs)
 		if t.Failed() {
-			t.Log(m.process.out.tail())
+			t.Log(m.process.Stdout.Tail())
 			return
 		}
 	}
@@ -76,7 +77,7 @@ type machine struct {
 	disk    *disk
 	data    string
 	logs    string
-	process *process
+	process *testrig.Process
 	base    string
 	js      jetstream.JetStream
 
@@ -95,15 +96,17 @@ func (m *machine) start(first bool) {
 		m.t.Fatal(err)
 	}
 	m.process = p
-	m.t.Cleanup(p.kill)
-	queue, err := p.says(ctx, saysQueue)
-	if err == nil {
-		m.base, err = p.says(ctx, saysListening)
-	}
+	m.t.Cleanup(p.Kill)
+	queue, err := p.Says(ctx, testrig.QueueIsOpen)
 	if err != nil {
 		m.t.Fatal(err)
 	}
-	nc, err := nats.Connect(queue, nats.UserInfo(bus.UserProjector, m.password(bus.UserProjector)))
+	base, err := p.Says(ctx, testrig.Listening)
+	if err != nil {
+		m.t.Fatal(err)
+	}
+	m.base = base[1]
+	nc, err := nats.Connect(queue[1], nats.UserInfo(bus.UserProjector, m.password(bus.UserProjector)))
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -173,7 +176,7 @@ func (m *machine) writeUntilCut(rng *rand.Rand, n int) {
 	m.t.Helper()
 	ctx, cancel := context.WithCancel(m.t.Context())
 	defer cancel()
-	if err := until(ctx, settleBound, "ingest is ready", func(ctx context.Context) error { return getOK(ctx, m.base+"/readyz") }); err != nil {
+	if err := testrig.Until(ctx, settleBound, "ingest is ready", func(ctx context.Context) error { return testrig.GetJSON(ctx, m.base+"/readyz", nil) }); err != nil {
 		m.t.Fatal(err)
 	}
 	var group sync.WaitGroup
@@ -182,9 +185,9 @@ func (m *machine) writeUntilCut(rng *rand.Rand, n int) {
 	for w := range cutWriters {
 		group.Go(func() {
 			for i := 0; ctx.Err() == nil; i++ {
-				p := newPoint(fmt.Sprintf("c%d.w%d.%d", n, w, i)).called(fmt.Sprintf("c%d.w%d.%d", n, w, i), false)
+				p := testrig.NewPoint(fmt.Sprintf("c%d.w%d.%d", n, w, i)).Called(fmt.Sprintf("c%d.w%d.%d", n, w, i), false)
 				if w == 0 {
-					p.padding = cutPadding
+					p.Padding = cutPadding
 				}
 				if !m.send(ctx, p) {
 					return
@@ -196,10 +199,10 @@ func (m *machine) writeUntilCut(rng *rand.Rand, n int) {
 	select {
 	case <-first:
 		if n%3 == 0 {
-			_ = pause(ctx, upTo(rng, cutWithin))
+			_ = testrig.Pause(ctx, upTo(rng, cutWithin))
 			m.trim()
 		}
-		_ = pause(ctx, upTo(rng, cutWithin))
+		_ = testrig.Pause(ctx, upTo(rng, cutWithin))
 	case <-time.After(settleBound):
 		m.t.Error("no write is acknowledged")
 	}
@@ -225,29 +228,19 @@ func (m *machine) trim() {
 }
 
 // send tells whether the point was acknowledged.
-func (m *machine) send(ctx context.Context, p *point) bool {
-	r := newRequest(formPoint, "", p)
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, m.base+r.path, bytes.NewReader(r.body))
-	if err != nil {
+func (m *machine) send(ctx context.Context, p *testrig.Point) bool {
+	r := testrig.NewRequest(testrig.FormPoint, "", p)
+	a, err := testrig.Do(ctx, http.MethodPost, m.base+r.Path, r.Media, bytes.NewReader(r.Body))
+	if err != nil || a.Status != http.StatusAccepted {
 		return false
 	}
-	request.Header.Set("Content-Type", r.media)
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return false
-	}
-	defer response.Body.Close()
-	var body bytes.Buffer
-	if _, err := body.ReadFrom(response.Body); err != nil || response.StatusCode != http.StatusAccepted {
-		return false
-	}
-	position, err := accepted(r, body.Bytes())
+	position, err := accepted(r, a.Body)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if other, taken := m.acked[position]; taken || err != nil {
-		m.t.Errorf("%s was acknowledged at %d, as %q was before: %v", p.name, position, other, err)
+		m.t.Errorf("%s was acknowledged at %d, as %q was before: %v", p.Name, position, other, err)
 	}
-	m.acked[position] = p.name
+	m.acked[position] = p.Name
 	m.count++
 	m.last = max(m.last, event.Position(position).Sequence())
 	return true

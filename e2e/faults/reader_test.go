@@ -4,12 +4,13 @@ package faults
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"time"
+
+	"cairn/internal/testrig"
 )
 
 // readPause comes after each read.
@@ -21,7 +22,7 @@ func (s *system) reading(ctx context.Context, seed uint64) {
 	c := newClient(s, seed)
 	defer c.http.CloseIdleConnections()
 	for ctx.Err() == nil {
-		if e := s.ledger.one(c.rng.Uint64()); e != nil && e.id != "" {
+		if e := s.ledger.One(c.rng.Uint64()); e != nil && e.ID != "" {
 			if err := c.look(ctx, e); err != nil {
 				s.find("reader: %v", err)
 			}
@@ -29,21 +30,21 @@ func (s *system) reading(ctx context.Context, seed uint64) {
 		if err := c.page(ctx); err != nil {
 			s.find("reader: %v", err)
 		}
-		_ = pause(ctx, readPause)
+		_ = testrig.Pause(ctx, readPause)
 	}
 }
 
 // look reads one point that must be there by the position of its answer.
-func (c *client) look(ctx context.Context, e *entry) error {
-	path := fmt.Sprintf("/points/%s?min_position=%d", url.PathEscape(e.id), e.position)
+func (c *client) look(ctx context.Context, e *testrig.Entry) error {
+	path := fmt.Sprintf("/points/%s?min_position=%d", url.PathEscape(e.ID), e.Position)
 	status, body := c.get(ctx, path)
 	switch status {
 	case http.StatusOK:
-		var f feature
-		if err := json.Unmarshal(body, &f); err != nil {
+		var f testrig.Feature
+		if err := testrig.Decode(body, &f); err != nil {
 			return fmt.Errorf("GET %s: %w in %s", path, err, body)
 		}
-		if d := e.same(f.got()); d != "" || f.Position > e.position {
+		if d := e.Same(f.Got()); d != "" || f.Position > e.Position {
 			return fmt.Errorf("GET %s: %s: %s", path, d, body)
 		}
 		c.s.figures.read()
@@ -65,19 +66,17 @@ func (c *client) page(ctx context.Context) error {
 	default:
 		return fmt.Errorf("GET %s: %d %s", path, status, body)
 	}
-	var page struct{ Features []feature }
-	if err := json.Unmarshal(body, &page); err != nil {
+	var page testrig.Page
+	if err := testrig.Decode(body, &page); err != nil {
 		return fmt.Errorf("GET %s: %w", path, err)
 	}
-	c.s.ledger.mu.Lock()
-	defer c.s.ledger.mu.Unlock()
 	for i := range page.Features {
-		g := page.Features[i].got()
-		if e := c.s.ledger.points[g.name()]; e == nil || e.same(g) != "" {
-			return fmt.Errorf("GET %s has %q, which is not as it was sent", path, g.name())
+		g := page.Features[i].Got()
+		if d := c.s.ledger.Differs(g); d != "" {
+			return fmt.Errorf("GET %s: %s", path, d)
 		}
-		if i > 0 && g.position >= page.Features[i-1].Position {
-			return fmt.Errorf("GET %s has position %d after %d", path, g.position, page.Features[i-1].Position)
+		if i > 0 && g.Position >= page.Features[i-1].Position {
+			return fmt.Errorf("GET %s has position %d after %d", path, g.Position, page.Features[i-1].Position)
 		}
 	}
 	c.s.figures.read()

@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"cairn/internal/testrig"
 )
 
 // storeRoom is the size of the disk under the store: Cairn gives a tenth of the
@@ -65,6 +67,6 @@ func (s *system) strikeRoom(ctx context.Context, f fault) error {
 		}
 		err = nil
 	}
-	_ = pause(ctx, f.lasts)
+	_ = testrig.Pause(ctx, f.lasts)
 	return nil
 }

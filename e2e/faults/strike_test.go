@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"cairn/internal/testrig"
 )
 
 // strikers are how each kind strikes, lasts and ends. What they return is a
@@ -46,7 +48,7 @@ func (s *system) strike(ctx context.Context, r *round) {
 	var group sync.WaitGroup
 	for _, f := range r.faults {
 		group.Go(func() {
-			if pause(ctx, f.at) != nil {
+			if testrig.Pause(ctx, f.at) != nil {
 				return
 			}
 			if err := strikers[f.kind](s, ctx, f); err != nil && ctx.Err() == nil {
@@ -65,7 +67,7 @@ func (s *system) heal(ctx context.Context) error {
 	}
 	for _, r := range s.roles {
 		if p := r.current(); p != nil {
-			p.signal(syscall.SIGCONT)
+			p.Signal(syscall.SIGCONT)
 		}
 	}
 	if s.shape != private { // there it is for serve to bring it back
@@ -73,7 +75,7 @@ func (s *system) heal(ctx context.Context) error {
 			return err
 		}
 	}
-	err := until(ctx, settleBound, "the database takes commands", func(ctx context.Context) error {
+	err := testrig.Until(ctx, settleBound, "the database takes commands", func(ctx context.Context) error {
 		return s.exec(ctx, "truncate faults.now")
 	})
 	if err != nil {
@@ -93,15 +95,15 @@ func (s *system) heal(ctx context.Context) error {
 func (s *system) strikeKill(ctx context.Context, f fault) error {
 	r := s.roles[f.target]
 	r.kill()
-	_ = pause(ctx, f.lasts)
+	_ = testrig.Pause(ctx, f.lasts)
 	return r.start(ctx)
 }
 
 func (s *system) strikeStop(ctx context.Context, f fault) error {
 	p := s.roles[f.target].current()
-	p.signal(syscall.SIGSTOP)
-	_ = pause(ctx, f.lasts)
-	p.signal(syscall.SIGCONT)
+	p.Signal(syscall.SIGSTOP)
+	_ = testrig.Pause(ctx, f.lasts)
+	p.Signal(syscall.SIGCONT)
 	return nil
 }
 
@@ -111,7 +113,7 @@ func (s *system) strikePostmaster(ctx context.Context, f fault) error {
 	if pid := s.postmaster(); pid > 0 {
 		_ = syscall.Kill(pid, syscall.SIGKILL) // it may be gone
 	}
-	_ = pause(ctx, f.lasts)
+	_ = testrig.Pause(ctx, f.lasts)
 	if s.shape == private {
 		return nil
 	}
@@ -130,7 +132,7 @@ func (s *system) strikeBackend(ctx context.Context, f fault) error {
 func (s *system) strikeTerminate(ctx context.Context, f fault) error {
 	for end := time.Now().Add(f.lasts); time.Now().Before(end); {
 		_ = s.exec(ctx, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name <> 'faults'`)
-		if err := pause(ctx, longest/10); err != nil {
+		if err := testrig.Pause(ctx, longest/10); err != nil {
 			return nil
 		}
 	}
@@ -143,14 +145,14 @@ func (s *system) strikeStopBackend(ctx context.Context, f fault) error {
 		return nil
 	}
 	_ = syscall.Kill(pid, syscall.SIGSTOP)
-	_ = pause(ctx, f.lasts)
+	_ = testrig.Pause(ctx, f.lasts)
 	_ = syscall.Kill(pid, syscall.SIGCONT)
 	return nil
 }
 
 func (s *system) strikeLogins(ctx context.Context, f fault) error {
 	_ = s.admit(ctx, false) // Postgres may be away
-	_ = pause(ctx, f.lasts)
+	_ = testrig.Pause(ctx, f.lasts)
 	return s.admit(ctx, true)
 }
 
@@ -177,7 +179,7 @@ func (s *system) strikeConnections(ctx context.Context, f fault) error {
 	if c, err := s.admin(ctx, ""); err == nil {
 		taken = append(taken, c)
 	}
-	_ = pause(ctx, f.lasts)
+	_ = testrig.Pause(ctx, f.lasts)
 	return nil
 }
 
@@ -187,8 +189,8 @@ func (s *system) strikeState(ctx context.Context, f fault) error {
 	step := steps[f.salt%uint64(len(steps))]
 	s.figures.count(fmt.Sprintf("SQLSTATE %s at the %s", f.target, step))
 	_ = s.exec(ctx, "insert into faults.now values ($1, $2)", step, f.target) // Postgres may be away
-	_ = pause(ctx, f.lasts)
-	return until(ctx, settleBound, "the database takes commands", func(ctx context.Context) error {
+	_ = testrig.Pause(ctx, f.lasts)
+	return testrig.Until(ctx, settleBound, "the database takes commands", func(ctx context.Context) error {
 		if s.shape == private || s.postmaster() > 0 {
 			return s.exec(ctx, "truncate faults.now")
 		}
@@ -213,7 +215,7 @@ func (s *system) strikeWire(ctx context.Context, f fault) error {
 		p.set(rule{refuse: true, cut: true})
 	}
 	if f.kind != "cut" {
-		_ = pause(ctx, f.lasts)
+		_ = testrig.Pause(ctx, f.lasts)
 	}
 	p.heal()
 	return nil
@@ -229,7 +231,7 @@ func (s *system) strikeSecond(ctx context.Context, f fault) error {
 	if err := s.roles["second"].start(ctx); err != nil {
 		return err
 	}
-	_ = pause(ctx, f.lasts)
+	_ = testrig.Pause(ctx, f.lasts)
 	if f.salt%2 == 0 {
 		s.roles["second"].kill()
 	}
@@ -263,14 +265,14 @@ func (s *system) strikeZombie(ctx context.Context, f fault) error {
 		return nil
 	}
 	zombie := s.roles["projector"].current()
-	zombie.signal(syscall.SIGSTOP)
-	defer zombie.signal(syscall.SIGCONT)
+	zombie.Signal(syscall.SIGSTOP)
+	defer zombie.Signal(syscall.SIGCONT)
 	if err := s.roles["second"].start(ctx); err != nil {
 		return err
 	}
 	before, err := s.checkpoint(ctx)
 	if err == nil {
-		err = until(ctx, successionBound, "the successor goes on", func(ctx context.Context) error {
+		err = testrig.Until(ctx, successionBound, "the successor goes on", func(ctx context.Context) error {
 			if now, err := s.checkpoint(ctx); err != nil || now > before {
 				return err
 			}
@@ -284,7 +286,7 @@ func (s *system) strikeZombie(ctx context.Context, f fault) error {
 	}
 	if f.salt%2 == 0 { // what it had sent arrives before it wakes
 		p.heal()
-		_ = pause(ctx, f.lasts)
+		_ = testrig.Pause(ctx, f.lasts)
 	}
 	return nil
 }

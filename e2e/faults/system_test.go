@@ -6,23 +6,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
 	"cairn/bus"
 	"cairn/internal/postgres"
 	"cairn/internal/testkit"
-
-	"github.com/nats-io/nats.go"
-	"github.com/nats-io/nats.go/jetstream"
+	"cairn/internal/testrig"
 )
 
 // How the roles are put together.
@@ -55,7 +50,7 @@ type system struct {
 	proxies map[string]*proxy
 	roles   map[string]*role
 	shape   string // how the roles are put together now
-	ledger  *ledger
+	ledger  *testrig.Ledger
 	figures *figures
 	replay  time.Duration // what is projected stays in the stream for so long
 	serial  atomic.Int64  // of ids that are numbers
@@ -73,7 +68,7 @@ var proxyNames = []string{"client-ingest", "client-query", "nats-projector", "na
 	"pg-serve", "nats-second", "pg-second"}
 
 func newSystem(t testing.TB, name, logs string, f *figures) *system {
-	s := &system{t: t, name: name, data: testkit.Folder(t), logs: logs, proxies: map[string]*proxy{}, ledger: newLedger(), figures: f, replay: replayAge}
+	s := &system{t: t, name: name, data: testkit.Folder(t), logs: logs, proxies: map[string]*proxy{}, ledger: testrig.NewLedger(""), figures: f, replay: replayAge}
 	for _, n := range proxyNames {
 		p, err := newProxy(n)
 		if err != nil {
@@ -185,8 +180,8 @@ func (s *system) halt(ctx context.Context) error {
 // ready waits until every role says that it is.
 func (s *system) ready(ctx context.Context) error {
 	for _, n := range rolesOf(s.shape) {
-		err := until(ctx, settleBound, n+" is ready", func(ctx context.Context) error {
-			return getOK(ctx, s.roles[n].base()+"/readyz")
+		err := testrig.Until(ctx, settleBound, n+" is ready", func(ctx context.Context) error {
+			return testrig.GetJSON(ctx, s.roles[n].base()+"/readyz", nil)
 		})
 		if err != nil {
 			return err
@@ -195,45 +190,12 @@ func (s *system) ready(ctx context.Context) error {
 	return nil
 }
 
-func getOK(ctx context.Context, url string) error { return get(ctx, url, io.Discard) }
-
-// get copies the body of a 200.
-func get(ctx context.Context, url string, to io.Writer) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
-	}
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		return err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("GET %s: %s", url, response.Status)
-	}
-	_, err = io.Copy(to, response.Body)
-	return err
-}
-
 // lastSequence is the end of the stream.
 func (s *system) lastSequence(ctx context.Context) (uint64, error) {
 	s.mu.Lock()
 	url := s.nats
 	s.mu.Unlock()
-	nc, err := nats.Connect(url, nats.Timeout(2*time.Second))
-	if err != nil {
-		return 0, err
-	}
-	defer nc.Close()
-	js, err := jetstream.New(nc)
-	if err != nil {
-		return 0, err
-	}
-	stream, err := js.Stream(ctx, bus.Stream)
-	if err != nil {
-		return 0, err
-	}
-	return stream.CachedInfo().State.LastSeq, nil
+	return testrig.LastSequence(ctx, url)
 }
 
 // A role is one of the system's processes, which may be killed and started
@@ -247,31 +209,29 @@ type role struct {
 
 	starting sync.Mutex // one start at a time
 	mu       sync.Mutex
-	proc     *process
+	proc     *testrig.Process
 	address  string
 }
 
 var (
-	saysListening = regexp.MustCompile(`(?:Cairn serves on |msg=listening address=)(http://[\w.:]+\d)`)
-	saysQueue     = regexp.MustCompile(`msg="the queue is open" nats=(nats://[\w.:]+)`)
 	// saysAway is what serve says where it ends at its start because there is no
 	// database: whoever runs it starts it again.
 	saysAway = regexp.MustCompile(`cairn: (connect to Postgres|prepare migrations|read the schema's version|apply migrations)`)
 )
 
-func (r *role) current() *process {
+func (r *role) current() *testrig.Process {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.proc
 }
 
 // up is the process; nil where there is none, or one that is starting.
-func (r *role) up() *process {
+func (r *role) up() *testrig.Process {
 	if !r.starting.TryLock() {
 		return nil
 	}
 	defer r.starting.Unlock()
-	if p := r.current(); p != nil && p.running() {
+	if p := r.current(); p != nil && p.Running() {
 		return p
 	}
 	return nil
@@ -291,7 +251,7 @@ const restartPause = 300 * time.Millisecond
 func (r *role) start(ctx context.Context) error {
 	r.starting.Lock()
 	defer r.starting.Unlock()
-	if p := r.current(); p != nil && p.running() {
+	if p := r.current(); p != nil && p.Running() {
 		return nil
 	}
 	for {
@@ -307,16 +267,16 @@ func (r *role) start(ctx context.Context) error {
 		case err == nil:
 			go r.watch(p)
 			return nil
-		case p.expected.Load():
+		case p.Asked():
 			return nil
-		case errors.Is(err, errNotSaid) && strings.Contains(p.out.tail(), "no space left on device"):
+		case errors.Is(err, testrig.ErrNotSaid) && strings.Contains(p.Stdout.Tail(), "no space left on device"):
 			r.s.figures.count(r.name + " ended because it had no room to start")
-			if err := pause(ctx, restartPause); err != nil {
+			if err := testrig.Pause(ctx, restartPause); err != nil {
 				return err
 			}
-		case errors.Is(err, errNotSaid) && saysAway.MatchString(p.out.tail()):
+		case errors.Is(err, testrig.ErrNotSaid) && saysAway.MatchString(p.Stdout.Tail()):
 			r.s.figures.count("serve ended because its database was away")
-			if err := pause(ctx, restartPause); err != nil {
+			if err := testrig.Pause(ctx, restartPause); err != nil {
 				return err
 			}
 		default:
@@ -325,13 +285,13 @@ func (r *role) start(ctx context.Context) error {
 	}
 }
 
-func (r *role) listens(ctx context.Context, p *process) error {
-	var queue string
-	var err error
+func (r *role) listens(ctx context.Context, p *testrig.Process) error {
 	if r.open {
-		if queue, err = p.says(ctx, saysQueue); err != nil {
+		said, err := p.Says(ctx, testrig.QueueIsOpen)
+		if err != nil {
 			return err
 		}
+		queue := said[1]
 		r.s.mu.Lock()
 		r.s.nats = queue
 		r.s.mu.Unlock()
@@ -339,10 +299,11 @@ func (r *role) listens(ctx context.Context, p *process) error {
 			r.s.proxies[n].to("tcp", strings.TrimPrefix(queue, "nats://"))
 		}
 	}
-	base, err := p.says(ctx, saysListening)
+	said, err := p.Says(ctx, testrig.Listening)
 	if err != nil {
 		return err
 	}
+	base := said[1]
 	r.mu.Lock()
 	r.address = base
 	r.mu.Unlock()
@@ -353,22 +314,22 @@ func (r *role) listens(ctx context.Context, p *process) error {
 }
 
 // watch makes an end that nobody asked for a finding.
-func (r *role) watch(p *process) {
-	<-p.ended
-	if !p.expected.Load() {
-		r.s.find("%s ended by itself with code %d: %s", r.name, p.cmd.ProcessState.ExitCode(), p.out.tail())
+func (r *role) watch(p *testrig.Process) {
+	<-p.Ended()
+	if !p.Asked() {
+		r.s.find("%s ended by itself with code %d: %s", r.name, p.Code(), p.Stdout.Tail())
 	}
 }
 
 func (r *role) kill() {
 	if p := r.current(); p != nil {
-		p.kill()
+		p.Kill()
 	}
 }
 
 func (r *role) stop() error {
-	if p := r.current(); p != nil && p.running() {
-		return p.stop()
+	if p := r.current(); p != nil && p.Running() {
+		return p.Stop()
 	}
 	return nil
 }
@@ -376,9 +337,8 @@ func (r *role) stop() error {
 // stacks ends each process so that its log shows what it was doing.
 func (s *system) stacks() {
 	for _, r := range s.roles {
-		if p := r.current(); p != nil && p.running() {
-			p.expected.Store(true)
-			p.signal(syscall.SIGQUIT)
+		if p := r.current(); p != nil && p.Running() {
+			p.Stacks()
 		}
 	}
 }

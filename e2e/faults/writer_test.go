@@ -12,6 +12,8 @@ import (
 	"cairn/event"
 
 	"github.com/google/uuid"
+
+	"cairn/internal/testrig"
 )
 
 const (
@@ -34,52 +36,52 @@ type writer struct {
 	bulk bool
 	once bool // it has neither ids nor keys
 	// make fills the point that comes next.
-	next func(w *writer, c *client, unique string) *request
+	next func(w *writer, c *client, unique string) *testrig.Request
 }
 
 // writers are the ways that clients write.
 var writers = []writer{
-	{name: "text-ids", next: func(_ *writer, _ *client, u string) *request {
-		return newRequest(formPoint, "", newPoint(u).called("p-"+u, false))
+	{name: "text-ids", next: func(_ *writer, _ *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormPoint, "", testrig.NewPoint(u).Called("p-"+u, false))
 	}},
-	{name: "uuids", next: func(_ *writer, _ *client, u string) *request {
-		return newRequest(formPoint, "", newPoint(u).called(uuid.NewSHA1(uuid.Nil, []byte(u)).String(), false))
+	{name: "uuids", next: func(_ *writer, _ *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormPoint, "", testrig.NewPoint(u).Called(uuid.NewSHA1(uuid.Nil, []byte(u)).String(), false))
 	}},
-	{name: "features", next: func(_ *writer, c *client, u string) *request {
-		return newRequest(formFeature, "", newPoint(u).called(c.s.number(), true))
+	{name: "features", next: func(_ *writer, c *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormFeature, "", testrig.NewPoint(u).Called(c.s.number(), true))
 	}},
-	{name: "keys", next: func(_ *writer, _ *client, u string) *request {
-		return newRequest(formPoint, "key-"+u, newPoint(u).keyed(event.OnePoint, "key-"+u, 1))
+	{name: "keys", next: func(_ *writer, _ *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormPoint, "key-"+u, testrig.NewPoint(u).Keyed(event.OnePoint, "key-"+u, 1))
 	}},
-	{name: "bare", once: true, next: func(_ *writer, _ *client, u string) *request {
-		return newRequest(formPoint, "", newPoint(u))
+	{name: "bare", once: true, next: func(_ *writer, _ *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormPoint, "", testrig.NewPoint(u))
 	}},
-	{name: "ndjson-ids", bulk: true, next: func(_ *writer, c *client, u string) *request {
-		return newRequest(formNDJSON, "", c.many(u, func(p *point, _ int) { p.called("p-"+p.name, false) })...)
+	{name: "ndjson-ids", bulk: true, next: func(_ *writer, c *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormNDJSON, "", c.many(u, func(p *testrig.Point, _ int) { p.Called("p-"+p.Name, false) })...)
 	}},
-	{name: "ndjson-key", bulk: true, next: func(_ *writer, c *client, u string) *request {
-		return newRequest(formNDJSON, "key-"+u, c.many(u, func(p *point, row int) { p.keyed(event.Upload, "key-"+u, row) })...)
+	{name: "ndjson-key", bulk: true, next: func(_ *writer, c *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormNDJSON, "key-"+u, c.many(u, func(p *testrig.Point, row int) { p.Keyed(event.Upload, "key-"+u, row) })...)
 	}},
-	{name: "csv-key", bulk: true, next: func(_ *writer, c *client, u string) *request {
-		return newRequest(formCSV, "key-"+u, c.many(u, func(p *point, row int) { p.keyed(event.Upload, "key-"+u, row) })...)
+	{name: "csv-key", bulk: true, next: func(_ *writer, c *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormCSV, "key-"+u, c.many(u, func(p *testrig.Point, row int) { p.Keyed(event.Upload, "key-"+u, row) })...)
 	}},
-	{name: "csv-ids", bulk: true, next: func(_ *writer, c *client, u string) *request {
-		return newRequest(formCSV, "", c.many(u, func(p *point, _ int) { p.called("p-"+p.name, false) })...)
+	{name: "csv-ids", bulk: true, next: func(_ *writer, c *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormCSV, "", c.many(u, func(p *testrig.Point, _ int) { p.Called("p-"+p.Name, false) })...)
 	}},
-	{name: "collection", bulk: true, next: func(_ *writer, c *client, u string) *request {
-		return newRequest(formCollection, "key-"+u, c.many(u, func(p *point, row int) { p.keyed(event.Upload, "key-"+u, row) })...)
+	{name: "collection", bulk: true, next: func(_ *writer, c *client, u string) *testrig.Request {
+		return testrig.NewRequest(testrig.FormCollection, "key-"+u, c.many(u, func(p *testrig.Point, row int) { p.Keyed(event.Upload, "key-"+u, row) })...)
 	}},
 }
 
 // many makes the points of one body.
-func (c *client) many(unique string, name func(p *point, row int)) []*point {
+func (c *client) many(unique string, name func(p *testrig.Point, row int)) []*testrig.Point {
 	n := 1 + c.rng.IntN(smallBulk)
 	if c.rng.IntN(largeEvery) == 0 {
 		n = largeBulk/2 + c.rng.IntN(largeBulk/2)
 	}
-	points := make([]*point, n)
+	points := make([]*testrig.Point, n)
 	for i := range points {
-		points[i] = newPoint(unique + "." + strconv.Itoa(i+1))
+		points[i] = testrig.NewPoint(unique + "." + strconv.Itoa(i+1))
 		name(points[i], i+1)
 	}
 	return points
@@ -116,12 +118,12 @@ func (s *system) writing(ctx context.Context, round int, seed uint64) (finish fu
 func (s *system) write(ctx context.Context, c *client, w *writer, unique string) {
 	r := w.next(w, c, unique)
 	t := c.send(ctx, w.name, r, w.once)
-	if t.acked && !w.once && c.rng.IntN(againEvery) == 0 {
+	if t.Acked && !w.once && c.rng.IntN(againEvery) == 0 {
 		c.again(ctx, r)
 	}
 	rest := singlePause
 	if w.bulk {
 		rest = bulkPause
 	}
-	_ = pause(ctx, rest)
+	_ = testrig.Pause(ctx, rest)
 }

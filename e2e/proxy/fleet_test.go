@@ -6,14 +6,10 @@ import (
 	"net"
 	"net/http"
 	"testing"
-	"time"
 
-	"cairn/e2e/proxy/front"
 	"cairn/internal/testkit"
+	"cairn/internal/testrig"
 )
-
-// stopBound is how long an orderly stop of a role may take here.
-const stopBound = time.Minute
 
 // A fleet is the three roles as processes, on addresses that stay the same over
 // restarts.
@@ -21,7 +17,7 @@ type fleet struct {
 	t        testing.TB
 	behind   behind
 	commands map[string]command
-	roles    map[string]*front.Process
+	roles    map[string]*testrig.Run
 }
 
 type command struct {
@@ -38,16 +34,16 @@ func startFleet(t testing.TB) *fleet {
 	t.Helper()
 	data, database := testkit.Folder(t), testkit.Postgres(t)
 	replicas := []string{"127.0.0.11", "127.0.0.12", "127.0.0.13"}
-	queue, ingest := freePort(t, "127.0.0.1"), freePort(t, "127.0.0.1")
-	_, port, err := net.SplitHostPort(freePort(t, append(replicas, spare)...))
+	queue, ingest := testrig.FreePort(t, "127.0.0.1"), testrig.FreePort(t, "127.0.0.1")
+	_, port, err := net.SplitHostPort(testrig.FreePort(t, append(replicas, spare)...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{t: t, behind: behind{ingest: ingest, query: replicas, queryPort: port}, roles: map[string]*front.Process{}}
+	f := &fleet{t: t, behind: behind{ingest: ingest, query: replicas, queryPort: port}, roles: map[string]*testrig.Run{}}
 	others := []string{"NATS_URL=nats://" + queue, "DATABASE_URL=" + database}
 	f.commands = map[string]command{
 		"ingest":    {ingest, nil, []string{"ingest", "--nats-listen", queue, "--data", data}},
-		"projector": {freePort(t, "127.0.0.1"), others, []string{"projector", "--data", data}},
+		"projector": {testrig.FreePort(t, "127.0.0.1"), others, []string{"projector", "--data", data}},
 	}
 	for _, a := range append(replicas, spare) {
 		f.commands[a] = command{net.JoinHostPort(a, port), others, []string{"query", "--data", data}}
@@ -62,7 +58,7 @@ func startFleet(t testing.TB) *fleet {
 func (f *fleet) start(role string) {
 	f.t.Helper()
 	c := f.commands[role]
-	f.roles[role] = front.Start(f.t, c.env, cairn, append(c.args, "--listen", c.listen)...)
+	f.roles[role] = testrig.Command{Program: cairn, Args: append(c.args, "--listen", c.listen), Env: c.env}.Start(f.t)
 }
 
 // restart ends a role, at once or in an orderly way, and starts it again.
@@ -71,7 +67,7 @@ func (f *fleet) restart(role string, kill bool) {
 	if kill {
 		f.roles[role].Kill()
 	} else {
-		f.roles[role].Stop(stopBound)
+		f.roles[role].MustStop()
 	}
 	f.start(role)
 }
@@ -90,12 +86,12 @@ func (f *fleet) readyOne(role string) {
 		if !f.roles[role].Running() {
 			f.t.Fatalf("%s has ended", role)
 		}
-		a, err := front.Get(f.t.Context(), "http://"+f.commands[role].listen+"/readyz")
+		a, err := testrig.Get(f.t.Context(), "http://"+f.commands[role].listen+"/readyz")
 		return err == nil && a.Status == http.StatusOK
 	})
 }
 
 // served tells whether a query replica has answered a read of points.
 func (f *fleet) served(replica string) bool {
-	return front.Served(f.t, "http://"+f.commands[replica].listen)
+	return testrig.Served(f.t, "http://"+f.commands[replica].listen)
 }

@@ -3,16 +3,14 @@
 package proxy
 
 import (
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"testing"
 
-	"cairn/e2e/proxy/front"
 	"cairn/internal/testkit"
+	"cairn/internal/testrig"
 )
 
 // A behind is what a proxy has to know of the roles.
@@ -53,20 +51,20 @@ func startHAProxy(t testing.TB, b behind, env ...string) *running {
 	}
 	n.set("ingest.test", host)
 	n.set("query.test", b.query...)
-	listen := freePort(t, "127.0.0.1")
+	listen := testrig.FreePort(t, "127.0.0.1")
 	env = append([]string{
 		"CAIRN_BIND=" + listen,
 		"CAIRN_DNS=" + n.address,
 		"CAIRN_INGEST=ingest.test:" + port,
 		"CAIRN_QUERY=query.test:" + b.queryPort,
 	}, env...)
-	front.Start(t, env, "haproxy", "-db", "-f", filepath.Join(root, "deploy/haproxy/haproxy.cfg"))
+	testrig.Command{Program: "haproxy", Args: []string{"-db", "-f", filepath.Join(root, "deploy/haproxy/haproxy.cfg")}, Env: env}.Start(t)
 	return ready(t, &running{base: "http://" + listen, names: n})
 }
 
 func startNginx(t testing.TB, b behind, env ...string) *running {
 	t.Helper()
-	listen := freePort(t, "127.0.0.1")
+	listen := testrig.FreePort(t, "127.0.0.1")
 	var query []string
 	for _, a := range b.query {
 		query = append(query, net.JoinHostPort(a, b.queryPort))
@@ -77,7 +75,7 @@ func startNginx(t testing.TB, b behind, env ...string) *running {
 		"CAIRN_QUERY=" + strings.Join(query, " "),
 		"CAIRN_RUN=" + testkit.Folder(t), // which Nginx's own user can enter
 	}, env...)
-	front.Start(t, env, "sh", filepath.Join(root, "deploy/nginx/start.sh"))
+	testrig.Command{Program: "sh", Args: []string{filepath.Join(root, "deploy/nginx/start.sh")}, Env: env}.Start(t)
 	return ready(t, &running{base: "http://" + listen})
 }
 
@@ -86,7 +84,7 @@ func ready(t testing.TB, r *running) *running {
 	t.Helper()
 	testkit.Eventually(t, patience, "the proxy reaches both roles", func() bool {
 		for _, path := range []string{"/readyz", "/point/none"} {
-			a, err := front.Get(t.Context(), r.base+path)
+			a, err := testrig.Get(t.Context(), r.base+path)
 			if err != nil || a.Status >= http.StatusInternalServerError {
 				return false
 			}
@@ -94,30 +92,4 @@ func ready(t testing.TB, r *running) *running {
 		return true
 	})
 	return r
-}
-
-// The ports that freePort takes from are below those that systems give to
-// outgoing connections: there a port could be gone while its owner restarts.
-const firstPort, lastPort = 15000, 30000
-
-// freePort is an address that can be listened on, on each of the hosts.
-func freePort(t testing.TB, hosts ...string) string {
-	t.Helper()
-	const attempts = 100
-next:
-	for range attempts {
-		port := strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort))
-		for _, host := range hosts {
-			l, err := net.Listen("tcp", net.JoinHostPort(host, port))
-			if err != nil {
-				continue next
-			}
-			if err := l.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		return net.JoinHostPort(hosts[0], port)
-	}
-	t.Fatal("no free port")
-	return ""
 }

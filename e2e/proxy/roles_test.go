@@ -11,8 +11,8 @@ import (
 	"strings"
 	"testing"
 
-	"cairn/e2e/proxy/front"
 	"cairn/internal/testkit"
+	"cairn/internal/testrig"
 )
 
 const paris = `{"longitude":2.3522,"latitude":48.8566,"name":"Paris"}`
@@ -25,14 +25,14 @@ func TestRoutes(t *testing.T) {
 		f := startFleet(t)
 		p := start(t, f.behind)
 		for _, path := range []string{"/point", "/points"} {
-			a, one := front.MustPost(t, p.base+path, paris)
-			var back front.Feature
-			front.MustGet(t, p.base+a.Header.Get("Location"), &back)
+			a, one := testrig.MustPost(t, p.base+path, paris)
+			var back testrig.Feature
+			testrig.MustGet(t, p.base+a.Header.Get("Location"), &back)
 			if back.ID != one.ID || back.Position != one.Position || back.Properties["name"] != "Paris" {
 				t.Errorf("POST %s: %s became %+v", path, a.Body, back)
 			}
 		}
-		if n := len(front.AllPoints(t, p.base)); n != 2 {
+		if n := len(testrig.AllPoints(t, p.base)); n != 2 {
 			t.Errorf("%d points, want 2", n)
 		}
 		for _, c := range []struct {
@@ -47,18 +47,18 @@ func TestRoutes(t *testing.T) {
 			{http.MethodOptions, "/points", http.StatusNoContent},
 			{http.MethodGet, "/status", http.StatusOK},
 		} {
-			a, err := front.Do(t.Context(), c.method, p.base+c.path, "", nil)
+			a, err := testrig.Do(t.Context(), c.method, p.base+c.path, "", nil)
 			if err != nil || a.Status != c.status {
 				t.Errorf("%s %s: %d %s %v, want %d", c.method, c.path, a.Status, a.Body, err, c.status)
 			}
 		}
 		var status struct{ Role string }
-		front.MustGet(t, p.base+"/status", &status)
+		testrig.MustGet(t, p.base+"/status", &status)
 		if status.Role != "query" {
 			t.Errorf("/status is answered by %q", status.Role)
 		}
 		testkit.Eventually(t, patience, "every replica has served", func() bool {
-			front.MustGet(t, p.base+"/points", nil)
+			testrig.MustGet(t, p.base+"/points", nil)
 			for _, replica := range f.behind.query {
 				if !f.served(replica) {
 					return false
@@ -75,9 +75,9 @@ func TestQueryDies(t *testing.T) {
 	each(t, func(t *testing.T, start func(testing.TB, behind, ...string) *running) {
 		f := startFleet(t)
 		p := start(t, f.behind)
-		front.MustPost(t, p.base+"/point", paris)
+		testrig.MustPost(t, p.base+"/point", paris)
 		const readers, some = 8, 300
-		reads := front.Read(p.base, readers)
+		reads := testrig.Read(p.base, readers)
 		for _, kill := range []bool{true, false} {
 			for _, replica := range f.behind.query {
 				reads.Reach(t, some)
@@ -95,7 +95,7 @@ func TestQueryDies(t *testing.T) {
 func TestHAProxyScales(t *testing.T) {
 	f := startFleet(t)
 	p := startHAProxy(t, f.behind)
-	reads := front.Read(p.base, 4)
+	reads := testrig.Read(p.base, 4)
 	defer reads.Stop(t)
 	f.start(spare)
 	p.names.set("query.test", append([]string{spare}, f.behind.query...)...)
@@ -107,12 +107,12 @@ func TestHAProxyScales(t *testing.T) {
 		var before string
 		testkit.Eventually(t, patience, replica+" serves no more", func() bool {
 			reads.Reach(t, 20)
-			now := front.Metric(t, gone, `cairn_http_request_seconds_count{method="GET",route="/points",status="200"}`)
+			now := testrig.Metric(t, gone, testrig.ServedMetric)
 			unchanged := now == before
 			before = now
 			return unchanged
 		})
-		f.roles[replica].Stop(stopBound)
+		f.roles[replica].MustStop()
 	}
 	reads.Reach(t, 100)
 }
@@ -123,11 +123,11 @@ func TestWritersRestart(t *testing.T) {
 	each(t, func(t *testing.T, start func(testing.TB, behind, ...string) *running) {
 		f := startFleet(t)
 		p := start(t, f.behind)
-		l := front.NewLedger("w")
+		l := testrig.NewLedger("w")
 		const writers, some = 8, 100
 		stop := l.Write(p.base, writers)
 		defer stop()
-		reads := front.Read(p.base, 2)
+		reads := testrig.Read(p.base, 2)
 		for _, kill := range []bool{false, true} {
 			for _, role := range []string{"ingest", "projector"} {
 				l.Reach(t, some)
@@ -138,7 +138,7 @@ func TestWritersRestart(t *testing.T) {
 		}
 		reads.Stop(t)
 		stop()
-		l.Check(t, p.base)
+		l.Verify(t, p.base)
 	})
 }
 
@@ -153,11 +153,11 @@ func TestBulk(t *testing.T) {
 		for i := range rows {
 			fmt.Fprintf(&body, `{"longitude":%d,"latitude":1,"properties":{"pad":%q}}`+"\n", i%180, pad)
 		}
-		a, err := front.Do(t.Context(), http.MethodPost, p.base+"/point", "application/x-ndjson", &body)
+		a, err := testrig.Do(t.Context(), http.MethodPost, p.base+"/point", "application/x-ndjson", &body)
 		if err != nil {
 			t.Fatal(err)
 		}
-		var got front.Accepted
+		var got testrig.Accepted
 		if err := json.Unmarshal(a.Body, &got); err != nil || got.Accepted != rows {
 			t.Errorf("%d %s", a.Status, a.Body)
 		}
@@ -178,7 +178,7 @@ func TestStream(t *testing.T) {
 		}
 		// Points are written until one shows: the stream may begin a moment
 		// after its head.
-		stop := front.NewLedger("s").Write(p.base, 1)
+		stop := testrig.NewLedger("s").Write(p.base, 1)
 		defer stop()
 		for lines.Scan() {
 			if strings.Contains(lines.Text(), `"s-0-`) {

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"cairn/e2e/proxy/front"
+	"cairn/internal/testrig"
 )
 
 // A stub stands in a role's place and does what no role does on purpose.
@@ -48,7 +48,7 @@ func die(w http.ResponseWriter, r *http.Request) {
 func stubs(t testing.TB) (b behind, ingest *stub, query [2]*stub) {
 	t.Helper()
 	replicas := []string{"127.0.0.21", "127.0.0.22"}
-	address := freePort(t, append([]string{"127.0.0.1"}, replicas...)...)
+	address := testrig.FreePort(t, append([]string{"127.0.0.1"}, replicas...)...)
 	_, port, err := net.SplitHostPort(address)
 	if err != nil {
 		t.Fatal(err)
@@ -81,7 +81,7 @@ func TestForwards(t *testing.T) {
 		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded"} {
 			request.Header.Set(name, "a lie")
 		}
-		a, err := front.Send(request)
+		a, err := testrig.Send(request)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -108,7 +108,7 @@ func TestRetries(t *testing.T) {
 		query[0].do(die)
 		before := query[0].asked.Load()
 		for range 50 {
-			front.MustGet(t, p.base+"/points", nil)
+			testrig.MustGet(t, p.base+"/points", nil)
 		}
 		if query[0].asked.Load() == before {
 			t.Error("no read came to the replica that dies")
@@ -123,7 +123,7 @@ func TestRetries(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			a, err := front.SendAlone(request)
+			a, err := testrig.SendAlone(request)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -154,7 +154,7 @@ func TestStreams(t *testing.T) {
 		reader, writer := io.Pipe()
 		sent := make(chan error, 1)
 		go func() {
-			_, err := front.Do(t.Context(), http.MethodPost, p.base+"/point", "application/x-ndjson", reader)
+			_, err := testrig.Do(t.Context(), http.MethodPost, p.base+"/point", "application/x-ndjson", reader)
 			sent <- err
 		}()
 		if _, err := io.WriteString(writer, paris+"\n"); err != nil {
@@ -237,7 +237,7 @@ func TestBounds(t *testing.T) {
 		}
 		// Else the proxy may be done with the connection before the body is sent.
 		request.Header.Set("Expect", "100-continue")
-		a, err := front.SendAlone(request)
+		a, err := testrig.SendAlone(request)
 		refused("a body where none belongs", a, err, http.StatusRequestEntityTooLarge)
 		if a.Header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("413 is %v", a.Header)
@@ -249,7 +249,7 @@ func TestBounds(t *testing.T) {
 		request.Header.Set("X-Long", strings.Repeat("x", 20<<10))
 		// The proxy need not read it to its end, so the client may not come to the
 		// answer.
-		if a, err = front.Send(request); err == nil {
+		if a, err = testrig.Send(request); err == nil {
 			refused("a long head", a, err, http.StatusBadRequest)
 		}
 		if asked() != before {
@@ -259,7 +259,7 @@ func TestBounds(t *testing.T) {
 }
 
 // Answer is short for what a request gives.
-type Answer = front.Answer
+type Answer = testrig.Answer
 
 // Above the rate, one address is told to wait; nothing of it comes to a role.
 func TestRate(t *testing.T) {
@@ -269,7 +269,7 @@ func TestRate(t *testing.T) {
 		const most = 20_000
 		passed := int32(0)
 		for range most {
-			a, err := front.Do(t.Context(), http.MethodPost, p.base+"/point", "application/json", strings.NewReader(paris))
+			a, err := testrig.Do(t.Context(), http.MethodPost, p.base+"/point", "application/json", strings.NewReader(paris))
 			if err != nil {
 				t.Fatal(err)
 			}
