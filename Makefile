@@ -14,9 +14,10 @@ TOOLS := internal/tools
 # The modules of the repository, all in go.work. What is built for users is built
 # by go.mod alone, and so are the tools, which are in modules outside go.work.
 MODULES  := . bench e2e/faults loadtest
-PACKAGES := ./... ./bench/... ./e2e/faults/... ./loadtest/...
+TESTED   := ./... ./bench/... ./loadtest/...
+PACKAGES := $(TESTED) ./e2e/faults/...
 ALONE    := GOWORK=off
-TAGS     := e2eproxy,e2edeploy,faults
+TAGS     := e2eproxy,e2edeploy
 
 # The map page's libraries, from npm: the binary holds them.
 PAGE := query/page/lib/maplibre-gl.js
@@ -37,7 +38,7 @@ run: ## install PostGIS if it is missing, build, and start every role (ARGS="--l
 
 test: bin/nats ## run all tests with the race detector, against real PostGIS and a real stream
 	@sh $(TOOLS)/ensure.sh test
-	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m $(PACKAGES)
+	CGO_ENABLED=1 $(GO) test -race -count=1 -timeout 20m $(TESTED)
 
 bench: ## compare Cairn with a bare handler and with COPY, side by side
 	@sh $(TOOLS)/ensure.sh bench
@@ -54,7 +55,7 @@ SEED   ?= 1
 
 faults: ## kill, stop, cut, fill and damage for ROUNDS (24) rounds by SEED (1); nothing acknowledged may be lost
 	@sh $(TOOLS)/ensure.sh test
-	$(GO) test -tags faults -count=1 -timeout 120m ./e2e/faults -v -args -rounds $(ROUNDS) -seed $(SEED)
+	$(GO) test -count=1 -timeout 120m ./e2e/faults -v -args -rounds $(ROUNDS) -seed $(SEED)
 
 e2e-proxy: ## test the HAProxy and Nginx configurations in front of the real roles
 	@sh $(TOOLS)/ensure.sh proxy
@@ -81,7 +82,7 @@ tidy: ## bring every module's go.mod and go.sum up to date with its imports
 	@for module in $(MODULES); do (cd $$module && $(ALONE) $(GO) mod tidy) || exit 1; done
 
 fuzz: ## run every fuzz target for FUZZTIME (10s) each
-	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' sh $(TOOLS)/fuzz.sh $(PACKAGES)
+	@GO='$(GO)' FUZZTIME='$(FUZZTIME)' sh $(TOOLS)/fuzz.sh $(TESTED)
 
 page: $(PAGE) ## fetch the map page's libraries from npm, which make build puts into the binary
 

@@ -8,7 +8,7 @@
 // settles, and what was acknowledged is compared with what PostGIS holds and
 // what GET /points serves.
 //
-//	go test -tags faults ./e2e/faults -run TestFaults -args -rounds 300 -seed 7
+//	go test ./e2e/faults -run TestFaults -args -rounds 300 -seed 7
 //
 // In the order of a round:
 //
