@@ -7,8 +7,13 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"time"
 
+	"cairn/bus"
+	"cairn/schema"
+
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -24,9 +29,11 @@ const applicationName = "cairn-projector"
 type writer struct {
 	conn *pgx.Conn
 	log  *slog.Logger
-	// table is points, or the one that a rebuild fills.
-	table string
-	at    checkpoint
+	at   checkpoint
+	// catalogue is what the writer writes to; nil: not read yet.
+	catalogue *catalogue
+	// view, if not nil, changes what is read of it.
+	view func(*catalogue)
 	// staging: the last batch had ids that were there already, as when a file
 	// is loaded again; the next probably has too, so it does not try the
 	// straight way first.
@@ -35,27 +42,61 @@ type writer struct {
 	patience time.Duration // with another holder of the checkpoint
 }
 
-// apply makes the batch's rows and the new checkpoint one transaction, and
-// returns what it parked. On an error nothing of it is known to be applied: the
+// head is the table that takes what is new.
+func (w *writer) head() string { return schema.Table(w.catalogue.head.ID) }
+
+// apply makes the batch's rows and the new checkpoint one transaction, and says
+// what became of each event. On an error nothing of it is known to be applied: the
 // caller reads the checkpoint again.
-func (w *writer) apply(ctx context.Context, b *batch) ([]parkedEvent, error) {
-	straight := !w.staging && len(b.parked) == 0
-	if straight {
-		err := w.transaction(ctx, b, func() error { return w.copyRange(ctx, w.table, b, 0, len(b.rows)) })
-		if err == nil || !isContent(err) {
+func (w *writer) apply(ctx context.Context, b *batch) (*verdict, error) {
+	if !w.staging && !b.changes && len(b.parked) == 0 {
+		err := w.transaction(ctx, b, func() error { return w.applyStraight(ctx, b) })
+		if err == nil {
+			w.catalogue.rows += int64(len(b.rows))
+			return &verdict{counted: map[bus.Outcome]int{bus.OutcomeCreated: len(b.rows)}}, nil
+		}
+		if !isContent(err) && !errors.Is(err, errKnown) {
 			return nil, err
 		}
 	}
-	var set parkedSet
-	err := w.transaction(ctx, b, func() error {
-		set = parkedSet{list: append([]parkedEvent(nil), b.parked...)}
-		return w.applyStaged(ctx, b, &set)
+	var v *verdict
+	err := w.transaction(ctx, b, func() (err error) {
+		v, err = w.applyStaged(ctx, b)
+		return err
 	})
 	if err != nil {
 		return nil, err
 	}
-	w.staging = set.known > 0
-	return set.list, nil
+	inserted := 0
+	for _, p := range v.points {
+		if p.touched && !p.there {
+			inserted++
+		}
+	}
+	w.catalogue.rows += int64(inserted)
+	w.staging = !b.changes && inserted < len(b.rows)
+	return v, nil
+}
+
+// errKnown says that an id may be in an older segment: the straight way is none.
+var errKnown = errors.New("an id is in an older segment")
+
+// applyStraight copies creations into the head, whose unique index refuses an id
+// that it has. Older segments are asked only where they can have one: an id of
+// version 7, as Cairn makes them, says by itself that they cannot.
+func (w *writer) applyStraight(ctx context.Context, b *batch) error {
+	ids := make([]uuid.UUID, len(b.rows))
+	for i := range b.rows {
+		ids[i] = b.rows[i].id
+	}
+	found, err := w.lookUp(ctx, ids)
+	if err != nil {
+		return err
+	}
+	if len(found) > 0 || len(b.rows) > 0 && int64(b.rows[0].position) < w.catalogue.head.Low {
+		return errKnown
+	}
+	return w.copyRange(ctx, w.head(), b, 0, len(b.rows))
 }
 
 // A bracket is what stands around a batch's statements.
@@ -103,26 +144,33 @@ func (w *writer) transaction(ctx context.Context, b *batch, do func() error) err
 // begin opens the transaction with the fence: the checkpoint moves only if it
 // is still where we read it, and its row stays locked until we end.
 func (w *writer) begin(ctx context.Context, b *batch) error {
+	// Whoever changes points holds the checkpoint's row meanwhile.
+	opening := "begin; select catalogue from checkpoint for update"
 	switch w.bracket {
-	case unfenced:
-		_, err := w.conn.Exec(ctx, "begin")
-		return err
 	case nested:
-		_, err := w.conn.Exec(ctx, "savepoint batch")
-		return err
+		opening = "savepoint batch; select catalogue from checkpoint for update"
+	case fenced:
+		opening = fmt.Sprintf(`begin; set local lock_timeout = %d;
+			update checkpoint set sequence = %d, message_id = '%s', updated_at = now()
+			where sequence = %d and stream_created = '%s' returning catalogue`,
+			w.patience.Milliseconds(), b.last, quote(b.lastID), w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
 	}
-	fence := fmt.Sprintf(`begin; set local lock_timeout = %d;
-		update checkpoint set sequence = %d, message_id = '%s', updated_at = now()
-		where sequence = %d and stream_created = '%s'`,
-		w.patience.Milliseconds(), b.last, quote(b.lastID), w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
-	results, err := w.conn.PgConn().Exec(ctx, fence).ReadAll()
+	results, err := w.conn.PgConn().Exec(ctx, opening).ReadAll()
 	if err != nil {
 		return fmt.Errorf("move the checkpoint: %w", err)
 	}
-	if results[len(results)-1].CommandTag.RowsAffected() != 1 {
+	moved := results[len(results)-1]
+	if len(moved.Rows) != 1 {
 		return errFenced
 	}
-	return nil
+	number, err := strconv.ParseInt(string(moved.Rows[0][0]), 10, 64)
+	if err != nil {
+		return fmt.Errorf("read the catalogue's number: %w", err)
+	}
+	if w.catalogue == nil || w.catalogue.number != number {
+		w.catalogue, err = readCatalogue(ctx, w.conn, number, w.catalogue, w.view)
+	}
+	return err
 }
 
 func (w *writer) rollback(ctx context.Context, cause error) error {

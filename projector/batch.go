@@ -3,11 +3,13 @@ package projector
 import (
 	"bytes"
 	"errors"
+	"time"
 
 	"cairn/bus"
 	"cairn/event"
 
 	"github.com/google/uuid"
+	"github.com/paulmach/orb"
 )
 
 const (
@@ -27,15 +29,23 @@ type batch struct {
 	rows   []row
 	parked []parkedEvent // what could not be read
 	bytes  int           // of the messages
-	ack    func() error
+	// changes: some events are not plain creations.
+	changes bool
+	ack     func() error
 }
 
-// A row remembers where its bytes are in copy, and what it was made of.
+// A row is an event that could be read: what decides about it, and where its
+// bytes are in copy.
 type row struct {
-	end      int // in copy; it begins where the one before ends
+	end      int // in copy; it begins where the one before ends, and a deletion has none
 	position event.Position
 	id       uuid.UUID
-	event    []byte // the line of the envelope
+	kind     string // of event
+	need     event.Condition
+	author   string
+	at       orb.Point
+	time     time.Time // observed, else received
+	event    []byte    // the line of the envelope
 }
 
 // A parkedEvent is one that will not become a row.
@@ -85,11 +95,18 @@ func (b *batch) addLines(d *event.Decoder, sequence uint64, data []byte) error {
 		case err != nil:
 			b.park(parkedEvent{position: position, reason: bus.OutcomeUnreadable, detail: err.Error(), event: line})
 			continue
-		case e.Type != event.Created:
-			return newer(position, errors.New("type of event "+e.Type))
 		}
-		b.copy = appendRow(b.copy, &e, position)
-		b.rows = append(b.rows, row{end: len(b.copy), position: position, id: e.ID, event: line})
+		if e.Type != event.Created || !e.If.IsZero() {
+			b.changes = true
+		}
+		if e.Type != event.Deleted {
+			b.copy = appendRow(b.copy, &e, position)
+		}
+		r := row{end: len(b.copy), position: position, id: e.ID, kind: e.Type, need: e.If, author: e.Author, at: e.Point.Position, time: e.Point.Time, event: line}
+		if r.time.IsZero() {
+			r.time = e.Received
+		}
+		b.rows = append(b.rows, r)
 	}
 	return nil
 }

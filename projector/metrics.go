@@ -9,6 +9,7 @@ import (
 type metrics struct {
 	rows     prometheus.Counter
 	parked   *prometheus.CounterVec
+	outcomes *prometheus.CounterVec
 	seconds  prometheus.Histogram
 	sessions prometheus.Counter
 	sequence prometheus.Gauge
@@ -23,6 +24,8 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "cairn_projected_events_total", Help: "Events applied, retries of known points included."}),
 		parked: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "cairn_parked_events_total", Help: "Events that did not become a row, by reason."}, []string{"reason"}),
+		outcomes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "cairn_event_outcomes_total", Help: "Events applied, by what became of them."}, []string{"outcome"}),
 		seconds: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "cairn_projection_commit_seconds", Help: "Time to apply one batch, its commit included.",
 			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 60}}),
@@ -37,15 +40,18 @@ func newMetrics(r prometheus.Registerer) metrics {
 		trimmed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "cairn_stream_trimmed_messages_total", Help: "Projected messages removed from the stream."}),
 	}
-	r.MustRegister(m.rows, m.parked, m.seconds, m.sessions, m.sequence, m.behind, m.bytes, m.trimmed)
+	r.MustRegister(m.rows, m.parked, m.outcomes, m.seconds, m.sessions, m.sequence, m.behind, m.bytes, m.trimmed)
 	return m
 }
 
-func (m metrics) observe(b *batch, list []parkedEvent, took time.Duration) {
+func (m metrics) observe(b *batch, v *verdict, took time.Duration) {
 	m.rows.Add(float64(len(b.rows)))
 	m.seconds.Observe(took.Seconds())
 	m.sequence.Set(float64(b.last))
-	for _, p := range list {
+	for _, p := range v.parked {
 		m.parked.WithLabelValues(string(p.reason)).Inc()
+	}
+	for outcome, n := range v.counted {
+		m.outcomes.WithLabelValues(string(outcome)).Add(float64(n))
 	}
 }

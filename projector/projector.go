@@ -12,12 +12,10 @@
 package projector
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"slices"
 	"sync/atomic"
 	"time"
 
@@ -171,11 +169,7 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	if err != nil {
 		return err
 	}
-	head, err := headTable(ctx, conn)
-	if err != nil {
-		return err
-	}
-	w := &writer{conn: conn, table: head, at: at, log: p.cfg.Log, patience: fencePatience}
+	w := &writer{conn: conn, at: at, log: p.cfg.Log, patience: fencePatience}
 	p.cfg.Log.Info("projecting", "after_sequence", at.sequence)
 	p.problem.Store(nil)
 	p.note(func(s *state) { s.Sequence = at.sequence })
@@ -254,17 +248,18 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 	apply, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(stopTimeout, cancel) })()
-	parked, err := w.apply(apply, b)
+	v, err := w.apply(apply, b)
 	if err != nil {
 		return err
 	}
-	p.metrics.observe(b, parked, time.Since(start))
+	p.metrics.observe(b, v, time.Since(start))
 	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
-	applied := bus.Applied{First: b.first, Sequence: b.last}
-	slices.SortFunc(parked, func(x, y parkedEvent) int { return cmp.Compare(x.position, y.position) })
-	for _, e := range parked {
+	for _, e := range v.parked {
 		p.cfg.Log.Warn("parked an event", "position", int64(e.position), "reason", e.reason, "detail", e.detail)
-		applied.Add(e.position, e.reason)
+	}
+	applied := bus.Applied{First: b.first, Sequence: b.last}
+	for _, t := range v.told {
+		applied.Add(t.position, t.outcome)
 	}
 	// Both are hints: if they are lost, a tick or the next batch makes up for it.
 	_ = bus.Announce(p.nc, applied)

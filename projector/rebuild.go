@@ -5,11 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strings"
+	"slices"
 	"time"
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/schema"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
@@ -17,8 +18,6 @@ import (
 
 const (
 	rebuildName = "cairn-rebuild" // of its connection, its hold and its lock
-	// rebuildTable is filled beside points and takes its place at the end.
-	rebuildTable = "points_rebuild"
 	// holdFor is how long the hold on the stream outlives a rebuild that died;
 	// holdEvery is how often a live one renews it.
 	holdFor, holdEvery = 10 * time.Minute, time.Minute
@@ -61,16 +60,16 @@ func Rebuild(ctx context.Context, endpoint bus.Endpoint, databaseURL string, log
 	if err := lockRebuild(ctx, conn); err != nil {
 		return done, err
 	}
+	// Until the end nobody merges what this copies.
+	if err := lockSegments(ctx, conn); err != nil {
+		return done, err
+	}
 	defer func() {
 		if cleanErr := endRebuild(context.WithoutCancel(ctx), conn); cleanErr != nil {
 			err = errors.Join(err, cleanErr)
 		}
 	}()
-	table, err := headTable(ctx, conn)
-	if err != nil {
-		return done, err
-	}
-	r := &rebuild{conn: conn, js: js, log: log, table: table, w: &writer{conn: conn, log: log, table: rebuildTable, patience: fencePatience, bracket: unfenced}}
+	r := &rebuild{conn: conn, js: js, log: log, w: &writer{conn: conn, log: log, patience: fencePatience, bracket: unfenced}}
 	if err := r.begin(ctx); err != nil {
 		return r.done, err
 	}
@@ -96,10 +95,12 @@ type rebuild struct {
 	conn *pgx.Conn
 	js   jetstream.JetStream
 	log  *slog.Logger
-	// table is the one whose place the new one takes.
-	table string
-	w     *writer
-	done  Rebuilt
+	w    *writer
+	done Rebuilt
+	// edge is the first position of the replay window. Segments below it stay; of
+	// those that reach beyond it, the rows below go into the new one.
+	edge int64
+	id   int // of the new segment
 }
 
 func lockRebuild(ctx context.Context, conn *pgx.Conn) error {
@@ -118,8 +119,10 @@ func endRebuild(ctx context.Context, conn *pgx.Conn) error {
 	if conn.IsClosed() {
 		return errors.New("the connection to Postgres was lost; the next rebuild clears up")
 	}
-	_, err := conn.Exec(ctx, `rollback; drop table if exists `+rebuildTable+`; delete from trim_hold where name = '`+rebuildName+`'`)
-	return err
+	if _, err := conn.Exec(ctx, `rollback; delete from trim_hold where name = '`+rebuildName+`'`); err != nil {
+		return err
+	}
+	return dropStrays(ctx, conn)
 }
 
 // begin holds the stream, takes over the old rows, and finds the replay window.
@@ -146,17 +149,44 @@ func (r *rebuild) begin(ctx context.Context) error {
 	}
 	r.w.at = checkpoint{sequence: first - 1}
 	r.done.From = first
-	_, err = r.conn.Exec(ctx, `drop table if exists `+rebuildTable+`; create table `+rebuildTable+` (like `+r.table+` including all)`)
-	if err != nil {
-		return fmt.Errorf("create the new table: %w", err)
-	}
+	r.edge = int64(event.At(first, 0))
+	r.w.view = r.view
 	r.log.Info("rebuild: taking over the rows from before the replay window", "below_sequence", first)
-	tag, err := r.conn.Exec(ctx, `insert into `+rebuildTable+` select * from `+r.table+` where position < $1`, int64(event.At(first, 0)))
+	return r.takeOver(ctx)
+}
+
+// takeOver makes the new segment, with those rows from before the window that the
+// segments have which reach into it.
+func (r *rebuild) takeOver(ctx context.Context) error {
+	all, err := schema.Segments(ctx, r.conn)
 	if err != nil {
-		return fmt.Errorf("take over the old rows: %w", err)
+		return err
 	}
-	r.done.Kept = tag.RowsAffected()
-	return nil
+	if r.id, err = newTable(ctx, r.conn); err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.State != schema.Sealed && s.State != schema.Head || s.High <= r.edge {
+			if s.Rows != nil && s.State == schema.Sealed {
+				r.done.Kept += *s.Rows
+			}
+			continue
+		}
+		tag, err := r.conn.Exec(ctx, `insert into `+schema.Table(r.id)+` (`+schema.List("", schema.Columns)+`)
+			select `+schema.List("", schema.Columns)+` from `+schema.Table(s.ID)+` where position < $1`, r.edge)
+		if err != nil {
+			return fmt.Errorf("take over the old rows: %w", err)
+		}
+		r.done.Kept += tag.RowsAffected()
+	}
+	return execAll(ctx, r.conn, schema.HeadIndexes(r.id))
+}
+
+// view is the catalogue as the replay has it: the segments below the window, and
+// the new one in the place of all others.
+func (r *rebuild) view(c *catalogue) {
+	c.sealed = slices.DeleteFunc(c.sealed, func(s *schema.Segment) bool { return s.High > r.edge })
+	c.head = schema.Segment{ID: r.id, Low: r.edge, High: schema.HeadEnd}
 }
 
 func hold(ctx context.Context, conn *pgx.Conn) error {
@@ -258,7 +288,7 @@ func (r *rebuild) swap(ctx context.Context) error {
 	err = r.catchUp(ctx)
 	r.w.bracket = unfenced
 	if err == nil {
-		err = exchange(ctx, r.conn, r.table)
+		err = r.exchange(ctx)
 	}
 	if err == nil {
 		_, err = r.conn.Exec(ctx, "commit")
@@ -270,43 +300,25 @@ func (r *rebuild) swap(ctx context.Context) error {
 	return nil
 }
 
-// exchange drops the old table and gives its names and readers to the new one.
-func exchange(ctx context.Context, conn *pgx.Conn, table string) error {
-	if _, err := conn.Exec(ctx, `lock table points, `+table+` in access exclusive mode`); err != nil {
-		return err
-	}
-	rows, err := conn.Query(ctx, `select format('grant %s on %I to %I', privilege_type, case table_name when 'points' then 'points' else '`+rebuildTable+`' end, grantee)
-		from information_schema.role_table_grants where table_name in ('points', $1) and table_schema = current_schema() and grantee <> grantor`, table)
+// exchange gives the new segment the place of all that reach into the window. It
+// is the head: the projector seals it, and splits it where it is large.
+func (r *rebuild) exchange(ctx context.Context) error {
+	low := r.edge
+	rows, err := r.conn.Query(ctx, `update segments set state = 'dropped', dropped_at = now()
+		where state in ('sealed', 'head') and high > $1 returning low`, r.edge)
 	if err != nil {
 		return err
 	}
-	grants, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("read who may read points: %w", err)
-	}
-	rows, err = conn.Query(ctx, `select c.relname, (select o.relname from pg_index oi join pg_class o on o.oid = oi.indexrelid
-			where oi.indrelid = $1::text::regclass
-			and replace(pg_get_indexdef(oi.indexrelid), quote_ident(o.relname), '') =
-				replace(replace(pg_get_indexdef(c.oid), quote_ident(c.relname), ''), '`+rebuildTable+` ', $1::text || ' ') limit 1)
-		from pg_index i join pg_class c on c.oid = i.indexrelid where i.indrelid = '`+rebuildTable+`'::regclass`, table)
+	lows, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 	if err != nil {
 		return err
 	}
-	names, err := pgx.CollectRows(rows, pgx.RowToStructByPos[struct{ New, Old string }])
-	if err != nil {
-		return fmt.Errorf("match the indexes: %w", err)
+	low = min(low, slices.Min(append(lows, low)))
+	if _, err := r.conn.Exec(ctx, `insert into segments (id, low, high, state) values ($1, $2, $3, 'head')`, r.id, low, int64(schema.HeadEnd)); err != nil {
+		return err
 	}
-	var view string
-	if err := conn.QueryRow(ctx, `select pg_get_viewdef('points'::regclass)`).Scan(&view); err != nil {
-		return fmt.Errorf("read the view: %w", err)
+	if err := raiseCatalogue(ctx, r.conn); err != nil {
+		return err
 	}
-	all := []string{`drop view points`, `drop table ` + table, `alter table ` + rebuildTable + ` rename to ` + table, `create view points as ` + strings.TrimSuffix(view, ";")}
-	for _, g := range grants {
-		all = append(all, strings.Replace(g, rebuildTable, table, 1))
-	}
-	for _, n := range names {
-		all = append(all, `alter index `+pgx.Identifier{n.New}.Sanitize()+` rename to `+pgx.Identifier{n.Old}.Sanitize())
-	}
-	_, err = conn.Exec(ctx, strings.Join(all, "; "))
-	return err
+	return replaceView(ctx, r.conn)
 }

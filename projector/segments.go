@@ -9,11 +9,77 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// headTable is the name of the table that takes what is new.
-func headTable(ctx context.Context, conn *pgx.Conn) (string, error) {
-	var id int
-	if err := conn.QueryRow(ctx, `select id from segments where state = 'head'`).Scan(&id); err != nil {
-		return "", fmt.Errorf("look for the head among the segments: %w", err)
+// segmentsLock is held by whoever makes, merges or drops segments. The writer does
+// not need it: a new head comes and goes with a transaction of its own.
+const segmentsLock = "cairn-segments"
+
+func lockSegments(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, `select pg_advisory_lock(hashtext($1))`, segmentsLock); err != nil {
+		return fmt.Errorf("lock the segments: %w", err)
 	}
-	return schema.Table(id), nil
+	return nil
+}
+
+func execAll(ctx context.Context, conn *pgx.Conn, sql []string) error {
+	for _, s := range sql {
+		if _, err := conn.Exec(ctx, s); err != nil {
+			return fmt.Errorf("%.60s: %w", s, err)
+		}
+	}
+	return nil
+}
+
+// newTable makes the table of a new segment, without indexes. Until the catalogue
+// has it, it is a stray that the next holder of the lock drops.
+func newTable(ctx context.Context, conn *pgx.Conn) (id int, err error) {
+	if err := conn.QueryRow(ctx, `select nextval('segment_ids')`).Scan(&id); err != nil {
+		return 0, fmt.Errorf("take an id for a segment: %w", err)
+	}
+	return id, execAll(ctx, conn, []string{schema.CreateTable(id), schema.GrantLike(id)})
+}
+
+// dropStrays removes tables of segments that never came to be, because whoever
+// made them was ended.
+func dropStrays(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, `select relname from pg_class where relkind = 'r' and relname ~ '^points_[0-9]+$'
+		and relnamespace = current_schema()::regnamespace
+		and not exists (select from segments where relname = 'points_' || id)`)
+	if err != nil {
+		return fmt.Errorf("look for tables without a segment: %w", err)
+	}
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("look for tables without a segment: %w", err)
+	}
+	for _, name := range names {
+		if _, err := conn.Exec(ctx, `drop table if exists `+pgx.Identifier{name}.Sanitize()); err != nil {
+			return fmt.Errorf("drop %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// raiseCatalogue tells readers and writers that their list of segments is old.
+func raiseCatalogue(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Exec(ctx, `update checkpoint set catalogue = catalogue + 1`); err != nil {
+		return fmt.Errorf("raise the catalogue's number: %w", err)
+	}
+	return nil
+}
+
+// replaceView makes the view points show the segments that are to be read. It
+// needs the view for itself: a lock_timeout is the caller's matter.
+func replaceView(ctx context.Context, conn *pgx.Conn) error {
+	rows, err := conn.Query(ctx, `select id from segments where state in ('sealed', 'head') order by low`)
+	if err != nil {
+		return fmt.Errorf("read the segments: %w", err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil {
+		return fmt.Errorf("read the segments: %w", err)
+	}
+	if _, err := conn.Exec(ctx, schema.View(ids)); err != nil {
+		return fmt.Errorf("replace the view points: %w", err)
+	}
+	return nil
 }

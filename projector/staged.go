@@ -8,11 +8,8 @@ import (
 	"strings"
 
 	"cairn/bus"
-	"cairn/event"
-	"cairn/schema"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
@@ -20,39 +17,38 @@ import (
 // worst, are 25 GiB; of the usual size, 30 MiB.
 const maxParked = 100_000
 
-// parkedSet gathers what a transaction parks.
-type parkedSet struct {
-	list  []parkedEvent
-	known int // rows whose id was there already, with the same content or another
+// applyStaged is the careful way, for batches that change points, that have events
+// which are there already, or that Postgres refuses: through a temporary table, so
+// that each row can be looked at.
+func (w *writer) applyStaged(ctx context.Context, b *batch) (*verdict, error) {
+	v := &verdict{points: make(map[uuid.UUID]*point, len(b.rows)), counted: map[bus.Outcome]int{}, parked: slices.Clone(b.parked),
+		revived: map[int]int64{}, removed: map[int]int64{}}
+	if _, err := w.conn.Exec(ctx, createStaged); err != nil {
+		return nil, fmt.Errorf("create the table for staging: %w", err)
+	}
+	if err := w.stage(ctx, b, 0, len(b.rows), v); err != nil {
+		return nil, err
+	}
+	contents, err := w.readPoints(ctx, b, v)
+	if err != nil {
+		return nil, err
+	}
+	decide(b, contents, v)
+	if err := w.insert(ctx, b, v); err != nil {
+		return nil, err
+	}
+	if err := w.change(ctx, b, v); err != nil {
+		return nil, err
+	}
+	return v, w.writeParked(ctx, v.parked)
 }
 
-// applyStaged is the careful way, for batches with events that are there
-// already or that Postgres refuses: through a temporary table, so that each row
-// can be looked at. It costs about half as much again as the straight way.
-func (w *writer) applyStaged(ctx context.Context, b *batch, set *parkedSet) error {
-	if err := w.ensureStaged(ctx); err != nil {
-		return err
-	}
-	if err := w.stage(ctx, b, 0, len(b.rows), set); err != nil {
-		return err
-	}
-	if err := w.mergeStaged(ctx, b, set); err != nil {
-		return err
-	}
-	return w.writeParked(ctx, set.list)
-}
-
-func (w *writer) ensureStaged(ctx context.Context) error {
-	if _, err := w.conn.Exec(ctx, `create temporary table if not exists staged (like `+w.table+`) on commit delete rows`); err != nil {
-		return fmt.Errorf("create the table for staging: %w", err)
-	}
-	return nil
-}
+var createStaged = `create temporary table if not exists staged (like points including defaults) on commit delete rows`
 
 // stage copies rows from to to into the temporary table. Where Postgres refuses
 // them it halves, until it has found the single rows that it refuses: those are
 // parked.
-func (w *writer) stage(ctx context.Context, b *batch, from, to int, set *parkedSet) error {
+func (w *writer) stage(ctx context.Context, b *batch, from, to int, v *verdict) error {
 	if from == to {
 		return nil
 	}
@@ -75,14 +71,14 @@ func (w *writer) stage(ctx context.Context, b *batch, from, to int, set *parkedS
 	}
 	if to-from == 1 {
 		r := b.rows[from]
-		set.list = append(set.list, parkedEvent{position: r.position, id: r.id, reason: bus.OutcomeRefused, detail: refusal(refused), event: r.event})
+		v.parked = append(v.parked, parkedEvent{position: r.position, id: r.id, reason: bus.OutcomeRefused, detail: refusal(refused), event: r.event})
 		return nil
 	}
 	middle := from + (to-from)/2
-	if err := w.stage(ctx, b, from, middle, set); err != nil {
+	if err := w.stage(ctx, b, from, middle, v); err != nil {
 		return err
 	}
-	return w.stage(ctx, b, middle, to, set)
+	return w.stage(ctx, b, middle, to, v)
 }
 
 // refusal is what Postgres said, without our words around it.
@@ -92,47 +88,6 @@ func refusal(err error) string {
 		return err.Error()
 	}
 	return strings.TrimSpace(fmt.Sprintf("%s (SQLSTATE %s) %s", pg.Message, pg.Code, pg.Detail))
-}
-
-// mergeStaged inserts what is new, in the order of positions, so that of two
-// events with one id the first wins. Of the rest it parks what says something
-// else than the row that is there; what says the same is a retry and adds
-// nothing. The time received is not content: it differs in every retry.
-func (w *writer) mergeStaged(ctx context.Context, b *batch, set *parkedSet) error {
-	tag, err := w.conn.Exec(ctx, `insert into `+w.table+` (`+schema.List("", schema.Columns)+`) select `+schema.List("", schema.Columns)+` from staged order by position on conflict (id) do nothing`)
-	if err != nil {
-		var pg *pgconn.PgError
-		if errors.As(err, &pg) && pg.ConstraintName == w.table+"_position_key" {
-			return mismatch(remedyRestore, "the database has rows with the positions of messages %d to %d already (%s): the stream has used sequences again",
-				b.first, b.last, pg.Detail)
-		}
-		return fmt.Errorf("insert what is new: %w", err)
-	}
-	staged := len(b.rows) - (len(set.list) - len(b.parked))
-	set.known = staged - int(tag.RowsAffected())
-	if set.known == 0 {
-		return nil
-	}
-	rows, err := w.conn.Query(ctx, `
-		select s.position, p.position from staged s join `+w.table+` p using (id)
-		where p.position <> s.position and
-			(`+schema.List("s.", schema.Content)+`) is distinct from (`+schema.List("p.", schema.Content)+`)
-		order by s.position`)
-	if err != nil {
-		return fmt.Errorf("compare with what is there: %w", err)
-	}
-	var position, there event.Position
-	_, err = pgx.ForEachRow(rows, []any{(*int64)(&position), (*int64)(&there)}, func() error {
-		i, _ := slices.BinarySearchFunc(b.rows, position, func(r row, p event.Position) int { return int(r.position - p) })
-		r := b.rows[i]
-		set.list = append(set.list, parkedEvent{position: r.position, id: r.id, reason: bus.OutcomeConflict, event: r.event,
-			detail: fmt.Sprintf("the point at position %d has this id and other content", there)})
-		return nil
-	})
-	if err != nil {
-		return fmt.Errorf("compare with what is there: %w", err)
-	}
-	return nil
 }
 
 // writeParked keeps what will not become rows, and lets go of the oldest where

@@ -52,6 +52,8 @@ create table segments (
     -- Of one that is being made: it has all changes up to this revision.
     copied       bigint
 );
+-- No id is used again: a reader may still have an older list.
+create sequence segment_ids as int start 3;
 create unique index segments_head on segments (state) where state = 'head';
 
 do $$

@@ -79,7 +79,7 @@ func TestTheFirstHeadIsLikeTheNext(t *testing.T) {
 func old(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn := connect(t, testkit.Postgres(t))
-	exec(t, conn, `drop view points`, `drop table points_1, segments, checkpoint, parked, trim_hold, cairn_schema_version`)
+	exec(t, conn, `drop view points`, `drop sequence segment_ids`, `drop table points_1, segments, checkpoint, parked, trim_hold, cairn_schema_version`)
 	m, err := migrate.NewMigrator(t.Context(), conn, "public.cairn_schema_version")
 	if err != nil {
 		t.Fatal(err)

@@ -1,0 +1,243 @@
+package projector
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"cairn/bus"
+	"cairn/event"
+	"cairn/schema"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// readPoints reads what the database has of the batch's ids, and gives numbers to
+// contents: rows of one id, staged or there, with the same number say the same.
+// It returns those of the staged rows by their positions.
+func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[event.Position]int, error) {
+	ids := make([]uuid.UUID, 0, len(b.rows))
+	for i := range b.rows {
+		if id := b.rows[i].id; v.points[id] == nil {
+			v.points[id] = &point{source: stored}
+			v.order = append(v.order, id)
+			ids = append(ids, id)
+		}
+	}
+	holdings, err := w.lookUp(ctx, slices.Clone(ids))
+	if err != nil {
+		return nil, err
+	}
+	holdings = append(holdings, holding{segment: w.catalogue.head.ID, ids: ids})
+	content := schema.List("", schema.Content)
+	parts := []string{`select null::int as segment, id, position, null::bigint as revision, ` + content + ` from staged`}
+	var args []any
+	for _, h := range holdings {
+		args = append(args, h.ids)
+		parts = append(parts, fmt.Sprintf(`select %d, id, position, revision, %s from %s where id = any($%d::uuid[])`, h.segment, content, schema.Table(h.segment), len(args)))
+	}
+	rows, err := w.conn.Query(ctx, `select segment, id, position, revision, geom is null, dense_rank() over (partition by id order by `+content+`)
+		from (`+strings.Join(parts, " union all ")+`) a`, args...)
+	if err != nil {
+		return nil, fmt.Errorf("compare with what is there: %w", err)
+	}
+	contents := make(map[event.Position]int, len(b.rows))
+	var segment *int
+	var id uuid.UUID
+	var position event.Position
+	var revision *int64
+	var deleted bool
+	var number int
+	_, err = pgx.ForEachRow(rows, []any{&segment, (*[16]byte)(&id), (*int64)(&position), &revision, &deleted, &number}, func() error {
+		if segment == nil {
+			contents[position] = number
+			return nil
+		}
+		p := v.points[id]
+		p.there, p.exists, p.segment, p.position, p.revision, p.deleted, p.content = true, true, *segment, position, position, deleted, number
+		p.was = !deleted
+		if revision != nil {
+			p.revision, p.changed = event.Position(*revision), true
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("compare with what is there: %w", err)
+	}
+	return contents, nil
+}
+
+// decide goes through the events in their order.
+func decide(b *batch, contents map[event.Position]int, v *verdict) {
+	for _, p := range v.parked {
+		v.tell(p.position, p.reason)
+	}
+	for i := range b.rows {
+		r := &b.rows[i]
+		content, staged := contents[r.position]
+		if !staged && r.kind != event.Deleted {
+			continue // refused, and told
+		}
+		p := v.points[r.id]
+		outcome := p.decide(i, r, content)
+		v.tell(r.position, outcome)
+		if outcome == bus.OutcomeConflict {
+			v.parked = append(v.parked, parkedEvent{position: r.position, id: r.id, reason: outcome, event: r.event,
+				detail: fmt.Sprintf("the point at position %d has this id and other content", p.position)})
+		}
+	}
+	slices.SortFunc(v.told, func(x, y told) int { return cmp.Compare(x.position, y.position) })
+}
+
+// insert adds the points that were not there, in one statement. One that was
+// deleted in the same batch is a tombstone from the start.
+func (w *writer) insert(ctx context.Context, b *batch, v *verdict) error {
+	var sources, positions []int64
+	var revisions []*int64
+	var deleted []bool
+	for _, id := range v.order {
+		p := v.points[id]
+		if p.there || !p.touched {
+			continue
+		}
+		if int64(p.position) < w.catalogue.head.Low {
+			return w.usedAgain(b, "")
+		}
+		sources, positions = append(sources, int64(b.rows[p.source].position)), append(positions, int64(p.position))
+		var revision *int64
+		if p.changed {
+			revision = (*int64)(&p.revision)
+		}
+		revisions, deleted = append(revisions, revision), append(deleted, p.deleted)
+	}
+	if len(sources) == 0 {
+		return nil
+	}
+	_, err := w.conn.Exec(ctx, `insert into `+w.head()+` (`+schema.List("", schema.Columns)+`)
+		select s.id, s.external_id, s.external_id_number, d.position, d.revision, case when not d.gone then s.name end,
+			case when not d.gone then s.geom end, case when not d.gone then s.altitude end, case when not d.gone then s.observed_at end, s.received_at,
+			case when not d.gone then s.properties end, case when not d.gone then s.members end, s.author
+		from unnest($1::bigint[], $2::bigint[], $3::bigint[], $4::bool[]) d(source, position, revision, gone)
+		join staged s on s.position = d.source order by d.position`, sources, positions, revisions, deleted)
+	var pg *pgconn.PgError
+	if errors.As(err, &pg) && pg.ConstraintName == w.head()+"_position_key" {
+		return w.usedAgain(b, pg.Detail)
+	}
+	if err != nil {
+		return fmt.Errorf("insert what is new: %w", err)
+	}
+	return nil
+}
+
+func (w *writer) usedAgain(b *batch, detail string) error {
+	return mismatch(remedyRestore, "the database has rows with the positions of messages %d to %d already (%s): the stream has used sequences again",
+		b.first, b.last, detail)
+}
+
+// changesOf are a batch's changes of the points of one segment.
+type changesOf struct {
+	puts      []uuid.UUID // their new content is in staged, at sources
+	sources   []int64
+	revisions []int64
+	gone      []uuid.UUID
+	goneAt    []int64
+	authors   []*string // of those gone
+}
+
+// change replaces and deletes points where they are, in two statements a segment.
+func (w *writer) change(ctx context.Context, b *batch, v *verdict) error {
+	segments := map[int]*changesOf{}
+	for _, id := range v.order {
+		p := v.points[id]
+		if !p.there || !p.touched {
+			continue
+		}
+		if p.was && p.deleted {
+			v.removed[p.segment]++
+		} else if !p.was && !p.deleted {
+			v.revived[p.segment]++
+		}
+		c := segments[p.segment]
+		if c == nil {
+			c = &changesOf{}
+			segments[p.segment] = c
+		}
+		if !p.deleted {
+			c.puts, c.sources, c.revisions = append(c.puts, id), append(c.sources, int64(b.rows[p.source].position)), append(c.revisions, int64(p.revision))
+			continue
+		}
+		var author *string
+		if p.author != "" {
+			author = &p.author
+		}
+		c.gone, c.goneAt, c.authors = append(c.gone, id), append(c.goneAt, int64(p.revision)), append(c.authors, author)
+	}
+	for id, c := range segments {
+		if err := w.changeIn(ctx, schema.Table(id), c); err != nil {
+			return err
+		}
+	}
+	return w.noteChanges(ctx, b, v, segments)
+}
+
+func (w *writer) changeIn(ctx context.Context, table string, c *changesOf) error {
+	if len(c.puts) > 0 {
+		_, err := w.conn.Exec(ctx, `update `+table+` p set (`+schema.List("", schema.State)+`, revision) = (`+schema.List("s.", schema.State)+`, d.revision)
+			from unnest($1::uuid[], $2::bigint[], $3::bigint[]) d(id, source, revision) join staged s on s.position = d.source
+			where p.id = d.id and coalesce(p.revision, p.position) < d.revision`, c.puts, c.sources, c.revisions)
+		if err != nil {
+			return fmt.Errorf("replace %d points in %s: %w", len(c.puts), table, err)
+		}
+	}
+	if len(c.gone) > 0 {
+		_, err := w.conn.Exec(ctx, `update `+table+` p set name = null, geom = null, altitude = null, observed_at = null, properties = null,
+				members = null, author = d.author, revision = d.revision
+			from unnest($1::uuid[], $2::bigint[], $3::text[]) d(id, revision, author)
+			where p.id = d.id and coalesce(p.revision, p.position) < d.revision`, c.gone, c.goneAt, c.authors)
+		if err != nil {
+			return fmt.Errorf("delete %d points in %s: %w", len(c.gone), table, err)
+		}
+	}
+	return nil
+}
+
+// noteChanges keeps what the catalogue says of the changed segments true, within
+// the batch's transaction.
+func (w *writer) noteChanges(ctx context.Context, b *batch, v *verdict, segments map[int]*changesOf) error {
+	wider := false
+	for id, c := range segments {
+		s := w.catalogue.find(id)
+		if s == nil || !s.Known() {
+			continue // the head, or one that nobody skips
+		}
+		after := *s
+		revision := *s.Revision
+		for _, id := range c.puts {
+			p := v.points[id]
+			r := b.rows[p.source]
+			wider = widen(&after, r.at, r.time) || wider
+		}
+		for _, n := range append(slices.Clone(c.revisions), c.goneAt...) {
+			revision = max(revision, n)
+		}
+		wider = wider || *s.Revision == 0
+		after.Revision = &revision
+		_, err := w.conn.Exec(ctx, `update segments set rows = rows + $2, revision = greatest(revision, $3), west = $4, south = $5, east = $6, north = $7,
+			time_from = $8, time_to = $9, cells = $10 where id = $1`,
+			id, v.revived[id]-v.removed[id], revision, after.West, after.South, after.East, after.North, after.TimeFrom, after.TimeTo, after.Cells)
+		if err != nil {
+			return fmt.Errorf("note what segment %d holds: %w", id, err)
+		}
+		*s = after
+	}
+	if !wider {
+		return nil
+	}
+	w.catalogue.number++
+	return raiseCatalogue(ctx, w.conn)
+}

@@ -1,0 +1,248 @@
+package projector
+
+import (
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"cairn/bus"
+	"cairn/event"
+	"cairn/internal/testkit"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+	"github.com/paulmach/orb"
+)
+
+// A model is what events mean, written once more and as plainly as can be.
+type model struct {
+	points map[uuid.UUID]*modelPoint
+}
+
+type modelPoint struct {
+	position, revision event.Position
+	value              string // "" where it was deleted
+}
+
+func (m *model) apply(e event.Event, at event.Position, value string) bus.Outcome {
+	p := m.points[e.ID]
+	live := p != nil && p.value != ""
+	revision, exact := e.If.Revision()
+	if e.If.None() && live {
+		return bus.OutcomePrecondition
+	}
+	if e.If.Any() || exact || e.Type == event.Deleted {
+		if p == nil {
+			return bus.OutcomeMissing
+		}
+		if !live {
+			return bus.OutcomeGone
+		}
+	}
+	if exact && p.revision != revision {
+		return bus.OutcomePrecondition
+	}
+	switch e.Type {
+	case event.Deleted:
+		p.value, p.revision = "", at
+		return bus.OutcomeDeleted
+	case event.Created:
+		switch {
+		case p == nil:
+			m.points[e.ID] = &modelPoint{at, at, value}
+			return bus.OutcomeCreated
+		case live && p.value != value:
+			return bus.OutcomeConflict
+		}
+		return bus.OutcomeUnchanged
+	}
+	switch {
+	case p == nil:
+		m.points[e.ID] = &modelPoint{at, at, value}
+		return bus.OutcomeCreated
+	case p.value == value:
+		return bus.OutcomeUnchanged
+	}
+	p.value, p.revision = value, at
+	if live {
+		return bus.OutcomeReplaced
+	}
+	return bus.OutcomeCreated
+}
+
+func (m *model) String() string {
+	var lines []string
+	for id, p := range m.points {
+		lines = append(lines, fmt.Sprintf("%s %d %d %s", id, p.position, p.revision, p.value))
+	}
+	return sorted(lines)
+}
+
+func sorted(lines []string) string {
+	for i := range lines { // few
+		for j := i; j > 0 && lines[j] < lines[j-1]; j-- {
+			lines[j], lines[j-1] = lines[j-1], lines[j]
+		}
+	}
+	return strings.Join(lines, "\n")
+}
+
+// rows are all points and tombstones, as the model writes them.
+func (b *bench) rows() string {
+	b.t.Helper()
+	rows, err := b.pool.Query(b.t.Context(), "select id from segments where state in ('sealed', 'head') order by low")
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var parts []string
+	for _, id := range ids {
+		parts = append(parts, fmt.Sprintf(`select id, position, revision, geom, properties from points_%d`, id))
+	}
+	rows, err = b.pool.Query(b.t.Context(), `select concat_ws(' ', id, position, coalesce(revision, position), case when geom is null then '' else properties ->> 'v' end)
+		from (`+strings.Join(parts, " union all ")+`) a`)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	return sorted(lines)
+}
+
+// ids of each kind: of version 7, a client's, and of one request's rows.
+func someIDs(n int) (ids []uuid.UUID) {
+	for i := range n {
+		switch i % 3 {
+		case 0:
+			ids = append(ids, event.NewKey())
+		case 1:
+			ids = append(ids, event.Key(fmt.Sprint("van-", i)))
+		default:
+			ids = append(ids, event.RowsOf(event.Upload, "", "load").Key(int64(i)))
+		}
+	}
+	return ids
+}
+
+// randomEvent is about one of the ids. Its value, what v is in its properties,
+// is one of few, so that some say the same as what is there.
+func randomEvent(random *rand.Rand, ids []uuid.UUID, revisions []event.Position) (e event.Event, value string) {
+	value = fmt.Sprint(random.IntN(4))
+	e = event.Event{ID: ids[random.IntN(len(ids))], Received: time.Now().UTC().Truncate(time.Microsecond),
+		Type: []string{event.Created, event.Put, event.Put, event.Deleted}[random.IntN(4)]}
+	if e.Type != event.Created {
+		switch random.IntN(6) {
+		case 0:
+			e.If = event.IfNone()
+		case 1:
+			e.If = event.IfAny()
+		case 2:
+			if len(revisions) > 0 {
+				e.If = event.IfRevision(revisions[random.IntN(len(revisions))])
+			}
+		}
+	}
+	if e.Type != event.Deleted {
+		e.Point = event.Point{Position: orb.Point{float64(random.IntN(4)), 1}, Altitude: math.NaN(), Properties: []byte(`{"v":"` + value + `"}`)}
+		e.Point.Position[0] = float64(value[0] - '0')
+	}
+	return e, value
+}
+
+func lineOf(e event.Event) string {
+	return strings.TrimSuffix(string(event.AppendEvent(nil, &e)), "\n")
+}
+
+// An outcomes collects what is announced.
+type outcomes struct {
+	mu   sync.Mutex
+	told map[event.Position]bus.Outcome
+}
+
+func (b *bench) listen() *outcomes {
+	b.t.Helper()
+	o := &outcomes{told: map[event.Position]bus.Outcome{}}
+	nc := b.dial(bus.UserQuery).Conn()
+	err := bus.OnApplied(nc, func(a bus.Applied) {
+		o.mu.Lock()
+		defer o.mu.Unlock()
+		if a.First == 0 {
+			return
+		}
+		for s := a.First; s <= a.Sequence; s++ {
+			for i := range 400 {
+				o.told[event.At(s, i)], _ = a.Outcome(event.At(s, i))
+			}
+		}
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		b.t.Fatal(err)
+	}
+	return o
+}
+
+func (o *outcomes) of(p event.Position) bus.Outcome {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.told[p]
+}
+
+// Random events, many of one id in a batch, do what the model says, and each is
+// told what became of it.
+func TestChangesAreAsTheModelSays(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	b := newBench(t)
+	heard := b.listen()
+	b.start()
+	m := &model{points: map[uuid.UUID]*modelPoint{}}
+	ids := someIDs(60)
+	want := map[event.Position]bus.Outcome{}
+	var revisions []event.Position
+	for range 12 {
+		var events []event.Event
+		var values, lines []string
+		for range 1 + random.IntN(200) {
+			e, value := randomEvent(random, ids, revisions)
+			events, values, lines = append(events, e), append(values, value), append(lines, lineOf(e))
+		}
+		first := b.publish(lines...)
+		for i, e := range events {
+			at := first + event.Position(i)
+			want[at] = m.apply(e, at, values[i])
+		}
+		for _, p := range m.points {
+			revisions = append(revisions, p.revision)
+		}
+		b.waitFor(first)
+		if got := b.rows(); got != m.String() {
+			t.Fatalf("rows\n%s\nwant\n%s", got, m)
+		}
+	}
+	testkit.Eventually(t, patience, "all outcomes to be told", func() bool {
+		for p := range want {
+			if heard.of(p) == "" {
+				return false
+			}
+		}
+		return true
+	})
+	for p, outcome := range want {
+		if got := heard.of(p); got != outcome {
+			t.Errorf("%d: %s, want %s", p, got, outcome)
+		}
+	}
+}

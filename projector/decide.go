@@ -1,0 +1,121 @@
+package projector
+
+import (
+	"cairn/bus"
+	"cairn/event"
+
+	"github.com/google/uuid"
+)
+
+// A point is what is known of one id while a batch is decided about: first what
+// the database has, then what each event made of it.
+type point struct {
+	there    bool // in the database before the batch
+	segment  int  // where, if it is there; else 0
+	exists   bool // now, deleted or not
+	deleted  bool
+	position event.Position // where it was created
+	revision event.Position // its last change; its position where there was none
+	content  int            // two of one id with the same number say the same
+	// What the batch did: the row whose content it has, or none of them.
+	source  int
+	was     bool // it was there and not deleted, before the batch
+	changed bool // it has a revision that is not its position
+	touched bool // the batch did something to it
+	author  string
+}
+
+const stored = -1 // a point's source: what the database has
+
+// decide applies the row's event to its point and says what became of it. The
+// whole meaning of events is here:
+//
+//	             never was   there, same   there, other   deleted
+//	created      created     unchanged     conflict       unchanged
+//	put          created     unchanged     replaced       created
+//	deleted      missing     deleted       deleted        gone
+//
+// A condition that asks for a point is answered with missing and gone where there
+// is none; every other one that does not hold with precondition. An event that the
+// point has seen already (a replay) changes nothing.
+func (p *point) decide(index int, r *row, content int) bus.Outcome {
+	if p.exists && r.position <= p.revision {
+		return bus.OutcomeUnchanged
+	}
+	if outcome := p.refuse(r.need); outcome != "" {
+		return outcome
+	}
+	switch {
+	case r.kind == event.Deleted && !p.exists:
+		return bus.OutcomeMissing
+	case r.kind == event.Deleted && p.deleted:
+		return bus.OutcomeGone
+	case r.kind == event.Deleted:
+		p.deleted = true
+		p.change(r)
+		return bus.OutcomeDeleted
+	case !p.exists:
+		p.exists, p.touched, p.position, p.revision = true, true, r.position, r.position
+		p.source, p.content, p.author = index, content, r.author
+		return bus.OutcomeCreated
+	case r.kind == event.Created && p.deleted:
+		return bus.OutcomeUnchanged
+	case !p.deleted && p.content == content:
+		return bus.OutcomeUnchanged
+	case r.kind == event.Created:
+		return bus.OutcomeConflict
+	}
+	outcome := bus.OutcomeReplaced
+	if p.deleted {
+		outcome = bus.OutcomeCreated
+	}
+	p.deleted, p.source, p.content = false, index, content
+	p.change(r)
+	return outcome
+}
+
+func (p *point) change(r *row) {
+	p.revision, p.changed, p.touched, p.author = r.position, true, true, r.author
+}
+
+// refuse is the outcome of an event whose condition does not hold, or "".
+func (p *point) refuse(need event.Condition) bus.Outcome {
+	revision, exact := need.Revision()
+	live := p.exists && !p.deleted
+	switch {
+	case need.None() && live:
+		return bus.OutcomePrecondition
+	case (need.Any() || exact) && !p.exists:
+		return bus.OutcomeMissing
+	case (need.Any() || exact) && p.deleted:
+		return bus.OutcomeGone
+	case exact && p.revision != revision:
+		return bus.OutcomePrecondition
+	}
+	return ""
+}
+
+// told is what became of one event, where that is not told by silence.
+type told struct {
+	position event.Position
+	outcome  bus.Outcome
+}
+
+// A verdict is what a batch does: the points it touches, and what became of each
+// event.
+type verdict struct {
+	points  map[uuid.UUID]*point
+	order   []uuid.UUID // of points, by their first event
+	told    []told
+	parked  []parkedEvent
+	counted map[bus.Outcome]int
+	// revived and removed count the points that came back and that went, by segment.
+	revived, removed map[int]int64
+}
+
+func (v *verdict) tell(p event.Position, o bus.Outcome) {
+	v.counted[o]++
+	if o != bus.OutcomeCreated {
+		v.told = append(v.told, told{p, o})
+	}
+}
