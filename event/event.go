@@ -82,36 +82,43 @@ func AppendEvent(dst []byte, e *Event) []byte {
 	if e.Type == Deleted {
 		return append(dst, '}', '\n')
 	}
-	dst = append(dst, `,"point":{"type":"Feature",`...)
-	if e.Point.ExternalID != nil {
+	dst = append(dst, `,"point":`...)
+	dst = AppendFeature(dst, &e.Point)
+	return append(dst, '}', '\n')
+}
+
+// AppendFeature appends the point as a GeoJSON Feature, trusting its raw JSON.
+func AppendFeature(dst []byte, p *Point) []byte {
+	dst = append(dst, `{"type":"Feature",`...)
+	if p.ExternalID != nil {
 		dst = append(dst, `"id":`...)
-		dst = append(dst, e.Point.ExternalID...)
+		dst = append(dst, p.ExternalID...)
 		dst = append(dst, ',')
 	}
 	dst = append(dst, `"geometry":{"type":"Point","coordinates":[`...)
-	dst = AppendFloat(dst, e.Point.Position[0])
+	dst = AppendFloat(dst, p.Position[0])
 	dst = append(dst, ',')
-	dst = AppendFloat(dst, e.Point.Position[1])
-	if e.Point.HasAltitude() {
+	dst = AppendFloat(dst, p.Position[1])
+	if p.HasAltitude() {
 		dst = append(dst, ',')
-		dst = AppendFloat(dst, e.Point.Altitude)
+		dst = AppendFloat(dst, p.Altitude)
 	}
 	dst = append(dst, `]},"properties":`...)
-	if e.Point.Properties == nil {
+	if p.Properties == nil {
 		dst = append(dst, "null"...)
 	} else {
-		dst = append(dst, e.Point.Properties...)
+		dst = append(dst, p.Properties...)
 	}
-	if !e.Point.Time.IsZero() {
+	if !p.Time.IsZero() {
 		dst = append(dst, `,"time":"`...)
-		dst = e.Point.Time.AppendFormat(dst, time.RFC3339Nano)
+		dst = p.Time.AppendFormat(dst, time.RFC3339Nano)
 		dst = append(dst, '"')
 	}
-	if len(e.Point.Members) > len("{}") {
+	if len(p.Members) > len("{}") {
 		dst = append(dst, ',')
-		dst = append(dst, e.Point.Members[1:len(e.Point.Members)-1]...)
+		dst = append(dst, p.Members[1:len(p.Members)-1]...)
 	}
-	return append(dst, '}', '}', '\n')
+	return append(dst, '}')
 }
 
 // appendString appends s as a JSON string. What is not UTF-8 in it is replaced.

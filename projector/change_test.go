@@ -1,9 +1,11 @@
 package projector
 
 import (
+	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -245,4 +247,42 @@ func TestChangesAreAsTheModelSays(t *testing.T) {
 			t.Errorf("%d: %s, want %s", p, got, outcome)
 		}
 	}
+}
+
+// What ingest asks before it merges a patch.
+func TestAnswersForPoints(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	e := event.Event{ID: event.Key("42"), Type: event.Created, Received: time.Now().UTC(),
+		Point: event.Point{ExternalID: []byte("42"), Position: orb.Point{2.5, 48.25}, Altitude: 7, Properties: []byte(`{"a": 1.10}`),
+			Time: time.Date(1999, 12, 31, 23, 59, 59, 0, time.UTC), Members: []byte(`{"m": []}`)}}
+	nc := b.dial(bus.UserIngest).Conn()
+	ask := func(what string, want func(bus.Stored) bool) bus.Stored {
+		t.Helper()
+		stored, err := bus.Read(t.Context(), nc, e.ID)
+		if err != nil || !want(stored) {
+			t.Fatalf("%s: %+v %s, %v", what, stored, stored.Point, err)
+		}
+		return stored
+	}
+	ask("never was", func(s bus.Stored) bool { return !s.Found && s.Point == nil })
+	created := b.publish(lineOf(e))
+	b.waitFor(created)
+	const feature = `{"type":"Feature","id":42,"geometry":{"type":"Point","coordinates":[2.5,48.25,7]},"properties":{"a": 1.10},"time":"1999-12-31T23:59:59Z","m": []}`
+	ask("created", func(s bus.Stored) bool {
+		return s.Found && !s.Deleted && s.Position == created && s.Revision == created && jsonEqual(s.Point, feature)
+	})
+	e.Type, e.If, e.Point.Position = event.Put, event.IfRevision(created), orb.Point{1, 1}
+	put := b.publish(lineOf(e))
+	b.waitFor(put)
+	ask("replaced", func(s bus.Stored) bool { return s.Position == created && s.Revision == put })
+	e.Type, e.If = event.Deleted, event.Condition{}
+	gone := b.publish(lineOf(e))
+	b.waitFor(gone)
+	ask("deleted", func(s bus.Stored) bool { return s.Found && s.Deleted && s.Revision == gone && s.Point == nil })
+}
+
+func jsonEqual(a json.RawMessage, b string) bool {
+	var x, y any
+	return json.Unmarshal(a, &x) == nil && json.Unmarshal([]byte(b), &y) == nil && reflect.DeepEqual(x, y)
 }

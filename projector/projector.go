@@ -87,6 +87,11 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
 	p.nc, p.js = nc, js
+	reads, err := serveReads(ctx, nc, cfg.DatabaseURL)
+	if err != nil {
+		return err
+	}
+	defer reads.Close()
 	cfg.Server.Mount(p.role())
 
 	pause := pauseMin
