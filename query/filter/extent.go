@@ -44,10 +44,12 @@ func Bound(e Expr) Extent {
 		}
 	case Box:
 		x.Boxes = []Box{e}
+	case Area:
+		x.Boxes = []Box{e.bounds}
 	case Near:
 		x.Boxes = []Box{e.Bounds()}
 	case In:
-		if e.Field.kind == name {
+		if e.Field.kind == name && !e.Field.fold {
 			for _, v := range e.Values {
 				x.Names = append(x.Names, v.text)
 			}
@@ -61,7 +63,7 @@ func Bound(e Expr) Extent {
 func (x *Extent) compare(e Compare) {
 	switch e.Field.kind {
 	case name:
-		if e.Op == Equal {
+		if e.Op == Equal && !e.Field.fold {
 			x.Names = []string{e.Value.text}
 		}
 	case when:

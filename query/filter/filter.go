@@ -116,6 +116,7 @@ func (o Op) holds(order int) bool {
 type Field struct {
 	kind kind
 	name string // of a property
+	fold bool   // its text in small letters
 }
 
 type kind uint8
@@ -165,6 +166,10 @@ func (f Field) Takes(t Type) bool {
 }
 
 func (f Field) String() string {
+	if f.fold {
+		f.fold = false
+		return "casei(" + f.String() + ")"
+	}
 	switch f.kind {
 	case property:
 		return "properties." + quote(f.name)

@@ -67,6 +67,8 @@ func eval(e Expr, r *Row) truth {
 		return truthOf(isNull(e.Field, r))
 	case Box:
 		return truthOf(e.Has(r.X, r.Y))
+	case Area:
+		return truthOf(e.has(r.X, r.Y))
 	case Near:
 		return truthOf(Distance(e.Longitude, e.Latitude, r.X, r.Y) <= e.Metres)
 	}
@@ -104,6 +106,13 @@ func compare(f Field, r *Row, op Op, v Value) truth {
 		}
 		return truthOf(op.holds(strings.Compare(s, v.text)))
 	}
+	if v.kind == Text {
+		s, ok := textOf(f, r)
+		if !ok {
+			return unknown
+		}
+		return truthOf(op.holds(strings.Compare(s, v.text)))
+	}
 	return compareProperty(member(r.Properties, f.name), op, v)
 }
 
@@ -122,6 +131,7 @@ func compareNumber(d decimal, op Op, v Value) truth {
 	return truthOf(op.holds(d.compare(o)))
 }
 
+// compareProperty compares what is no text.
 func compareProperty(raw jsontext.Value, op Op, v Value) truth {
 	switch kind := raw.Kind(); {
 	case kind == '0' && v.kind == Number:
@@ -130,12 +140,6 @@ func compareProperty(raw jsontext.Value, op Op, v Value) truth {
 			return unknown
 		}
 		return compareNumber(d, op, v)
-	case kind == '"' && v.kind == Text:
-		s, err := jsontext.AppendUnquote(nil, raw)
-		if err != nil {
-			return unknown
-		}
-		return truthOf(op.holds(strings.Compare(string(s), v.text)))
 	case (kind == 't' || kind == 'f') && v.kind == Boolean:
 		return truthOf((kind == 't') == (v.number == 1) == (op == Equal))
 	}
@@ -143,6 +147,11 @@ func compareProperty(raw jsontext.Value, op Op, v Value) truth {
 }
 
 func textOf(f Field, r *Row) (s string, ok bool) {
+	if f.fold {
+		f.fold = false
+		s, ok = textOf(f, r)
+		return FoldText(s), ok
+	}
 	switch f.kind {
 	case name:
 		return r.Name, r.Name != ""

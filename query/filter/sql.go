@@ -51,6 +51,8 @@ func (b *Builder) Where(e Expr) string {
 		return "(" + columns[e.Field.kind] + " is null)"
 	case Box:
 		return b.within(e)
+	case Area:
+		return b.area(e)
 	case Near:
 		return "(" + b.Distance(e) + " <= " + b.Arg(e.Metres, "float8") + ")"
 	}
@@ -100,7 +102,11 @@ func (b *Builder) in(e In) string {
 // is null.
 func (b *Builder) typed(field Field, t Type, f func(sql string) string) string {
 	if field.kind != property {
-		return "(" + f(columns[field.kind]) + ")"
+		column := columns[field.kind]
+		if field.fold {
+			column = b.foldSQL(column)
+		}
+		return "(" + f(column) + ")"
 	}
 	member := "(properties -> " + b.Arg(field.name, "text") + ")"
 	word, sql := "string", `(`+strings.Replace(member, "->", "->>", 1)+` collate "C")`
@@ -109,6 +115,10 @@ func (b *Builder) typed(field Field, t Type, f func(sql string) string) string {
 		word, sql = "number", member+"::numeric"
 	case Boolean:
 		word, sql = "boolean", member+"::boolean"
+	case Text:
+		if field.fold {
+			sql = b.foldSQL(sql)
+		}
 	}
 	return "(case when jsonb_typeof(" + member + ") = '" + word + "' then " + f(sql) + " end)"
 }

@@ -35,6 +35,11 @@ func Canonical(e Expr) string {
 		return e.Field.String() + " is null"
 	case Box:
 		return "box(" + floats(e.West, e.South, e.East, e.North) + ")"
+	case Area:
+		if e.Touching {
+			return "intersects(" + e.text + ")"
+		}
+		return "within(" + e.text + ")"
 	case Near:
 		return "near(" + floats(e.Longitude, e.Latitude, e.Metres) + ")"
 	}

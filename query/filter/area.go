@@ -1,0 +1,135 @@
+package filter
+
+import "cairn/event"
+
+// A Place is a longitude and a latitude, in degrees.
+type Place = [2]float64
+
+// Area is true inside polygons, in degrees: on their edges too where Touching is
+// set (CQL2's S_INTERSECTS), not so where it is not (S_WITHIN). Edges are straight
+// in degrees, as GeoJSON has them (RFC 7946, section 3.1.1). Make it with
+// [NewArea].
+type Area struct {
+	Touching bool
+	polygons [][][]Place // the outer ring of each first; every ring is closed
+	text     string      // WKT
+	bounds   Box
+}
+
+func (Area) expr() {}
+
+// NewArea is the area of one polygon or more, each of which has closed rings, the
+// outer one first.
+func NewArea(touching bool, polygons [][][]Place) Area {
+	a := Area{Touching: touching, polygons: polygons, bounds: Box{West: 180, South: 90, East: -180, North: -90}}
+	text := []byte("MULTIPOLYGON")
+	for i, polygon := range polygons {
+		text = append(text, separator(i)...)
+		for j, ring := range polygon {
+			text = append(text, separator(j)...)
+			for k, p := range ring {
+				text = append(text, separator(k)...)
+				text = append(event.AppendFloat(text, p[0]), ' ')
+				text = event.AppendFloat(text, p[1])
+				a.bounds.West, a.bounds.East = min(a.bounds.West, p[0]), max(a.bounds.East, p[0])
+				a.bounds.South, a.bounds.North = min(a.bounds.South, p[1]), max(a.bounds.North, p[1])
+			}
+			text = append(text, ')')
+		}
+		text = append(text, ')')
+	}
+	a.text = string(append(text, ')'))
+	return a
+}
+
+// separator opens a list or goes on with it.
+func separator(i int) string {
+	if i == 0 {
+		return "("
+	}
+	return ","
+}
+
+// A side is where a place lies of a ring or polygon.
+type side int
+
+const (
+	outside side = iota
+	edge
+	inside
+)
+
+func (a *Area) has(x, y float64) bool {
+	if !a.bounds.Has(x, y) {
+		return false
+	}
+	switch s := a.side(Place{x, y}); s {
+	case edge:
+		return a.Touching
+	default:
+		return s == inside
+	}
+}
+
+// side decides as PostGIS does: the first polygon that has the place, or its edge.
+func (a *Area) side(p Place) side {
+	for _, polygon := range a.polygons {
+		if s := sideOf(polygon, p); s != outside {
+			return s
+		}
+	}
+	return outside
+}
+
+func sideOf(polygon [][]Place, p Place) side {
+	if len(polygon) == 0 {
+		return outside
+	}
+	if s := ringSide(polygon[0], p); s != inside {
+		return s
+	}
+	for _, hole := range polygon[1:] {
+		switch ringSide(hole, p) {
+		case inside:
+			return outside
+		case edge:
+			return edge
+		}
+	}
+	return inside
+}
+
+// ringSide counts how often the ring winds around the place.
+func ringSide(ring []Place, p Place) side {
+	winds := 0
+	for i := 1; i < len(ring); i++ {
+		a, b := ring[i-1], ring[i]
+		if a == b {
+			continue
+		}
+		turn := (b[0]-a[0])*(p[1]-a[1]) - (p[0]-a[0])*(b[1]-a[1])
+		if turn == 0 && min(a[0], b[0]) <= p[0] && p[0] <= max(a[0], b[0]) && min(a[1], b[1]) <= p[1] && p[1] <= max(a[1], b[1]) {
+			return edge
+		}
+		switch {
+		case a[1] <= p[1] && p[1] < b[1] && turn > 0:
+			winds++
+		case b[1] <= p[1] && p[1] < a[1] && turn < 0:
+			winds--
+		}
+	}
+	if winds == 0 {
+		return outside
+	}
+	return inside
+}
+
+// area compares with what PostGIS has: with a point it decides by itself, without
+// asking whether the polygon is valid.
+func (b *Builder) area(e Area) string {
+	function := "ST_Within"
+	if e.Touching {
+		function = "ST_Intersects"
+	}
+	return function + "(geom, ST_GeomFromText(" + b.Arg(e.text, "text") + ", 4326))"
+}
