@@ -49,6 +49,9 @@ type Config struct {
 	Listen  string // host:port
 	Version string
 	Log     *slog.Logger
+	// PublicURL is where clients reach the server, without a slash at its end;
+	// "" where the requests tell it.
+	PublicURL string
 }
 
 // A Role is what one part of Cairn answers.

@@ -1,0 +1,93 @@
+package web
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/url"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+// ParsePublicURL reads the URL that clients reach this server by, prefix
+// included: https://maps.example.org/cairn. It has no slash at its end.
+func ParsePublicURL(s string) (string, error) {
+	if s == "" {
+		return "", nil
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" || u.User != nil {
+		return "", fmt.Errorf("the public URL %q must be like https://maps.example.org or https://example.org/maps", s)
+	}
+	return strings.TrimRight(u.String(), "/"), nil
+}
+
+// Base is the URL under which the client sees this server, without a slash at its
+// end: what absolute links begin with. It is the public URL where one is set, else
+// what the request says, else what the proxies before it say of it, who are
+// believed where they are on this machine or in a private network.
+func (s *Server) Base(c *fiber.Ctx) string {
+	if s.cfg.PublicURL != "" {
+		return s.cfg.PublicURL
+	}
+	return requestBase(c)
+}
+
+func requestBase(c *fiber.Ctx) string {
+	scheme, prefix := "http", ""
+	if c.Context().IsTLS() {
+		scheme = "https"
+	}
+	header := &c.Request().Header
+	host := header.Host()
+	if trusts(c.Context().RemoteIP()) {
+		switch proto := first(header.Peek(fiber.HeaderXForwardedProto)); string(bytes.ToLower(proto)) {
+		case "http":
+			scheme = "http"
+		case "https":
+			scheme = "https"
+		}
+		if h := first(header.Peek(fiber.HeaderXForwardedHost)); len(h) > 0 && isHost(h) {
+			host = h
+		}
+		if p := first(header.Peek("X-Forwarded-Prefix")); len(p) > 1 && isPrefix(p) {
+			prefix = strings.TrimRight(string(p), "/")
+		}
+	}
+	if !isHost(host) { // HTTP/1.0 has none
+		host = []byte(c.Context().LocalAddr().String())
+	}
+	return scheme + "://" + string(host) + prefix
+}
+
+// trusts tells whether the other end of the connection may say how the client
+// reached it: a proxy on this machine, or in the same private network.
+func trusts(ip net.IP) bool { return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() }
+
+// first is what the nearest client's proxy said: the first of a list.
+func first(field []byte) []byte {
+	one, _, _ := bytes.Cut(field, []byte{','})
+	return bytes.TrimSpace(one)
+}
+
+// isHost tells whether this may stand in a URL as host and port. A link with
+// anything else in it would be the client's own to be fooled by, or a page's.
+func isHost(b []byte) bool {
+	return len(b) > 0 && len(b) <= 255 && onlyOf(b, "-._~:[]%")
+}
+
+// isPrefix tells whether this is an absolute path, of characters that need no
+// escape.
+func isPrefix(b []byte) bool {
+	return len(b) <= 255 && b[0] == '/' && !bytes.Contains(b, []byte("//")) && onlyOf(b, "-._~/")
+}
+
+func onlyOf(b []byte, more string) bool {
+	for _, c := range b {
+		if (c < '0' || c > '9') && (c|0x20 < 'a' || c|0x20 > 'z') && strings.IndexByte(more, c) < 0 {
+			return false
+		}
+	}
+	return true
+}
