@@ -149,6 +149,7 @@ func AsFieldError(err error) error {
 
 func (d *Decoder) feature(p *Point) error {
 	var isFeature, hasGeometry bool
+	var own shown
 	err := d.members(func(name []byte) (err error) {
 		switch string(name) {
 		case `"type"`:
@@ -168,10 +169,15 @@ func (d *Decoder) feature(p *Point) error {
 			if d.json.PeekKind() == 'n' {
 				return d.json.SkipValue()
 			}
+			own.time = true
 			p.Time, err = d.time()
-		case `"position"`, `"revision"`, `"received"`:
-			// Ours to give: a point that was read from Cairn goes in again.
-			err = d.json.SkipValue()
+		// Ours to give: a point that was read from Cairn goes in again.
+		case `"position"`:
+			own.position, err = d.value()
+		case `"revision"`:
+			own.revision, err = d.value()
+		case `"received"`:
+			own.received, err = d.value()
 		default:
 			name = bytes.Clone(name)
 			var value jsontext.Value
@@ -189,6 +195,7 @@ func (d *Decoder) feature(p *Point) error {
 	case !hasGeometry:
 		return d.fail("it has no geometry")
 	}
+	p.withoutShown(&own)
 	return nil
 }
 

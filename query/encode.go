@@ -38,8 +38,9 @@ func (r row) position() (event.Position, error) {
 }
 
 // appendFeature appends the row as a GeoJSON Feature (RFC 7946, section 3.2)
-// that looks as it did when it came in, with position and received added. This
-// is where a page spends its time: no reflection, no allocation.
+// that looks as it did when it came in, with what Cairn knows of it added: in its
+// properties for most programs, and beside them, where no user's name is in the
+// way. This is where a page spends its time: no reflection, no allocation.
 func appendFeature(dst []byte, r row) (_ []byte, err error) {
 	dst = append(dst, `{"type":"Feature","id":`...)
 	if dst, err = appendID(dst, r); err != nil {
@@ -53,10 +54,9 @@ func appendFeature(dst []byte, r row) (_ []byte, err error) {
 	if err != nil {
 		return dst, err
 	}
-	if properties == nil {
-		properties = []byte("null")
+	if dst, err = appendProperties(dst, properties, r); err != nil {
+		return dst, err
 	}
-	dst = append(dst, properties...)
 
 	position, ok := r.int64(colPosition)
 	received, ok2 := r.int64(colReceived)
