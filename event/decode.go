@@ -2,11 +2,13 @@ package event
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -32,6 +34,12 @@ func (e *FieldError) Error() string {
 // alias the bytes it was given. The zero value is ready; it is not safe for
 // concurrent use.
 type Decoder struct {
+	// Wants tells, of the name of a property, whether Property is to be called
+	// with its value, raw: one who takes a point in looks for the time under
+	// more names than "time", and in more forms than RFC 3339. Both may be nil.
+	Wants    func(name []byte) bool
+	Property func(name []byte, value jsontext.Value)
+
 	json   jsontext.Decoder
 	source bytes.Buffer // jsontext reads a Buffer in place
 	raw    []byte
@@ -132,6 +140,19 @@ func (d *Decoder) Feature(raw []byte, p *Point) error {
 	return nil
 }
 
+// Geometry reads a GeoJSON geometry, a Point, into p. What it refuses is a
+// [*FieldError].
+func (d *Decoder) Geometry(raw []byte, p *Point) error {
+	d.start(raw)
+	if err := d.geometry(p); err != nil {
+		return AsFieldError(err)
+	}
+	if _, err := d.json.ReadToken(); err != io.EOF {
+		return &FieldError{Reason: "something follows the geometry"}
+	}
+	return nil
+}
+
 // AsFieldError says, of an error of jsontext, what is wrong with the JSON and
 // where; other errors it leaves as they are.
 func AsFieldError(err error) error {
@@ -225,8 +246,16 @@ func (d *Decoder) geometry(p *Point) error {
 		case `"coordinates"`:
 			hasCoordinates = true
 			return d.coordinates(p)
+		case `"bbox"`: // says nothing of a point that its coordinates do not
+			return d.json.SkipValue()
+		case `"crs"`, `"coordRefSys"`:
+			raw, err := d.value()
+			if err == nil && !IsCRS84(raw) {
+				err = d.fail("%s", NotCRS84)
+			}
+			return err
 		}
-		return d.json.SkipValue()
+		return d.failNext("a geometry has type and coordinates: put the rest into the properties")
 	})
 	if err == nil && (!isPoint || !hasCoordinates) {
 		err = d.fail(`it must be {"type": "Point", "coordinates": [longitude, latitude]}`)
@@ -270,6 +299,18 @@ func (d *Decoder) coordinates(p *Point) error {
 	return nil
 }
 
+// NotCRS84 is why a position in another reference system is refused: it would be
+// taken for degrees (RFC 7946, section 4).
+const NotCRS84 = "positions must be in WGS 84 degrees, longitude first (CRS84): convert them, and leave the reference system out"
+
+// IsCRS84 tells whether a member crs (of the GeoJSON of 2008) or coordRefSys (of
+// JSON-FG) names the reference system that positions are in anyway.
+func IsCRS84(raw jsontext.Value) bool {
+	text := strings.ToUpper(string(raw))
+	return raw.Kind() == 'n' || strings.Contains(text, "CRS84\"") || strings.Contains(text, `EPSG::4326"`) ||
+		strings.Contains(text, `EPSG:4326"`) || strings.Contains(text, `EPSG/0/4326"`)
+}
+
 // CheckCoordinate says what is wrong with a coordinate, if anything is, by its
 // index in a GeoJSON position: 0 is the longitude, −180 to 180 degrees; 1 the
 // latitude, −90 to 90 degrees; 2 the altitude, any finite number of metres.
@@ -298,10 +339,19 @@ func (d *Decoder) properties(p *Point) error {
 	}
 	begin := int(d.json.InputOffset())
 	begin += bytes.IndexByte(d.raw[begin:], '{')
-	var title string
+	var title, other string
 	err := d.members(func(name []byte) error {
+		if d.Wants != nil && d.Wants(name[1:len(name)-1]) {
+			name = bytes.Clone(name[1 : len(name)-1])
+			value, err := d.value()
+			if err == nil {
+				d.Property(name, value)
+			}
+			return err
+		}
 		isName, isTitle, isTime := propertyColumn(name)
-		if !isName && !isTitle && !isTime || d.json.PeekKind() != '"' {
+		isOther := !isName && len(name) == len(`"name"`) && bytes.EqualFold(name, []byte(`"name"`))
+		if !isName && !isOther && !isTitle && !isTime || d.json.PeekKind() != '"' {
 			return d.json.SkipValue()
 		}
 		s, err := d.text()
@@ -310,6 +360,8 @@ func (d *Decoder) properties(p *Point) error {
 			p.Time, _ = ParseTime(s)
 		case isName && utf8.RuneCountInString(s) <= MaxNameRunes:
 			p.Name = s
+		case isOther && utf8.RuneCountInString(s) <= MaxNameRunes:
+			other = s
 		case isTitle && utf8.RuneCountInString(s) <= MaxNameRunes:
 			title = s
 		}
@@ -318,9 +370,7 @@ func (d *Decoder) properties(p *Point) error {
 	if err != nil {
 		return err
 	}
-	if p.Name == "" {
-		p.Name = title
-	}
+	p.Name = cmp.Or(p.Name, other, title)
 	end := int(d.json.InputOffset())
 	p.Properties = jsontext.Value(d.raw[begin:end:end])
 	return nil

@@ -84,7 +84,7 @@ func BenchmarkBulk(b *testing.B) {
 	} {
 		b.Run(test.name, func(b *testing.B) {
 			h := testHandler(discard{})
-			options, _ := format.ParseOptions("")
+			options, _ := format.ParseOptions(test.k, "")
 			r := bufio.NewReaderSize(nil, format.ReadBuffer)
 			b.ReportAllocs()
 			b.SetBytes(int64(len(test.body)))

@@ -25,12 +25,22 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, format
 
 // postMany takes many points in, in one of the formats that can be read as they
 // come. It answers 202 with how many were accepted and rejected.
-func (h *handler) postMany(c *fiber.Ctx, k format.Kind) error {
-	key, err := idempotencyKey(c)
+func (h *handler) postMany(c *fiber.Ctx, m format.Media) error {
+	options, err := format.ParseOptions(m.Kind, string(c.Context().URI().QueryString()))
 	if err != nil {
 		return err
 	}
-	options, err := optionsOf(c, k)
+	in, err := openInput(c)
+	if err != nil {
+		return err
+	}
+	defer in.close()
+	return h.readMany(c, m.Kind, m.With(options), in, in)
+}
+
+// readMany reads the points of a body, which begins in in.
+func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, in *input, body io.Reader) error {
+	key, err := idempotencyKey(c)
 	if err != nil {
 		return err
 	}
@@ -39,12 +49,7 @@ func (h *handler) postMany(c *fiber.Ctx, k format.Kind) error {
 		return err
 	}
 	defer leave()
-	in, err := openInput(c)
-	if err != nil {
-		return err
-	}
-	defer in.close()
-	u := &upload{h: h, trace: traceOf(c)}
+	u := &upload{h: h, trace: traceOf(c), warnings: options.Warnings}
 	if key != "" {
 		rows := event.RowsOf(event.Upload, "", key)
 		u.keyed = &rows
@@ -52,12 +57,12 @@ func (h *handler) postMany(c *fiber.Ctx, k format.Kind) error {
 	defer u.release()
 	defer web.RollDeadline(c, h.limits.readStall, h.limits.flushAge, u.flush)()
 	r := readers.Get().(*bufio.Reader)
-	r.Reset(in)
+	r.Reset(body)
 	defer func() { r.Reset(nil); readers.Put(r) }()
 	source, err := format.Open(r, k, options)
 	if err == nil {
 		if raw, ok := format.Single(source); ok {
-			return h.putFeature(c, raw, key)
+			return h.putFeature(c, raw, key, options)
 		}
 		err = u.run(source)
 	}
@@ -81,14 +86,6 @@ func (h *handler) enter() (leave func(), err error) {
 	case <-h.stop.Done():
 	}
 	return nil, web.Unavailable(fmt.Sprintf("%d uploads are being read, which is all at once: try again", h.limits.uploads), unavailableRetry)
-}
-
-func optionsOf(c *fiber.Ctx, k format.Kind) (format.Options, error) {
-	query := c.Context().URI().QueryString()
-	if k == format.Table {
-		return format.ParseOptions(string(query))
-	}
-	return format.Options{}, format.NoParameters(query)
 }
 
 // run reads all rows and hands over the good ones. Its error, but for u.err, is
@@ -142,6 +139,9 @@ type summary struct {
 	Rejections []rejection    `json:"rejections,omitempty"`
 	Truncated  bool           `json:"rejections_truncated,omitempty"`
 	Position   event.Position `json:"position,omitempty"`
+
+	Warnings     []format.Warning `json:"warnings,omitempty"`
+	WarningCount int64            `json:"warnings_total,omitempty"`
 }
 
 // answer tells what became of the body. source is nil where not even its first
@@ -150,6 +150,9 @@ func (u *upload) answer(c *fiber.Ctx, source format.Rows, err error) error {
 	s := summary{
 		Accepted: u.accepted, Rejected: u.rejected, Rejections: u.rejections,
 		Truncated: u.rejected > int64(len(u.rejections)), Position: u.position,
+	}
+	if w := u.warnings; w != nil && w.Total() > 0 {
+		s.Warnings, s.WarningCount = w.List(), w.Total()
 	}
 	switch {
 	case u.err != nil:
@@ -215,15 +218,18 @@ func (s *summary) problem(status int, detail string) *web.Problem {
 	if s.Position != 0 {
 		members["position"] = s.Position
 	}
+	if len(s.Warnings) > 0 {
+		members["warnings"] = s.Warnings
+	}
 	return &web.Problem{Status: status, Detail: detail, Members: members}
 }
 
 // putFeature takes in a body that is one Feature, and answers as for one point.
-func (h *handler) putFeature(c *fiber.Ctx, raw []byte, key string) error {
+func (h *handler) putFeature(c *fiber.Ctx, raw []byte, key string, o format.Options) error {
 	r := pointRequests.Get().(*pointRequest)
 	defer pointRequests.Put(r)
-	var d format.FeatureDecoder
-	if err := d.Decode(raw, &r.event.Point); err != nil {
+	r.options = o
+	if err := format.NewObjectDecoder(&r.options).Decode(raw, &r.event.Point); err != nil {
 		h.metrics.rejected.Inc()
 		return pointProblem(err)
 	}

@@ -48,7 +48,7 @@ func TestMany(t *testing.T) {
 			status: 202, answer: `{"accepted":2,"rejected":5,"rejections":[` +
 				`{"row":2,"reason":"not JSON: it ends too early"},` +
 				`{"row":3,"reason":"the latitude must be from -90 to 90 degrees","pointer":"/geometry/coordinates/1"},` +
-				`{"row":4,"reason":"unknown field \"lat\": did you mean \"latitude\"?","pointer":"/lat"},` +
+				`{"row":4,"reason":"it has no longitude"},` +
 				`{"row":5,"reason":"one point is an object: to send many, use Content-Type: application/x-ndjson (one a line) or application/geo+json"},` +
 				`{"row":6,"reason":"it is larger than 262144 bytes"}],"position":4097}`},
 		{name: "ndjson, all bad", contentType: ndjson, body: "1\n2\n", status: 422, texts: []string{`"accepted":0`, `"rejected":2`, `"row":1`, `"row":2`}},
@@ -90,11 +90,13 @@ func TestMany(t *testing.T) {
 				`"id":7,"geometry":{"type":"Point","coordinates":[8,50,100]},"properties":{"name":"12","Titel":"12","Zeit":"2026-01-02T03:04:05Z","PLZ":"60311"},"time":"2026-01-02T03:04:05Z"`,
 				`"id":"x","geometry":{"type":"Point","coordinates":[9,51]},"properties":{"name":"13","Titel":"13","PLZ":"1"}`}},
 		{name: "csv, tab and times", contentType: csvType, query: "?delimiter=tab", body: "x\ty\ttimestamp\n1\t2\t2026-01-02T03:04:05+01:00\n1\t2\tyesterday\n1\t2\t1517966773840\n",
-			status: 202, answer: `{"accepted":3,"rejected":0,"position":4098}`, points: []string{
+			status: 202, answer: `{"accepted":3,"rejected":0,"position":4098,"warnings":[` +
+				`{"field":"x","reason":"the columns \"x\" and \"y\" are taken for longitude and latitude in degrees, because no others look like it","count":1},` +
+				`{"row":2,"field":"timestamp","reason":"\"yesterday\": not a time that is understood: RFC 3339 has it as 2026-11-21T22:43:01Z; it stays a property","count":1}],"warnings_total":2}`, points: []string{
 				`"geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":"2026-01-02T03:04:05+01:00"},"time":"2026-01-02T02:04:05Z"`,
 				`"geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":"yesterday"}`,
-				`"geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":1517966773840}`}},
-		{name: "csv, bad rows", contentType: csvType, query: "?time=t", body: "lon,lat,t,a\n1,2\n1,2,,\"x\n\"y,\n,2,,\n\"1,5\",2,,\n0x1,2,,\n1,99,,\n1,2,noon,\n1,2,,\xff\n1,2,,\x00\n1,2,,b\"c\n1,2,,\"open\n1,2,,\n",
+				`"geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":1517966773840},"time":"2018-02-07T01:26:13.84Z"`}},
+		{name: "csv, bad rows", contentType: csvType, query: "?time=t&strict", body: "lon,lat,t,a\n1,2\n1,2,,\"x\n\"y,\n,2,,\n\"1,5\",2,,\n0x1,2,,\n1,99,,\n1,2,noon,\n1,2,,\xff\n1,2,,\x00\n1,2,,b\"c\n1,2,,\"open\n1,2,,\n",
 			status: 422, texts: []string{
 				`{"row":1,"reason":"it has 2 cells, but the header has 4"}`,
 				`{"row":2,"reason":"a quoted cell goes on after its quote, or is never closed; it takes up lines 3 to 4 of the body"}`,
@@ -102,16 +104,16 @@ func TestMany(t *testing.T) {
 				`a cell that is not quoted has a quote in it, in line 12 of the body`, `lines 13 to 14 of the body`}},
 		{name: "csv, header only", contentType: csvType, body: "lon,lat\n", status: 400, texts: []string{"the body has no points"}},
 		{name: "csv, nothing", contentType: csvType, body: "", status: 400, texts: []string{"no header row"}},
-		{name: "csv, no position", contentType: csvType, body: "a,lat\n1,2\n", status: 400, texts: []string{`no column is the longitude: name it by the query parameter longitude=; the columns are "a", "lat"`}},
+		{name: "csv, no position", contentType: csvType, body: "a,lat\n1,2\n", status: 400, texts: []string{`no column is the longitude: name it by longitude=; the columns are "a", "lat"`}},
 		{name: "csv, same column twice", contentType: csvType, body: "lon,lat,a,a\n", status: 400, texts: []string{`the column "a" twice`}},
-		{name: "csv, two of a kind", contentType: csvType, body: "lon,Lon,lat\n", status: 400, texts: []string{"could both be the longitude"}},
+		{name: "csv, two of a kind", contentType: csvType, body: "lon,Lon,lat\n", status: 400, texts: []string{`the columns "lon" and "lat", and also "Lon" and "lat", could be longitude and latitude`}},
 		{name: "csv, no such column", contentType: csvType, query: "?id=key", body: "lon,lat\n", status: 400, texts: []string{`there is no column "key"`}},
 		{name: "csv, column for two", contentType: csvType, query: "?id=lon", body: "lon,lat\n", status: 400, texts: []string{"cannot be both"}},
 		{name: "csv, name would be lost", contentType: csvType, query: "?name=title", body: "lon,lat,name,title\n", status: 400, texts: []string{"would be lost"}},
 		{name: "csv, delimiter", contentType: csvType, query: "?delimiter=ab", body: "lon,lat\n", status: 400, texts: []string{"one character"}},
 		{name: "csv, unknown parameter", contentType: csvType, query: "?lat=a", body: "lon,lat\n", status: 400, texts: []string{`did you mean "latitude"?`}},
 		{name: "csv, parameter twice", contentType: csvType, query: "?id=a&id=b", body: "lon,lat\n", status: 400, texts: []string{"given twice"}},
-		{name: "csv without header", contentType: "text/csv; header=absent", body: "1,2\n", status: 400, texts: []string{"header row"}},
+		{name: "csv without header", contentType: "text/csv; header=absent", body: "1,2\n", status: 400, texts: []string{`the columns are "1", "2"`}},
 		{name: "csv, endless quote", contentType: csvType, body: "lon,lat,a\n1,2,\n1,2,\"" + strings.Repeat("x\n", format.MaxRowBytes), status: 400, texts: []string{`"accepted":1`, `"row":2`, "is a quote not closed?"}},
 	}
 	for _, test := range tests {

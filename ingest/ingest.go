@@ -100,13 +100,13 @@ func (h *handler) routes(r fiber.Router) {
 //
 //	POST /point
 func (h *handler) post(c *fiber.Ctx) error {
-	k, err := format.KindOf(string(c.Request().Header.ContentType()))
+	m, err := format.ReadType(string(c.Request().Header.ContentType()))
 	if err != nil {
 		c.Set(fiber.HeaderAccept, format.AcceptedTypes)
 		return err
 	}
-	if k == format.OnePoint {
+	if m.Kind == format.JSON && !m.Coded() {
 		return h.postPoint(c)
 	}
-	return h.postMany(c, k)
+	return h.postMany(c, m)
 }

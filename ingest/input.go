@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -36,6 +37,7 @@ type input struct {
 	gzip     *gzip.Reader
 	zstd     *zstd.Decoder
 	started  bool
+	begun    []byte // what was read of the body to see that it is packed
 	unpacked int64
 	err      error // sticky
 }
@@ -113,11 +115,17 @@ func (in *input) Read(p []byte) (int, error) {
 func (in *input) read(p []byte) (n int, err error) {
 	if !in.started {
 		in.started = true
+		if !in.coded() {
+			if n, err = in.body.Read(p); !in.packed(p[:n]) {
+				return n, err
+			}
+			n, err = 0, nil
+		}
 		switch {
 		case in.gzip != nil:
-			err = in.gzip.Reset(in.body)
+			err = in.gzip.Reset(in.source())
 		case in.zstd != nil:
-			err = in.zstd.Reset(in.body)
+			err = in.zstd.Reset(in.source())
 		}
 		if err == io.EOF {
 			err = io.ErrUnexpectedEOF // a packed nothing still has a header
@@ -133,6 +141,29 @@ func (in *input) read(p []byte) (n int, err error) {
 		return in.zstd.Read(p)
 	}
 	return in.body.Read(p)
+}
+
+// packed tells by its first bytes that a body is packed although its header does
+// not say so, which is what a file sent as it is looks like.
+func (in *input) packed(begun []byte) bool {
+	switch {
+	case bytes.HasPrefix(begun, []byte("\x1f\x8b")):
+		in.gzip = gzipReaders.Get().(*gzip.Reader)
+	case bytes.HasPrefix(begun, []byte("\x28\xb5\x2f\xfd")):
+		in.zstd = zstdDecoders.Get().(*zstd.Decoder)
+	default:
+		return false
+	}
+	in.begun = bytes.Clone(begun)
+	return true
+}
+
+// source is the body from its beginning.
+func (in *input) source() io.Reader {
+	if in.begun == nil {
+		return in.body
+	}
+	return io.MultiReader(bytes.NewReader(in.begun), in.body)
 }
 
 // problem says why the body cannot be read on.

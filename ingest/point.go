@@ -1,6 +1,8 @@
 package ingest
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -31,10 +33,12 @@ const minRead = 4 << 10
 
 // A pointRequest is what one POST /point needs; they are used again.
 type pointRequest struct {
-	decoder format.PointDecoder
-	event   event.Event
-	body    []byte
-	answer  []byte
+	decoder  format.PointDecoder
+	options  format.Options
+	warnings format.Warnings
+	event    event.Event
+	body     []byte
+	answer   []byte
 }
 
 var pointRequests = sync.Pool{New: func() any { return &pointRequest{} }}
@@ -50,19 +54,45 @@ func (h *handler) postPoint(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	if err := format.NoParameters(c.Context().URI().QueryString()); err != nil {
-		return err
-	}
 	r := pointRequests.Get().(*pointRequest)
 	defer pointRequests.Put(r)
-	if r.body, err = readPoint(c, r.body[:0]); err != nil {
+	if err := r.parse(c); err != nil {
 		return err
 	}
-	if err := r.decoder.Decode(r.body, &r.event.Point); err != nil {
-		h.metrics.rejected.Inc()
-		return pointProblem(err)
+	in, err := openInput(c)
+	if err != nil {
+		return err
 	}
-	return h.put(c, r, key)
+	defer in.close()
+	var whole bool
+	if r.body, whole, err = readUpTo(in, r.body[:0], format.MaxPointBytes); err != nil {
+		return err
+	}
+	if whole {
+		err = r.decoder.Decode(r.body, &r.event.Point)
+		if err == nil {
+			return h.put(c, r, key)
+		}
+		if !format.IsMany(err) && !format.HasMark(r.body) {
+			h.metrics.rejected.Inc()
+			return pointProblem(err)
+		}
+	}
+	if !whole && !format.IsJSON(r.body) {
+		return format.TooLarge(format.MaxPointBytes)
+	}
+	return h.readMany(c, format.JSON, r.options, in, io.MultiReader(bytes.NewReader(r.body), in))
+}
+
+// parse reads the query, which is nearly always empty.
+func (r *pointRequest) parse(c *fiber.Ctx) (err error) {
+	r.warnings.Reset()
+	r.options = format.Options{Warnings: &r.warnings}
+	r.decoder.Options = &r.options
+	if query := c.Context().URI().QueryString(); len(query) > 0 {
+		r.options, err = format.ParseOptions(format.JSON, string(query))
+	}
+	return err
 }
 
 // put hands r.event over and answers for it.
@@ -124,6 +154,10 @@ func (r *pointRequest) accept(c *fiber.Ctx, position event.Position) {
 	a = appendShownID(a, &r.event)
 	a = append(a, `,"position":`...)
 	a = strconv.AppendInt(a, int64(position), 10)
+	if r.options.Warnings != nil && r.options.Warnings.Total() > 0 {
+		list, _ := json.Marshal(r.options.Warnings.List()) // strings and numbers
+		a = append(append(a, `,"warnings":`...), list...)
+	}
 	a = append(a, '}', '\n')
 	c.Response().SetStatusCode(http.StatusAccepted)
 	c.Response().SetBody(a)
@@ -166,6 +200,15 @@ func readPoint(c *fiber.Ctx, dst []byte) ([]byte, error) {
 	if !in.coded() && in.body.Length() > format.MaxPointBytes {
 		return dst, format.TooLarge(format.MaxPointBytes)
 	}
+	dst, whole, err := readUpTo(in, dst, format.MaxPointBytes)
+	if err == nil && !whole {
+		err = format.TooLarge(format.MaxPointBytes)
+	}
+	return dst, err
+}
+
+// readUpTo reads a body into dst, and stops where it is larger than limit.
+func readUpTo(in io.Reader, dst []byte, limit int) (_ []byte, whole bool, err error) {
 	for {
 		if len(dst) == cap(dst) {
 			dst = slices.Grow(dst, max(minRead, len(dst)))
@@ -173,12 +216,12 @@ func readPoint(c *fiber.Ctx, dst []byte) ([]byte, error) {
 		n, err := in.Read(dst[len(dst):cap(dst)])
 		dst = dst[:len(dst)+n]
 		switch {
-		case len(dst) > format.MaxPointBytes:
-			return dst, format.TooLarge(format.MaxPointBytes)
+		case len(dst) > limit:
+			return dst, false, nil
 		case err == io.EOF:
-			return dst, nil
+			return dst, true, nil
 		case err != nil:
-			return dst, err
+			return dst, false, err
 		}
 	}
 }

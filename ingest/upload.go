@@ -56,6 +56,8 @@ type upload struct {
 	inFlight []*pending // oldest first
 	err      error      // errStuck, or the end of the role; sticky
 
+	warnings *format.Warnings // of the reader
+
 	accepted   int64
 	position   event.Position // of the last accepted row
 	rejected   int64

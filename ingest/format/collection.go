@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -13,20 +12,33 @@ import (
 	"cairn/internal/web"
 )
 
-// A collection reads a GeoJSON FeatureCollection (RFC 7946, section 3.3) as it
-// comes: a row is a Feature. Whatever is well-formed JSON can be skipped; what
-// is not ends the body.
-type collection struct {
-	json    *jsontext.Decoder
-	in      *budget
-	decoder FeatureDecoder
-	number  int64
-	kind    string // the type, once it was seen
-	inside  bool   // the array of features
-	had     bool   // that array
-	ended   bool
+// lists are the members of a JSON object that hold rows, and what they are: the
+// features of a FeatureCollection (RFC 7946, section 3.3), the locations of
+// Overland and of Google's older exports, and the parts of a Google Timeline.
+var lists = map[string]bool{ // whether their elements are of a Timeline
+	"features": false, "locations": false,
+	"timelineObjects": true, "semanticSegments": true, "rawSignals": true,
+}
 
-	// single is the whole body where that is one Feature.
+// A collection reads JSON with many points as it comes: a row is a Feature, or a
+// point. Whatever is well-formed JSON can be skipped; what is not ends the body.
+type collection struct {
+	json     *jsontext.Decoder
+	in       *budget
+	decoder  *ObjectDecoder
+	options  *Options
+	number   int64
+	kind     string // the type, once it was seen
+	any      bool   // it need not be GeoJSON
+	inside   bool   // a list of rows
+	timeline bool   // which is of a Timeline
+	array    bool   // the body is a list itself
+	had      string // the list that was read
+	ended    bool
+	queue    timeline  // what an element of several points has left
+	exploder *exploder // nil: a MultiPoint is refused
+
+	// single is the whole body where that is one object.
 	single []byte
 	record *recorder
 }
@@ -49,17 +61,20 @@ func (r *recorder) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// openCollection reads up to the first feature, or all of a single one.
-func openCollection(r *bufio.Reader) (Rows, error) {
-	c := &collection{record: &recorder{r: r, on: true}}
+// openJSON reads up to the first row, or all of a single one.
+func openJSON(r *bufio.Reader, o Options, k Kind) (Rows, error) {
+	c := &collection{record: &recorder{r: r, on: true}, decoder: NewObjectDecoder(&o), options: &o, any: k == JSON}
 	c.in = &budget{r: c.record}
+	if o.explode {
+		c.exploder = &exploder{decoder: c.decoder}
+	}
 	c.in.refill()
-	// Each Feature is read once more, by those who mind the names and the
-	// UTF-8, so that what is wrong with one rejects that one.
+	// Each row is read once more, by those who mind the names and the UTF-8, so
+	// that what is wrong with one rejects that one.
 	c.json = jsontext.NewDecoder(c.in, jsontext.AllowDuplicateNames(true), jsontext.AllowInvalidUTF8(true))
-	switch c.json.PeekKind() {
-	case '{':
-	case jsontext.KindInvalid:
+	switch kind := c.json.PeekKind(); {
+	case kind == '{', kind == '[' && c.any:
+	case kind == jsontext.KindInvalid:
 		_, err := c.json.ReadToken()
 		if err == io.EOF {
 			return nil, web.BadRequest("the body has no points")
@@ -68,29 +83,39 @@ func openCollection(r *bufio.Reader) (Rows, error) {
 	default:
 		return nil, web.BadRequest("the body must be a GeoJSON Feature or FeatureCollection")
 	}
-	if _, err := c.json.ReadToken(); err != nil {
+	first, err := c.json.ReadToken()
+	if err != nil {
 		return nil, c.syntax(err)
+	}
+	if first.Kind() == '[' {
+		c.enter("")
+		c.array = true
+		return c, nil
 	}
 	if err := c.members(); err != nil && err != io.EOF {
 		return nil, err
 	}
-	if c.had {
+	if c.had != "" {
 		return c, nil
 	}
 	if c.kind == "FeatureCollection" {
 		return nil, web.BadRequest("the FeatureCollection has no features")
 	}
-	if !c.record.on || len(c.record.kept) > MaxRowBytes {
-		return nil, TooLarge(MaxRowBytes)
+	limit := MaxRowBytes
+	if c.any {
+		limit = MaxPointBytes
+	}
+	if !c.record.on || len(c.record.kept) > limit {
+		return nil, TooLarge(limit)
 	}
 	c.single = c.record.kept
 	return c, nil
 }
 
-// Single is the whole body, where that is one Feature and not many rows.
+// Single is the whole body, where that is one object and not many rows.
 func Single(r Rows) (raw []byte, ok bool) {
 	c, ok := r.(*collection)
-	if !ok || c.single == nil {
+	if !ok || c.single == nil || c.exploder != nil {
 		return nil, false
 	}
 	return c.single, true
@@ -100,6 +125,20 @@ func (c *collection) Row() int64 { return c.number }
 
 func (c *collection) Next(p *event.Point) error {
 	for {
+		if c.single != nil { // one that is a file's among many
+			raw := c.single
+			c.single = nil
+			c.number++
+			return c.decode(raw, p)
+		}
+		if c.exploder != nil && len(c.exploder.pending) > 0 {
+			c.number++
+			return c.explode(nil, p)
+		}
+		if c.queue.more() {
+			c.number++
+			return c.queue.next(c.options, c.number, p)
+		}
 		if c.ended {
 			return io.EOF
 		}
@@ -115,27 +154,71 @@ func (c *collection) Next(p *event.Point) error {
 				return c.syntax(err)
 			}
 			c.inside = false
+			if c.array {
+				if err := c.end(); err != nil {
+					return err
+				}
+			}
+			continue
+		}
+		raw, err := c.element()
+		if err != nil {
+			return err
+		}
+		if c.timeline || c.any && isTimeline(raw) {
+			if err := c.queue.open(raw); err != nil {
+				c.number++
+				return err
+			}
 			continue
 		}
 		c.number++
-		raw, err := c.json.ReadValue()
-		switch {
-		case errors.Is(err, ErrRowSize):
-			if err := c.skip(); err != nil {
-				return err
-			}
-			return ErrRowSize
-		case err != nil:
-			return c.syntax(err)
-		case len(raw) > MaxRowBytes:
-			return ErrRowSize
-		}
-		return c.decoder.Decode(raw, p)
+		return c.decode(raw, p)
 	}
 }
 
-// members reads the collection's own members up to its features, or to the end
-// of the body: then it returns io.EOF.
+// element reads one of a list.
+func (c *collection) element() (jsontext.Value, error) {
+	raw, err := c.json.ReadValue()
+	switch {
+	case errors.Is(err, ErrRowSize):
+		c.number++
+		if err := c.skip(); err != nil {
+			return nil, err
+		}
+		return nil, ErrRowSize
+	case err != nil:
+		c.number++
+		return nil, c.syntax(err)
+	case len(raw) > MaxRowBytes:
+		c.number++
+		return nil, ErrRowSize
+	}
+	return raw, nil
+}
+
+func (c *collection) decode(raw jsontext.Value, p *event.Point) error {
+	if c.exploder != nil {
+		return c.explode(raw, p)
+	}
+	c.decoder.at(c.number)
+	if !c.any {
+		return c.decoder.feature.Decode(raw, p)
+	}
+	return c.decoder.Decode(raw, p)
+}
+
+// explode reads raw, or what is left of a MultiPoint.
+func (c *collection) explode(raw jsontext.Value, p *event.Point) error {
+	c.exploder.number = c.number - 1 // which it counts up
+	if raw == nil {
+		return c.exploder.next(p)
+	}
+	return c.exploder.one(raw, p)
+}
+
+// members reads the object's own members up to a list of rows, or to the end of
+// the body: then it returns io.EOF.
 func (c *collection) members() error {
 	for {
 		c.in.refill()
@@ -146,17 +229,15 @@ func (c *collection) members() error {
 		if t.Kind() == '}' {
 			return c.end()
 		}
-		switch t.String() {
-		case "type":
+		name := t.String()
+		_, isList := lists[name]
+		switch {
+		case name == "type":
 			err = c.readKind()
-		case "crs":
-			err = c.readCRS()
-		case "features":
-			if c.kind == "Feature" {
-				err = c.skip()
-				break
-			}
-			return c.begin()
+		case name == "crs", name == "coordRefSys":
+			err = c.readCRS(name)
+		case name == "features" && c.kind != "Feature", isList && c.any && c.kind == "" && c.json.PeekKind() == '[':
+			return c.begin(name)
 		default:
 			err = c.skip()
 		}
@@ -166,24 +247,28 @@ func (c *collection) members() error {
 	}
 }
 
-// begin enters the array of features.
-func (c *collection) begin() error {
+// begin enters a list.
+func (c *collection) begin(name string) error {
 	c.in.refill()
 	switch {
-	case c.had:
-		return problemAt("/features", "the collection has features twice")
+	case c.had == name:
+		return problemAt("/"+name, "the collection has "+name+" twice")
 	case c.json.PeekKind() != '[':
 		if err := c.skip(); err != nil {
 			return err
 		}
-		return problemAt("/features", "the features must be an array")
+		return problemAt("/"+name, "the "+name+" must be an array")
 	}
 	if _, err := c.json.ReadToken(); err != nil {
 		return c.syntax(err)
 	}
-	c.had, c.inside = true, true
-	c.record.kept, c.record.on = nil, false
+	c.enter(name)
 	return nil
+}
+
+func (c *collection) enter(name string) {
+	c.had, c.inside, c.timeline = name, true, lists[name]
+	c.record.kept, c.record.on = nil, false
 }
 
 // end checks what only the whole body shows.
@@ -195,7 +280,7 @@ func (c *collection) end() error {
 		return problemAt("", "something follows the GeoJSON object: to send many, use Content-Type: application/x-ndjson")
 	case err != io.EOF:
 		return c.syntax(err)
-	case c.had && c.kind != "FeatureCollection":
+	case c.had == "features" && c.kind != "FeatureCollection":
 		return problemAt("", `it has no "type": "FeatureCollection"`)
 	}
 	return io.EOF
@@ -211,25 +296,24 @@ func (c *collection) readKind() error {
 		text, _ := jsontext.AppendUnquote(nil, raw) // what is wrong with it differs from both
 		c.kind = string(text)
 	}
-	if c.kind == "Feature" && !c.had || c.kind == "FeatureCollection" {
+	if c.any && c.had == "" || c.kind == "Feature" && c.had == "" || c.kind == "FeatureCollection" {
 		return nil
 	}
-	return problemAt("/type", "the type is "+clip(string(raw))+"; it must be \"Feature\" or \"FeatureCollection\"")
+	return problemAt("/type", "the type is "+Clip(string(raw))+"; it must be \"Feature\" or \"FeatureCollection\"")
 }
 
 // readCRS refuses positions in another system than that of RFC 7946, section 4:
-// they would be taken for degrees. The member is of the older GeoJSON, of 2008.
-func (c *collection) readCRS() error {
+// they would be taken for degrees.
+func (c *collection) readCRS(name string) error {
 	c.in.refill()
 	raw, err := c.json.ReadValue()
 	if err != nil {
 		return c.syntax(err)
 	}
-	text := strings.ToUpper(string(raw))
-	if raw.Kind() == 'n' || strings.Contains(text, "CRS84") || strings.Contains(text, `EPSG::4326"`) || strings.Contains(text, `EPSG:4326"`) {
+	if event.IsCRS84(raw) {
 		return nil
 	}
-	return problemAt("/crs", "positions must be in WGS 84 degrees, longitude first (CRS84): convert them, and leave crs out")
+	return problemAt("/"+name, event.NotCRS84)
 }
 
 // skip passes over a value of any length, in little memory.

@@ -43,33 +43,26 @@ type Rows interface {
 }
 
 // Open begins to read the body.
-func Open(r *bufio.Reader, k Kind, options Options) (Rows, error) {
-	if bom, err := r.Peek(3); err == nil && string(bom) == "\ufeff" {
-		_, _ = r.Discard(len(bom)) // they are in the buffer
+func Open(r *bufio.Reader, k Kind, o Options) (Rows, error) {
+	if name := foreign(r); name != "" {
+		return nil, unreadable(name, &o)
 	}
 	switch k {
+	case GPX, KML: // XML says itself how it is encoded
+		return openXML(r, k, o)
+	case Form:
+		return openForm(r, o)
+	}
+	r = inUTF8(r, &o)
+	switch k {
 	case Table:
-		return openTable(r, options)
-	case GeoJSON:
-		return openCollection(r)
+		return openTable(r, o)
+	case GeoJSON, JSON:
+		return openJSON(r, o, k)
 	case Sequence:
-		return newSequence(r), nil
+		return newSequence(r, o), nil
 	}
-	return newLines(r), nil
-}
-
-// A FeatureDecoder reads Features that can be stored.
-type FeatureDecoder struct {
-	bus     event.Decoder
-	compact compactor
-}
-
-// Decode reads raw into p, whose raw fields are good until the next Decode.
-func (d *FeatureDecoder) Decode(raw []byte, p *event.Point) error {
-	if err := d.bus.Feature(raw, p); err != nil {
-		return err
-	}
-	return d.compact.point(p)
+	return newLines(r, o), nil
 }
 
 // A budget is a reader that gives a bounded number of bytes for each row, then

@@ -142,34 +142,32 @@ func FuzzTable(f *testing.F) {
 	f.Add("", []byte("lon,lat,a,name\n1,2,007,\"x, \"\"y\"\"\"\n3,4,1.10,\n"))
 	f.Add("longitude=a&latitude=b&id=c&time=d&name=e&strings=f&delimiter=;", []byte("a;b;c;d;e;f\n1;2;x;2026-01-02T03:04:05Z;n;5\n"))
 	f.Fuzz(func(t *testing.T, query string, body []byte) {
-		if o, err := ParseOptions(query); err == nil {
+		if o, err := ParseOptions(Table, query); err == nil {
 			checkRows(t, body, Table, o)
 		}
 	})
 }
 
 func FuzzQuery(f *testing.F) {
-	f.Add("longitude=a&delimiter=;&strings=a,b")
+	f.Add("longitude=a&delimiter=;&strings=a,b&time-format=%d.%m.%Y&time-zone=Europe/Paris&strict&charset=latin1")
 	f.Add("a=%zz&&=&latitude")
 	f.Fuzz(func(t *testing.T, query string) {
-		o, err := ParseOptions(query)
-		var p *web.Problem
-		if err != nil && (!errors.As(err, &p) || p.Status != 400 || !utf8.ValidString(p.Detail)) {
-			t.Fatalf("%v", err)
+		for _, k := range []Kind{Table, Lines} {
+			_, err := ParseOptions(k, query)
+			var p *web.Problem
+			if err != nil && (!errors.As(err, &p) || p.Status < 400 || p.Status > 415 || !utf8.ValidString(p.Detail)) {
+				t.Fatalf("%v", err)
+			}
 		}
-		if err == nil && o.delimiter == 0 {
-			t.Fatal("no delimiter")
-		}
-		_ = NoParameters([]byte(query))
 	})
 }
 
 func FuzzContentType(f *testing.F) {
 	f.Add("text/csv; charset=utf-8; header=present")
 	f.Fuzz(func(t *testing.T, contentType string) {
-		format, err := KindOf(contentType)
-		if (err == nil) != (format != 0) {
-			t.Fatalf("%v %v", format, err)
+		m, err := ReadType(contentType)
+		if err == nil && m.Kind == 0 {
+			t.Fatal("no kind")
 		}
 	})
 }

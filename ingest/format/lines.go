@@ -56,14 +56,20 @@ func (s *splitter) next() ([]byte, error) {
 	return s.buf, nil
 }
 
-// A textDecoder reads a point in either of its JSON forms: a GeoJSON Feature,
+// An ObjectDecoder reads a point in either of its JSON forms: a GeoJSON Feature,
 // or the object of POST /point.
-type textDecoder struct {
+type ObjectDecoder struct {
 	feature FeatureDecoder
 	point   PointDecoder
 }
 
-func (d *textDecoder) Decode(text []byte, p *event.Point) error {
+// NewObjectDecoder makes a decoder of single objects.
+func NewObjectDecoder(o *Options) *ObjectDecoder {
+	return &ObjectDecoder{feature: FeatureDecoder{Options: o}, point: PointDecoder{Options: o}}
+}
+
+// Decode reads text into p. What it refuses is a *event.FieldError.
+func (d *ObjectDecoder) Decode(text []byte, p *event.Point) error {
 	if bytes.HasPrefix(text, []byte(`{"type":"Feature"`)) {
 		return d.feature.Decode(text, p)
 	}
@@ -74,6 +80,9 @@ func (d *textDecoder) Decode(text []byte, p *event.Point) error {
 	return err
 }
 
+// at sets the row that warnings are about.
+func (d *ObjectDecoder) at(row int64) { d.feature.Row, d.point.Row = row, row }
+
 // jsonSpace is the white space of RFC 8259, section 2.
 const jsonSpace = " \t\r\n"
 
@@ -81,25 +90,50 @@ const jsonSpace = " \t\r\n"
 // where an editor finds it; empty lines count, but are no points.
 type lines struct {
 	split   splitter
-	decoder textDecoder
+	decoder *ObjectDecoder
 	number  int64
+	explode *exploder // nil: a MultiPoint is refused
 }
 
-func newLines(r *bufio.Reader) *lines { return &lines{split: splitter{r: r, delim: '\n'}} }
+func newLines(r *bufio.Reader, o Options) *lines {
+	l := &lines{split: splitter{r: r, delim: '\n'}, decoder: NewObjectDecoder(&o)}
+	if _, end := peekLine(r, false); end == '\r' { // as old Macs, and some loggers, end lines
+		l.split.delim = end
+	}
+	if o.explode {
+		l.explode = &exploder{decoder: l.decoder}
+	}
+	return l
+}
 
-func (l *lines) Row() int64 { return l.number }
+func (l *lines) Row() int64 {
+	if l.explode != nil {
+		return l.explode.number
+	}
+	return l.number
+}
 
 func (l *lines) Next(p *event.Point) error {
 	for {
+		if l.explode != nil && len(l.explode.pending) > 0 {
+			return l.explode.next(p)
+		}
 		line, err := l.split.next()
 		if err == io.EOF {
 			return io.EOF
 		}
 		l.number++
 		if err != nil {
+			if l.explode != nil {
+				l.explode.number++
+			}
 			return err
 		}
 		if line = bytes.Trim(line, jsonSpace); len(line) > 0 {
+			if l.explode != nil {
+				return l.explode.one(line, p)
+			}
+			l.decoder.at(l.number)
 			return l.decoder.Decode(line, p)
 		}
 	}
@@ -108,13 +142,13 @@ func (l *lines) Next(p *event.Point) error {
 // sequence reads a JSON text sequence: a row is a record.
 type sequence struct {
 	split   splitter
-	decoder textDecoder
+	decoder *ObjectDecoder
 	number  int64
 	begun   bool // the first separator was seen
 }
 
-func newSequence(r *bufio.Reader) *sequence {
-	return &sequence{split: splitter{r: r, delim: recordSeparator}}
+func newSequence(r *bufio.Reader, o Options) *sequence {
+	return &sequence{split: splitter{r: r, delim: recordSeparator}, decoder: NewObjectDecoder(&o)}
 }
 
 func (s *sequence) Row() int64 { return s.number }
@@ -138,6 +172,7 @@ func (s *sequence) Next(p *event.Point) error {
 		case err != nil:
 			return err
 		}
+		s.decoder.at(s.number)
 		err = s.decoder.Decode(text, p)
 		var wrong *event.FieldError
 		if !whole && errors.As(err, &wrong) { // RFC 7464, section 2.3

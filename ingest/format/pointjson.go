@@ -7,7 +7,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"time"
 	"unicode/utf8"
 
 	"cairn/event"
@@ -23,9 +22,24 @@ var errGeoJSON = &event.FieldError{
 	Reason: "this is GeoJSON: send it with Content-Type: application/geo+json",
 }
 
+// errArray says that there are many.
+var errArray = &event.FieldError{
+	Reason: "one point is an object: to send many, use Content-Type: application/x-ndjson (one a line) or application/geo+json",
+}
+
+// IsMany tells, of an error of [PointDecoder.Decode], whether the text may be
+// something else that is taken: GeoJSON, or an array.
+func IsMany(err error) bool {
+	return err == errGeoJSON || err == errArray
+}
+
 // A PointDecoder reads points of the form {"longitude", "latitude", …}. What it
 // reads aliases the input or the decoder, and is good until the next decode.
 type PointDecoder struct {
+	Options *Options // nil: the defaults
+	Row     int64    // of warnings
+
+	seen    sighting // of the properties
 	json    jsontext.Decoder
 	source  bytes.Buffer // jsontext reads a Buffer in place
 	raw     []byte
@@ -44,6 +58,10 @@ func (d *PointDecoder) Decode(raw []byte, p *event.Point) error {
 	d.raw, d.source = raw, *bytes.NewBuffer(raw)
 	d.json.Reset(&d.source)
 	d.name, d.nameText, d.inner, d.hasInner, d.has = nil, nil, "", false, [2]bool{}
+	if d.Options == nil {
+		d.Options = &defaults
+	}
+	d.seen.reset()
 	*p = event.Point{Altitude: math.NaN()}
 	if err := d.object(p); err != nil {
 		return event.AsFieldError(err)
@@ -54,13 +72,16 @@ func (d *PointDecoder) Decode(raw []byte, p *event.Point) error {
 	if err := d.complete(p); err != nil {
 		return err
 	}
+	if err := d.seen.settle(d.Options, p, d.Row); err != nil {
+		return err
+	}
 	return d.compact.point(p)
 }
 
 func (d *PointDecoder) object(p *event.Point) error {
 	switch kind := d.json.PeekKind(); {
 	case kind == '[':
-		return &event.FieldError{Reason: "one point is an object: to send many, use Content-Type: application/x-ndjson (one a line) or application/geo+json"}
+		return errArray
 	case kind != '{':
 		return d.failNext("one point is an object with longitude and latitude")
 	}
@@ -87,19 +108,27 @@ func (d *PointDecoder) object(p *event.Point) error {
 // field reads the value of a field. Null stands for an optional one that is not
 // there, as many writers have it.
 func (d *PointDecoder) field(name []byte, p *event.Point) (err error) {
+	isTime := false
 	switch string(name) {
-	case `"longitude"`:
+	case `"longitude"`, `"lon"`, `"lng"`:
 		p.Position[0], err = d.coordinate(0)
 		return err
-	case `"latitude"`:
+	case `"latitude"`, `"lat"`:
 		p.Position[1], err = d.coordinate(1)
 		return err
-	case `"altitude"`, `"name"`, `"id"`, `"time"`, `"properties"`:
+	case `"altitude"`, `"name"`, `"id"`, `"properties"`:
+	case `"` + rejectedName + `"`:
+		return d.json.SkipValue()
 	default:
-		return d.unknown(name)
+		if isTime = timeRank(name[1:len(name)-1]) > 0; !isTime {
+			return d.unknown(name)
+		}
 	}
 	if d.json.PeekKind() == 'n' {
 		return d.json.SkipValue()
+	}
+	if isTime {
+		return d.time(string(name[1:len(name)-1]), p)
 	}
 	switch string(name) {
 	case `"altitude"`:
@@ -108,8 +137,6 @@ func (d *PointDecoder) field(name []byte, p *event.Point) (err error) {
 		d.name, d.nameText, err = d.text(event.MaxNameRunes)
 	case `"id"`:
 		p.ExternalID, err = d.id()
-	case `"time"`:
-		p.Time, err = d.time()
 	case `"properties"`:
 		p.Properties, err = d.properties()
 	}
@@ -130,7 +157,7 @@ func (d *PointDecoder) unknown(name []byte) error {
 			return refused
 		}
 		switch string(name) {
-		case `"geometry"`, `"features"`:
+		case `"geometry"`, `"features"`, `"locations"`, `"timelineObjects"`, `"semanticSegments"`, `"rawSignals"`:
 			return errGeoJSON
 		case `"type"`:
 			if slices.Contains(geoJSONTypes, string(value)) {
@@ -171,6 +198,9 @@ func (d *PointDecoder) coordinate(index int) (float64, error) {
 		return 0, d.fail(err.Error())
 	}
 	if index < len(d.has) {
+		if d.has[index] {
+			return 0, d.fail("it is given twice, under another name")
+		}
 		d.has[index] = true
 	}
 	return f, nil
@@ -202,7 +232,7 @@ func (d *PointDecoder) text(maxRunes int) (raw jsontext.Value, says []byte, err 
 		}
 	}
 	if n := utf8.RuneCount(says); n > maxRunes {
-		return nil, nil, d.fail(fmt.Sprintf("it has %d characters; at most %d are allowed", n, maxRunes))
+		return nil, nil, d.fail(fmt.Sprintf("it has %d characters; at most %d are allowed: put the rest into the properties", n, maxRunes))
 	}
 	return raw, says, nil
 }
@@ -214,16 +244,31 @@ func (d *PointDecoder) id() (jsontext.Value, error) {
 	return d.value() // the compactor checks it
 }
 
-func (d *PointDecoder) time() (time.Time, error) {
-	_, says, err := d.text(maxShown)
-	if err != nil {
-		return time.Time{}, err
+// time reads the time of the observation. Unlike a property, which may mean
+// another one, it must be understood.
+func (d *PointDecoder) time(name string, p *event.Point) error {
+	if !p.Time.IsZero() {
+		return d.failNext("the time is given twice, under another name")
 	}
-	t, err := event.ParseTime(string(says))
-	if err != nil {
-		return time.Time{}, d.fail(err.Error())
+	if kind := d.json.PeekKind(); kind != '"' && kind != '0' {
+		return d.failNext("it must be a time such as \"2026-11-21T22:43:01Z\", or a count since 1970")
 	}
-	return t, nil
+	value, err := d.value()
+	if err != nil {
+		return err
+	}
+	text, _ := plainValue(value)
+	t, assumed, err := d.Options.clock.parse(text)
+	if err != nil {
+		return d.fail(Quote(text) + ": " + err.Error())
+	}
+	if assumed {
+		if err := d.Options.assume(d.Row, name); err != nil {
+			return err
+		}
+	}
+	p.Time = t
+	return nil
 }
 
 // properties reads the object, and remembers the name that it has.
@@ -240,7 +285,16 @@ func (d *PointDecoder) properties() (jsontext.Value, error) {
 		if err != nil {
 			return nil, err
 		}
-		isName := name.String() == "name"
+		text := name.String()
+		isName := text == "name"
+		if d.Options.wants([]byte(text)) {
+			value, err := d.value()
+			if err != nil {
+				return nil, err
+			}
+			d.seen.see([]byte(text), value)
+			continue
+		}
 		if isName && d.json.PeekKind() == '"' {
 			value, err := d.json.ReadToken()
 			if err != nil {

@@ -40,17 +40,6 @@ func parameters(query string, known []string) (map[string]string, error) {
 
 // NoParameters is for the forms that take none.
 func NoParameters(query []byte) error {
-	if len(query) == 0 {
-		return nil
-	}
 	_, err := parameters(string(query), nil)
-	if err == nil {
-		return nil
-	}
-	for _, pair := range strings.Split(string(query), "&") {
-		if name, _, _ := strings.Cut(pair, "="); slices.Contains(csvParameters, name) {
-			return web.BadRequest(fmt.Sprintf("the query parameter %q is for text/csv", name))
-		}
-	}
 	return err
 }

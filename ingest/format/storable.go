@@ -21,14 +21,21 @@ const (
 	// maxNumberBytes bounds one number's text: Postgres' numeric ends at 16,383
 	// digits after the point.
 	maxNumberBytes = 400
+	// maxGrown bounds what one point may become in jsonb, which writes 1e308 out:
+	// 42,000 such numbers in 252 KB would be 13 MB in each answer. No row may be
+	// more than doubled.
+	maxGrown = MaxRowBytes
 )
 
 // A compactor refuses, of valid JSON, what the jsonb type would refuse later,
 // and leaves out the white space: an event is one line. Its results are good
 // until its next reset.
-type compactor struct{ buf []byte }
+type compactor struct {
+	buf   []byte
+	grown int // bytes that numbers with an exponent take up more when written out
+}
 
-func (k *compactor) reset() { k.buf = k.buf[:0] }
+func (k *compactor) reset() { k.buf, k.grown = k.buf[:0], 0 }
 
 // point checks and compacts all raw JSON of p. The pointers of its errors begin
 // at the Feature.
@@ -74,7 +81,11 @@ func (k *compactor) value(raw jsontext.Value, pointer string) (jsontext.Value, e
 			copied = i
 		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
 			end := numberEnd(raw, i)
-			if reason := checkNumber(raw[i:end]); reason != "" {
+			reason, exponent := checkNumber(raw[i:end])
+			if k.grown += max(exponent, -exponent); k.grown > maxGrown && reason == "" {
+				reason = fmt.Sprintf("written out, the numbers with exponents would take up more than %d bytes: send them as strings", maxGrown)
+			}
+			if reason != "" {
 				return nil, refuse(raw, i, pointer, reason)
 			}
 			i = end
@@ -117,16 +128,17 @@ func numberEnd(raw []byte, i int) int {
 	return i
 }
 
-func checkNumber(number []byte) (reason string) {
+// checkNumber says what is wrong with a number, and what its exponent is.
+func checkNumber(number []byte) (reason string, exponent int) {
 	if len(number) > maxNumberBytes {
-		return fmt.Sprintf("the number has more than %d characters", maxNumberBytes)
+		return fmt.Sprintf("the number has more than %d characters", maxNumberBytes), 0
 	}
-	digits, exponent := len(number), 0
+	digits := len(number)
 	if e := bytes.IndexAny(number, "eE"); e >= 0 {
 		var err error
 		exponent, err = strconv.Atoi(string(number[e+1:]))
 		if err != nil || exponent > maxExponent || exponent < -maxExponent {
-			return fmt.Sprintf("the number's exponent is beyond ±%d", maxExponent)
+			return fmt.Sprintf("the number's exponent is beyond ±%d", maxExponent), 0
 		}
 		digits = e
 	}
@@ -134,9 +146,9 @@ func checkNumber(number []byte) (reason string) {
 		digits = point
 	}
 	if digits+exponent > maxExponent+2 { // a sign and a digit before the point
-		return "the number is out of range"
+		return "the number is out of range", exponent
 	}
-	return ""
+	return "", exponent
 }
 
 // refuse finds the pointer to the value at the offset: the slow way, which only
@@ -158,7 +170,7 @@ func checkID(id jsontext.Value) error {
 		return err
 	}
 	if id.Kind() == '0' {
-		if reason := checkNumber(id); reason != "" {
+		if reason, _ := checkNumber(id); reason != "" {
 			return fmt.Errorf("the id is no good: %s", reason)
 		}
 		return nil

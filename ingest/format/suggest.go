@@ -72,8 +72,8 @@ func distance(a, b string) int {
 	return last[len(b)]
 }
 
-// clip shortens the client's own text for an error.
-func clip(s string) string {
+// Clip shortens the client's own text for an error.
+func Clip(s string) string {
 	if len(s) <= maxShown {
 		return s
 	}
@@ -85,4 +85,4 @@ func clip(s string) string {
 }
 
 // quote shows the client's own text in an error.
-func Quote(s string) string { return strconv.Quote(clip(s)) }
+func Quote(s string) string { return strconv.Quote(Clip(s)) }

@@ -2,14 +2,13 @@ package format
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/csv"
 	"errors"
 	"fmt"
 	"io"
 	"math"
-	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -18,39 +17,142 @@ import (
 	"cairn/internal/web"
 )
 
-// maxDigits is how many significant decimal digits a float64 keeps.
-const maxDigits = 15
+const (
+	// maxDigits is how many significant decimal digits a float64 keeps.
+	maxDigits = 15
+	// maxPreamble bounds the comments before a header, in lines.
+	maxPreamble = 1000
+)
 
-// A table reads CSV (RFC 4180) with a header: a row is a record, the header not
+// A table reads CSV (RFC 4180) and its kin: a row is a record, the header not
 // counted.
 type table struct {
 	csv        *csv.Reader
 	in         *budget
 	layout     *layout
+	options    *Options
 	number     int64
 	properties []byte
 	id         []byte
+	decoder    event.Decoder // of cells with GeoJSON
+	odd        bool          // the altitude's cell is no number, and stays a property
 }
 
-// openTable reads the header.
+// openTable finds the header, and from it the delimiter.
 func openTable(r *bufio.Reader, o Options) (Rows, error) {
-	t := &table{in: &budget{r: r}}
-	t.csv = csv.NewReader(t.in)
-	t.csv.Comma, t.csv.ReuseRecord, t.csv.FieldsPerRecord = o.delimiter, true, -1
+	t := &table{options: &o}
+	delimiter := o.delimiter
+	var comment []byte
+	var line []byte
+	var end byte
+	for n := 0; ; n++ {
+		if line, end = peekLine(r, true); len(line) == 0 && end == 0 || n > maxPreamble {
+			return nil, web.BadRequest("the body has no points, and no header row")
+		}
+		text := strings.TrimSpace(string(line))
+		if d, ok := separatorLine(text); ok && n == 0 {
+			delimiter = d
+		} else if strings.HasPrefix(text, "#") {
+			comment = bytes.TrimLeft([]byte(text), "# \t")
+		} else if text != "" {
+			break
+		}
+		skipLine(r, line, end)
+	}
+	in := io.Reader(r)
+	if end == '\r' {
+		in = returns{r}
+	}
+	t.in = &budget{r: in}
+	header := append([]byte(nil), line...)
+	if end == 0 && len(header) == r.Size() {
+		return nil, web.BadRequest(fmt.Sprintf("the header row is larger than %d bytes", r.Size()-1))
+	}
+	consumed, err := t.settle(header, comment, delimiter)
+	if err != nil {
+		return nil, web.BadRequest(ClipReason(err.Error()))
+	}
 	t.in.refill()
-	header, err := t.csv.Read()
-	switch {
-	case err == io.EOF:
-		return nil, web.BadRequest("the body has no points, and no header row")
-	case errors.Is(err, ErrRowSize):
-		return nil, web.BadRequest(fmt.Sprintf("the header row is larger than %d bytes", MaxRowBytes))
-	case err != nil:
+	if consumed {
+		_, err = t.csv.Read()
+	}
+	if err != nil && err != io.EOF {
 		return nil, web.BadRequest("the header row cannot be read: " + explain(err))
 	}
-	if t.layout, err = newLayout(header, o); err != nil {
-		return nil, err
-	}
 	return t, nil
+}
+
+// separatorLine reads Excel's own first line, "sep=;".
+func separatorLine(text string) (rune, bool) {
+	if len(text) < len("sep=;") || !strings.EqualFold(text[:4], "sep=") {
+		return 0, false
+	}
+	d, size := utf8.DecodeRuneInString(text[4:])
+	return d, size == len(text)-4 && d != utf8.RuneError
+}
+
+// delimiters are those that are looked for in a header, the usual ones first.
+const delimiters = ",;\t|"
+
+// settle tries the delimiters that the header may have until its columns make
+// sense. It tells whether the header is a row of the body.
+func (t *table) settle(header, comment []byte, delimiter rune) (consumed bool, err error) {
+	o := t.options
+	try := delimiters
+	if delimiter != 0 {
+		try = string(delimiter)
+	}
+	var best error
+	var width int
+	for _, text := range [][]byte{header, comment} {
+		if text == nil || o.noHeader && width > 0 {
+			continue
+		}
+		for _, d := range try {
+			names, l, err := t.try(text, d, o)
+			if err == nil {
+				t.open(l, d)
+				o.reportLayout(l.header, d)
+				return !o.noHeader && &text[0] == &header[0], nil
+			}
+			if best == nil || len(names) > width && &text[0] == &header[0] {
+				best, width = err, len(names)
+			}
+		}
+	}
+	return false, best
+}
+
+// try reads a header with a delimiter, telling no warnings yet.
+func (t *table) try(text []byte, d rune, o *Options) (names []string, l *layout, err error) {
+	c := csv.NewReader(bytes.NewReader(text))
+	c.Comma = d
+	if names, err = c.Read(); err != nil {
+		if err == io.EOF {
+			return nil, nil, errors.New("the body has no points, and no header row")
+		}
+		return nil, nil, errors.New("the header row cannot be read: " + explain(err))
+	}
+	if o.noHeader {
+		count := len(names)
+		names = o.header
+		for i := len(names); i < count; i++ {
+			names = append(names, fmt.Sprint(i+1))
+		}
+	}
+	silent := *o
+	silent.Warnings = &Warnings{Strict: o.Warnings != nil && o.Warnings.Strict}
+	l, err = newLayout(names, &silent, d)
+	return names, l, err
+}
+
+// reportLayout tells what is worth telling of the header that was chosen.
+func (o *Options) reportLayout(header []string, d rune) { _, _ = newLayout(header, o, d) }
+
+func (t *table) open(l *layout, d rune) {
+	t.layout = l
+	t.csv = csv.NewReader(t.in)
+	t.csv.Comma, t.csv.ReuseRecord, t.csv.FieldsPerRecord = d, true, -1
 }
 
 func (t *table) Row() int64 { return t.number }
@@ -62,16 +164,11 @@ func (t *table) Next(p *event.Point) error {
 		return io.EOF
 	}
 	t.number++
-	var wrong *csv.ParseError
-	switch {
-	case errors.Is(err, ErrRowSize):
-		return atRow(t.number, fmt.Sprintf("it is larger than %d bytes: is a quote not closed?", MaxRowBytes), "")
-	case errors.As(err, &wrong):
-		return &event.FieldError{Reason: explain(err)}
-	case err != nil:
+	if err != nil {
+		return t.unreadable(err)
+	}
+	if record, err = t.width(record); err != nil {
 		return err
-	case len(record) != len(t.layout.columns):
-		return &event.FieldError{Reason: fmt.Sprintf("it has %d cells, but the header has %d", len(record), len(t.layout.columns))}
 	}
 	*p = event.Point{}
 	if err := t.position(record, p); err != nil {
@@ -84,6 +181,32 @@ func (t *table) Next(p *event.Point) error {
 		return err
 	}
 	return t.describe(record, p)
+}
+
+func (t *table) unreadable(err error) error {
+	var wrong *csv.ParseError
+	switch {
+	case errors.Is(err, ErrRowSize):
+		return atRow(t.number, fmt.Sprintf("it is larger than %d bytes: is a quote not closed?", MaxRowBytes), "")
+	case errors.As(err, &wrong):
+		return &event.FieldError{Reason: explain(err)}
+	}
+	return err
+}
+
+// width cuts off the empty cells that spreadsheets leave at the end.
+func (t *table) width(record []string) ([]string, error) {
+	want := len(t.layout.columns)
+	if len(record) == want {
+		return record, nil
+	}
+	for i := len(record); i > want && strings.TrimSpace(record[i-1]) == ""; i-- {
+		record = record[:i-1]
+	}
+	if len(record) != want {
+		return nil, &event.FieldError{Reason: fmt.Sprintf("it has %d cells, but the header has %d", len(record), want)}
+	}
+	return record, nil
 }
 
 // explain says what is wrong with a record that is not CSV. Quotes can swallow
@@ -104,55 +227,61 @@ func explain(err error) string {
 }
 
 func (t *table) position(record []string, p *event.Point) error {
+	l := t.layout
 	p.Altitude = math.NaN()
-	for index, r := range []role{longitude, latitude, altitude} {
-		column := t.layout.index[r]
-		if column < 0 {
-			continue
-		}
-		cell := strings.Trim(record[column], " \t")
+	if l.index[longitude] < 0 {
+		return t.geometry(record[l.index[geometryRole]], p)
+	}
+	comma := false
+	for axis, r := range []role{longitude, latitude} {
+		cell := strings.Trim(record[l.index[r]], " \t")
 		if cell == "" {
-			if r == altitude {
-				continue
-			}
-			return &event.FieldError{Reason: "it has no " + csvParameters[r]}
+			return &event.FieldError{Reason: "it has no " + tableParameters[r]}
 		}
-		f, err := number(cell)
-		if err == nil {
-			err = event.CheckCoordinate(index, f)
-		}
+		f, err := coordinate(cell, axis, l.comma)
 		if err != nil {
-			return &event.FieldError{Reason: fmt.Sprintf("the %s is %s: %s", csvParameters[r], Quote(strings.ToValidUTF8(cell, "\ufffd")), err)}
+			return &event.FieldError{Reason: fmt.Sprintf("the %s is %s: %s", tableParameters[r], quoteCell(cell), err)}
 		}
-		if r == altitude {
-			p.Altitude = f
-		} else {
-			p.Position[index] = f
-		}
+		p.Position[axis] = f
+		comma = comma || l.comma && strings.Contains(cell, ",")
+	}
+	return t.height(record, comma, p)
+}
+
+func (t *table) geometry(cell string, p *event.Point) error {
+	cell = strings.Trim(cell, " \t")
+	if cell == "" {
+		return &event.FieldError{Reason: "its geometry is empty"}
+	}
+	if err := cellGeometry(cell, t.layout.named[geometryRole], &t.decoder, p); err != nil {
+		return &event.FieldError{Reason: fmt.Sprintf("the geometry is %s: %s", quoteCell(cell), err)}
 	}
 	return nil
 }
 
-var errNotNumber = errors.New("it must be a decimal number, with a point")
-
-// number reads a decimal number; unlike strconv it takes no hexadecimal, no
-// underscores, and no words.
-func number(cell string) (float64, error) {
-	for i := range len(cell) {
-		switch c := cell[i]; {
-		case c >= '0' && c <= '9', c == '+', c == '-', c == '.', c == 'e', c == 'E':
-		default:
-			return 0, errNotNumber
-		}
+// height reads the altitude, which is optional: a cell that is no number stays a
+// property. A comma in it is decimal only where one of the position's is, for
+// 1,234 may be more than a thousand.
+func (t *table) height(record []string, comma bool, p *event.Point) error {
+	t.odd = false
+	column := t.layout.index[altitude]
+	if column < 0 {
+		return nil
 	}
-	f, err := strconv.ParseFloat(cell, 64)
-	if errors.Is(err, strconv.ErrRange) {
-		return 0, errors.New("the number is out of range")
+	cell := strings.Trim(record[column], " \t")
+	if cell == "" {
+		return nil
+	}
+	f, err := decimal(cell, comma)
+	if err == nil {
+		err = event.CheckCoordinate(2, f)
 	}
 	if err != nil {
-		return 0, errNotNumber
+		t.odd = true
+		return t.options.Warnings.add(t.number, t.layout.header[column], notANumber, quoteCell(cell)+": "+err.Error())
 	}
-	return f, nil
+	p.Altitude = f
+	return nil
 }
 
 func (t *table) identify(record []string, p *event.Point) (err error) {
@@ -170,30 +299,26 @@ func (t *table) identify(record []string, p *event.Point) (err error) {
 	return nil
 }
 
-// observed copies the time. Where the client did not name the column, what is
-// no RFC 3339 time is only a property.
+// observed copies the time, with the date from its own column where the time is
+// one of a day.
 func (t *table) observed(record []string, p *event.Point) error {
 	column := t.layout.index[timeRole]
 	if column < 0 || record[column] == "" {
 		return nil
 	}
 	cell := record[column]
-	if len(cell) < len(time.DateOnly) && !t.layout.named[timeRole] {
-		return nil
+	if d := t.layout.date; d >= 0 && d != column && isDayTime(cell) {
+		cell = together(record[d], cell)
 	}
-	when, err := event.ParseTime(cell)
-	if err != nil {
-		if t.layout.named[timeRole] {
-			return &event.FieldError{Reason: ClipReason(strings.ToValidUTF8(err.Error(), "\ufffd"))}
-		}
-		return nil
+	if !utf8.ValidString(cell) {
+		return &event.FieldError{Reason: fmt.Sprintf("column %d: %s", column+1, errCellText)}
 	}
-	p.Time = when
-	return nil
+	return t.options.observe(p, t.number, t.layout.header[column], cell)
 }
 
 // describe makes the properties of the other cells.
 func (t *table) describe(record []string, p *event.Point) (err error) {
+	l := t.layout
 	b := append(t.properties[:0], '{')
 	add := func(key []byte, i int) error {
 		if len(b) > 1 {
@@ -205,13 +330,18 @@ func (t *table) describe(record []string, p *event.Point) (err error) {
 		}
 		return nil
 	}
-	if i := t.layout.index[nameRole]; i >= 0 && record[i] != "" && string(t.layout.columns[i].key) != `"name":` {
+	if i := l.index[nameRole]; l.nameKey && record[i] != "" {
 		if err := add([]byte(`"name":`), i); err != nil {
 			return err
 		}
 	}
-	for i := range t.layout.columns {
-		if key := t.layout.columns[i].key; key != nil && record[i] != "" {
+	if t.odd {
+		if err := add(l.columns[l.index[altitude]].name, l.index[altitude]); err != nil {
+			return err
+		}
+	}
+	for i := range l.columns {
+		if key := l.columns[i].key; key != nil && record[i] != "" {
 			if err := add(key, i); err != nil {
 				return err
 			}

@@ -1,0 +1,132 @@
+package format
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// maxColumns bounds a table's width; Postgres tables end at 1,600.
+const maxColumns = 2000
+
+// A column is one of a table's.
+type column struct {
+	key      []byte // the property's name as JSON, with its colon; nil where it is no property
+	name     []byte // the same, of the altitude too, whose cell may turn out to be none
+	isString bool   // its cells are never numbers
+}
+
+// A layout is what a table's header and the query say together.
+type layout struct {
+	header  []string
+	columns []column
+	index   [roles]int // −1 where there is none
+	named   [roles]bool
+	date    int  // the column of a date that the time may lack; −1 where there is none
+	local   bool // the position is of columns called x and y
+	comma   bool // a decimal comma can be told from the delimiter
+	nameKey bool // the name's column is not called so, and goes in as "name" too
+}
+
+// newLayout reads a header. Its errors are text for a problem.
+func newLayout(header []string, o *Options, delimiter rune) (*layout, error) {
+	for len(header) > 1 && strings.TrimSpace(header[len(header)-1]) == "" {
+		header = header[:len(header)-1] // as spreadsheets leave behind
+	}
+	if len(header) > maxColumns {
+		return nil, fmt.Errorf("the header has %d columns; at most %d are taken", len(header), maxColumns)
+	}
+	l := &layout{header: header, columns: make([]column, len(header)), comma: delimiter != ','}
+	if err := l.keys(header); err != nil {
+		return nil, err
+	}
+	if err := l.findPosition(header, o); err != nil {
+		return nil, err
+	}
+	if err := l.findAltitude(header, o); err != nil {
+		return nil, err
+	}
+	if err := l.findTime(header, o); err != nil {
+		return nil, err
+	}
+	for _, r := range []role{nameRole, idRole} {
+		if err := l.findNamed(r, header, o); err != nil {
+			return nil, err
+		}
+	}
+	if err := l.check(header, o, delimiter); err != nil {
+		return nil, err
+	}
+	for _, name := range o.strings {
+		i, err := named(header, name, o.parameter("strings"))
+		if err != nil {
+			return nil, err
+		}
+		l.columns[i].isString = true
+	}
+	l.leaveOut()
+	return l, nil
+}
+
+// keys makes the properties' names.
+func (l *layout) keys(header []string) error {
+	seen := make(map[string]bool, len(header))
+	for i, h := range header {
+		key, err := jsontext.AppendQuote(nil, h)
+		if err != nil || strings.ContainsRune(h, 0) {
+			return fmt.Errorf("the name of column %d is not UTF-8 text", i+1)
+		}
+		if strings.TrimSpace(h) == "" { // as of the row numbers that pandas writes
+			key = fmt.Appendf(nil, `"column_%d"`, i+1)
+		} else if seen[h] {
+			return fmt.Errorf("the header has the column %s twice", Quote(h))
+		}
+		seen[h] = true
+		l.columns[i].key = append(key, ':')
+		l.columns[i].name = l.columns[i].key
+	}
+	return nil
+}
+
+// leaveOut takes out of the properties what has a place of its own.
+func (l *layout) leaveOut() {
+	roles := []role{longitude, latitude, altitude, idRole}
+	if l.index[longitude] < 0 {
+		roles = append(roles, geometryRole)
+	}
+	for _, r := range roles {
+		if i := l.index[r]; i >= 0 {
+			l.columns[i].key = nil
+		}
+	}
+	if i := slices.Index(l.header, rejectedName); i >= 0 {
+		l.columns[i].key = nil
+	}
+	if i := l.index[nameRole]; i >= 0 {
+		l.nameKey = string(l.columns[i].key) != `"name":`
+	}
+}
+
+func (l *layout) check(header []string, o *Options, delimiter rune) error {
+	for _, r := range []role{longitude, latitude} {
+		if l.index[r] < 0 && l.index[geometryRole] < 0 {
+			return fmt.Errorf("no column is the %s: name it by %s; the columns are %s (and the delimiter is %s, which %s changes)",
+				tableParameters[r], o.parameter(tableParameters[r]), listOf(header), strconv.QuoteRune(delimiter), o.parameter("delimiter"))
+		}
+	}
+	for r := range roles {
+		for other := range r {
+			if l.index[r] >= 0 && l.index[r] == l.index[other] && other <= altitude && (r <= altitude || r == idRole) {
+				return fmt.Errorf("the column %s cannot be both the %s and the %s",
+					Quote(header[l.index[r]]), tableParameters[other], tableParameters[r])
+			}
+		}
+	}
+	if i := l.index[nameRole]; i >= 0 && header[i] != "name" && slices.Contains(header, "name") {
+		return fmt.Errorf("the column %s cannot become the name, because another is called \"name\" and would be lost", Quote(header[i]))
+	}
+	return nil
+}

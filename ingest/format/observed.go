@@ -1,0 +1,137 @@
+package format
+
+import (
+	"bytes"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"cairn/event"
+)
+
+// A sighting finds the time of a point among its properties: the value of the
+// best of timeNames, or of the property that the user names.
+type sighting struct {
+	rank        int // 0 where there is none yet
+	name, value []byte
+	date        []byte // the value of dateName
+}
+
+func (s *sighting) reset() { s.rank, s.name, s.value, s.date = 0, nil, nil, nil }
+
+// wants tells whether the property may be the time.
+func (o *Options) wants(name []byte) bool {
+	if o.columns[timeRole] != "" {
+		return string(name) == o.columns[timeRole]
+	}
+	return timeRank(name) > 0
+}
+
+// see looks at one that may.
+func (s *sighting) see(name []byte, value jsontext.Value) {
+	rank := timeRank(name)
+	if rank == 0 {
+		rank = 1 // the user named it
+	}
+	if timeNames[rank-1] == dateName {
+		s.date = value
+	}
+	if s.rank == 0 || rank < s.rank {
+		s.rank, s.name, s.value = rank, name, value
+	}
+}
+
+// settle reads the time that was found. The error is only of the strict.
+func (s *sighting) settle(o *Options, p *event.Point, row int64) error {
+	if s.rank == 0 || !p.Time.IsZero() {
+		return nil
+	}
+	text, ok := plainValue(s.value)
+	if !ok {
+		return nil // null, an object, …: what it says is no time
+	}
+	if date, ok := plainValue(s.date); ok && isDayTime(text) {
+		text = together(date, text)
+	}
+	return o.observe(p, row, string(s.name), text)
+}
+
+// plainValue is what a string or a number says; the empty string says nothing.
+func plainValue(raw jsontext.Value) (string, bool) {
+	switch {
+	case len(raw) == 0:
+		return "", false
+	case raw[0] == '"':
+		text, err := jsontext.AppendUnquote(nil, raw)
+		return string(text), err == nil && len(text) > 0
+	}
+	return string(raw), raw.Kind() == '0'
+}
+
+// members looks at a Feature's foreign members: a reference system is refused
+// but for the usual one, and what "cairn load" wrote beside a row is taken out.
+func members(raw jsontext.Value) (jsontext.Value, error) {
+	if !bytes.Contains(raw, []byte(`"crs"`)) && !bytes.Contains(raw, []byte(`"coordRefSys"`)) && !bytes.Contains(raw, []byte(rejectedName)) {
+		return raw, nil
+	}
+	d := jsontext.NewDecoder(bytes.NewReader(raw))
+	_, _ = d.ReadToken() // it is an object, and was read before
+	kept := []byte{'{'}
+	for d.PeekKind() == '"' {
+		name, _ := d.ReadValue()
+		name = bytes.Clone(name)
+		value, err := d.ReadValue()
+		if err != nil {
+			return nil, event.AsFieldError(err)
+		}
+		switch string(name) {
+		case `"crs"`, `"coordRefSys"`:
+			if !event.IsCRS84(value) {
+				return nil, &event.FieldError{Pointer: "/" + string(name[1:len(name)-1]), Reason: event.NotCRS84}
+			}
+		case `"` + rejectedName + `"`:
+			continue
+		}
+		if len(kept) > 1 {
+			kept = append(kept, ',')
+		}
+		kept = append(append(append(kept, name...), ':'), value...)
+	}
+	return append(kept, '}'), nil
+}
+
+// A FeatureDecoder reads Features that can be stored. What it reads is good
+// until the next Decode. The zero value is ready.
+type FeatureDecoder struct {
+	Options *Options // nil: the defaults
+	Row     int64    // of warnings
+
+	feature event.Decoder
+	seen    sighting
+	compact compactor
+}
+
+var defaults Options
+
+// Decode reads raw into p. What it refuses is a *event.FieldError.
+func (d *FeatureDecoder) Decode(raw []byte, p *event.Point) error {
+	if d.Options == nil {
+		d.Options = &defaults
+	}
+	if d.feature.Wants == nil {
+		d.feature.Wants, d.feature.Property = d.Options.wants, d.seen.see
+	}
+	d.seen.reset()
+	if err := d.feature.Feature(raw, p); err != nil {
+		return err
+	}
+	if err := d.seen.settle(d.Options, p, d.Row); err != nil {
+		return err
+	}
+	if p.Members != nil {
+		var err error
+		if p.Members, err = members(p.Members); err != nil {
+			return err
+		}
+	}
+	return d.compact.point(p)
+}

@@ -1,0 +1,345 @@
+package format
+
+import (
+	"errors"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+	_ "time/tzdata" // a container may have none
+
+	"cairn/event"
+)
+
+// timeNames are the names, in lower case and with _ for all that is neither
+// letter nor digit, under which the time of an observation is found, in every
+// format; of several the first counts.
+var timeNames = []string{
+	"time", "timestamp", "datetime", "date_time", "observed_at", "observed", "observed_on", "eventdate", "event_date",
+	"event_time", "recorded_at", "measured_at", "tst", "gps_time", "gpstime", "time_utc", "utc_time", "timestamp_utc",
+	"timestamp_ms", "timestampms", "time_ms", "unix_time", "unixtime", "unix_timestamp", "epoch", "epoch_ms", "date",
+}
+
+// dateName is the name that a clock's time under another of them belongs to.
+const dateName = "date"
+
+var timeRanks = func() map[string]int {
+	ranks := map[string]int{}
+	for i, name := range timeNames {
+		ranks[name] = i + 1
+	}
+	return ranks
+}()
+
+const maxTimeName = 16 // bytes: no shorter than the longest of timeNames
+
+// timeRank tells whether a name is one of timeNames: 0 is none of them, 1 the
+// first. It is called for every property there is.
+func timeRank(name []byte) int {
+	if len(name) < 3 || len(name) > maxTimeName {
+		return 0
+	}
+	switch name[0] | 0x20 {
+	case 't', 'd', 'o', 'e', 'r', 'm', 'g', 'u':
+	default:
+		return 0
+	}
+	var lower [maxTimeName]byte
+	for i, c := range name {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			c |= 0x20
+		case c == ' ' || c == '-':
+			c = '_'
+		}
+		lower[i] = c
+	}
+	return timeRanks[string(lower[:len(name)])]
+}
+
+// A clock reads times: RFC 3339 and its near kin, and counts of seconds since
+// 1970, where there can be no doubt; or as its user says.
+type clock struct {
+	layout string         // of package time; "" where the user named none
+	unit   time.Duration  // of a count since 1970; 0 where the user named none
+	zone   *time.Location // of times that name none; nil where the user named none
+}
+
+var (
+	errNotTime = errors.New("not a time that is understood: RFC 3339 has it as 2026-11-21T22:43:01Z")
+	errNoRange = errors.New("the time is out of range")
+)
+
+// parse reads a time. It tells whether the time had no zone, and was taken for
+// one of UTC because the user named none either.
+func (c *clock) parse(s string) (t time.Time, assumed bool, err error) {
+	if c.layout == "" && c.unit == 0 {
+		if t, err := event.ParseTime(s); err == nil {
+			return t, false, nil
+		}
+	}
+	s = strings.TrimSpace(s)
+	switch {
+	case c.unit != 0:
+		t, err = sinceEpoch(s, c.unit)
+	case c.layout != "":
+		t, err = time.ParseInLocation(c.layout, s, c.location())
+		if err != nil {
+			err = errNotTime
+		}
+		assumed = c.zone == nil && !strings.Contains(c.layout, "-07") && !strings.Contains(c.layout, "MST")
+	case isCount(s):
+		t, err = byMagnitude(s)
+	default:
+		t, assumed, err = c.nearKin(s)
+	}
+	if err != nil {
+		return time.Time{}, false, err
+	}
+	t = t.UTC().Truncate(time.Microsecond)
+	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
+		return time.Time{}, false, errNoRange
+	}
+	return t, assumed, nil
+}
+
+func (c *clock) location() *time.Location {
+	if c.zone == nil {
+		return time.UTC
+	}
+	return c.zone
+}
+
+// isCount tells whether a text is a decimal number without a sign.
+func isCount(s string) bool {
+	point := false
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+		case c == '.' && i > 0 && !point:
+			point = true
+		default:
+			return false
+		}
+	}
+	return s != ""
+}
+
+// byMagnitude reads a count since 1970 in the only unit that makes a date of it:
+// from 1973 to 2286 seconds have 9 or 10 digits, and each smaller unit three
+// more. Eight digits are a date, and fourteen a date and a time, without signs
+// between them. Everything else is in doubt.
+func byMagnitude(s string) (time.Time, error) {
+	digits, _, _ := strings.Cut(s, ".")
+	switch len(digits) {
+	case 9, 10:
+		return sinceEpoch(s, time.Second)
+	case 12, 13:
+		if len(digits) == 12 && digits < "300000000000" { // 202601020304 may be a date
+			return time.Time{}, errNotTime
+		}
+		return sinceEpoch(s, time.Millisecond)
+	case 15, 16:
+		return sinceEpoch(s, time.Microsecond)
+	case 18, 19:
+		return sinceEpoch(s, time.Nanosecond)
+	case 8:
+		if digits == s && digits >= "19000101" && digits < "21010101" {
+			return parseAs("20060102", s)
+		}
+	case 14:
+		if digits == s && digits >= "19000101" && digits < "21010101" {
+			return parseAs("20060102150405", s)
+		}
+	}
+	return time.Time{}, errNotTime
+}
+
+func parseAs(layout, s string) (time.Time, error) {
+	t, err := time.Parse(layout, s)
+	if err != nil {
+		return t, errNotTime
+	}
+	return t, nil
+}
+
+// sinceEpoch reads a decimal count of a unit since 1970.
+func sinceEpoch(s string, unit time.Duration) (time.Time, error) {
+	negative := strings.HasPrefix(s, "-")
+	whole, fraction, _ := strings.Cut(strings.TrimPrefix(s, "-"), ".")
+	n, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil {
+		return time.Time{}, errNotTime
+	}
+	perSecond := int64(time.Second / unit)
+	if n/perSecond > math.MaxInt64/int64(time.Second) {
+		return time.Time{}, errNoRange
+	}
+	nanos := (n % perSecond) * int64(unit)
+	if fraction != "" {
+		f, err := strconv.ParseFloat("0."+fraction, 64)
+		if err != nil {
+			return time.Time{}, errNotTime
+		}
+		nanos += int64(math.Round(f * float64(unit)))
+	}
+	if negative {
+		return time.Unix(-(n / perSecond), -nanos), nil
+	}
+	return time.Unix(n/perSecond, nanos), nil
+}
+
+// nearKin reads the year first, month and day with - / or : between them, then
+// perhaps a time of the day, then perhaps a zone.
+func (c *clock) nearKin(s string) (t time.Time, assumed bool, err error) {
+	if t, err := time.Parse(time.RFC1123, s); err == nil && strings.HasSuffix(s, "GMT") {
+		return t, false, nil
+	}
+	if t, err := time.Parse(time.RFC1123Z, s); err == nil {
+		return t, false, nil
+	}
+	date, rest := s, ""
+	if len(s) > len(time.DateOnly) {
+		date, rest = s[:len(time.DateOnly)], s[len(time.DateOnly):]
+	}
+	if len(date) != len(time.DateOnly) || date[4] != date[7] || !strings.Contains("-/:", date[4:5]) {
+		return t, false, errNotTime
+	}
+	date = date[:4] + "-" + date[5:7] + "-" + date[8:]
+	text, layout := date, time.DateOnly
+	if rest != "" {
+		if rest[0] != 'T' && rest[0] != 't' && rest[0] != ' ' {
+			return t, false, errNotTime
+		}
+		of, zone, ok := splitDay(strings.TrimSpace(rest[1:]))
+		if !ok {
+			return t, false, errNotTime
+		}
+		text, layout = text+" "+of, layout+" 15:04:05"
+		if zone != "" {
+			text, layout = text+zone, layout+"Z07:00"
+			t, err = time.Parse(layout, text)
+			if err != nil {
+				err = errNotTime
+			}
+			return t, false, err
+		}
+	}
+	if t, err = time.ParseInLocation(layout, text, c.location()); err != nil {
+		return t, false, errNotTime
+	}
+	return t, c.zone == nil, nil
+}
+
+// splitDay parts a time of the day, with its seconds put in where it has none,
+// from its zone in the form of RFC 3339.
+func splitDay(s string) (of, zone string, ok bool) {
+	end := strings.IndexFunc(s, func(r rune) bool {
+		return (r < '0' || r > '9') && r != ':' && r != '.' && r != ','
+	})
+	if end < 0 {
+		end = len(s)
+	}
+	of, zone = strings.Replace(s[:end], ",", ".", 1), strings.TrimSpace(s[end:])
+	if len(of) == len("15:04") {
+		of += ":00"
+	}
+	if len(of) < len("15:04:05") || of[2] != ':' || of[5] != ':' {
+		return "", "", false
+	}
+	switch upper := strings.ToUpper(zone); {
+	case upper == "":
+		return of, "", true
+	case upper == "Z", upper == "UTC", upper == "GMT":
+		return of, "Z", true
+	case zone[0] != '+' && zone[0] != '-':
+		return "", "", false
+	case len(zone) == len("+01"):
+		zone += ":00"
+	case len(zone) == len("+0100"):
+		zone = zone[:3] + ":" + zone[3:]
+	}
+	return of, zone, len(zone) == len("+01:00")
+}
+
+// isDayTime tells whether a text is a time of a day without its date.
+func isDayTime(s string) bool {
+	s = strings.TrimSpace(s)
+	if len(s) < len("15:04") || s[2] != ':' {
+		return false
+	}
+	_, _, ok := splitDay(s)
+	return ok
+}
+
+// together makes one text of a date and of a time of that day.
+func together(date, dayTime string) string {
+	return strings.TrimSpace(date) + "T" + strings.TrimSpace(dayTime)
+}
+
+// directives are those of strftime that say how a time is written.
+var directives = map[byte]string{
+	'Y': "2006", 'y': "06", 'm': "01", 'd': "02", 'e': "_2", 'H': "15", 'I': "03", 'M': "04", 'S': "05",
+	'p': "PM", 'b': "Jan", 'B': "January", 'a': "Mon", 'A': "Monday", 'j': "002",
+	'z': "-0700", 'Z': "MST", 'F': "2006-01-02", 'T': "15:04:05", 'R': "15:04", '%': "%",
+}
+
+// units are what time-format names counts since 1970 by.
+var units = map[string]time.Duration{
+	"s": time.Second, "ms": time.Millisecond, "us": time.Microsecond, "ns": time.Nanosecond,
+}
+
+// setFormat takes a unit or a pattern of strftime.
+func (c *clock) setFormat(pattern string) error {
+	if unit, ok := units[pattern]; ok {
+		c.unit = unit
+		return nil
+	}
+	var layout strings.Builder
+	known := false
+	for i := 0; i < len(pattern); i++ {
+		if pattern[i] != '%' {
+			if pattern[i] >= '0' && pattern[i] <= '9' || pattern[i] >= 'A' && pattern[i] <= 'Z' && pattern[i] != 'T' && pattern[i] != 'Z' {
+				return errors.New("letters and digits in it must be after a %, but for T and Z")
+			}
+			layout.WriteByte(pattern[i])
+			continue
+		}
+		if i++; i == len(pattern) {
+			return errors.New("it ends with a %")
+		}
+		text, ok := directives[pattern[i]]
+		if pattern[i] == 'f' && i >= 2 && (pattern[i-2] == '.' || pattern[i-2] == ',') {
+			text, ok = "999999999", true // the sign before it is there already
+		}
+		if !ok {
+			return errors.New("%" + pattern[i:i+1] + " is not known (%f must follow a point)")
+		}
+		known = true
+		layout.WriteString(text)
+	}
+	if !known {
+		return errors.New("give s, ms, us or ns for a count since 1970, or a pattern such as %d.%m.%Y %H:%M:%S")
+	}
+	c.layout = layout.String()
+	return nil
+}
+
+func (c *clock) setZone(name string) error {
+	if name == "" || name == "Local" { // which would be the server's
+		return errors.New("it is not a time zone")
+	}
+	for _, layout := range []string{"-07:00", "-0700", "Z07:00"} {
+		if t, err := time.Parse(layout, name); err == nil {
+			_, offset := t.Zone()
+			c.zone = time.FixedZone(name, offset)
+			return nil
+		}
+	}
+	zone, err := time.LoadLocation(name)
+	if err != nil {
+		return errors.New("it is not a time zone: give one like Europe/Berlin, UTC or +01:00")
+	}
+	c.zone = zone
+	return nil
+}

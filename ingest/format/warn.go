@@ -1,0 +1,113 @@
+package format
+
+import (
+	"cmp"
+	"slices"
+
+	"cairn/event"
+)
+
+// maxWarnings bounds the different warnings about one body; those about a row
+// that say the same of the same field are one, with a count.
+const maxWarnings = 50
+
+// A Warning tells of what went in, but perhaps not as it was meant.
+type Warning struct {
+	Row    int64  `json:"row,omitempty"` // the first one it is about; 0 for the body as a whole
+	Field  string `json:"field,omitempty"`
+	Reason string `json:"reason"`
+	Count  int64  `json:"count"` // of rows
+}
+
+type warningKey struct{ field, kind string }
+
+// Warnings are those about one body. The zero value is ready; it belongs to the
+// goroutine that reads.
+type Warnings struct {
+	Strict bool // what would be a warning refuses its row
+
+	all   map[warningKey]*Warning
+	total int64
+}
+
+// Reset forgets them.
+func (w *Warnings) Reset() { *w = Warnings{} }
+
+// add tells of a field of a row; kind is what makes two warnings the same. Its
+// error, which is the row's, is only of the strict.
+func (w *Warnings) add(row int64, field, kind, reason string) error {
+	if w == nil {
+		return nil
+	}
+	if w.Strict {
+		return &event.FieldError{Reason: field + ": " + reason}
+	}
+	if kind != noZone {
+		reason += "; it stays a property"
+	}
+	w.note(row, field, kind, reason)
+	return nil
+}
+
+// note is add for what is no row's fault.
+func (w *Warnings) note(row int64, field, kind, reason string) {
+	if w == nil {
+		return
+	}
+	w.total++
+	key := warningKey{field, kind}
+	if known, ok := w.all[key]; ok {
+		known.Count++
+		return
+	}
+	if len(w.all) == maxWarnings {
+		return
+	}
+	if w.all == nil {
+		w.all = map[warningKey]*Warning{}
+	}
+	w.all[key] = &Warning{Row: row, Field: Clip(field), Reason: ClipReason(reason), Count: 1}
+}
+
+// List gives them in the order of their first rows.
+func (w *Warnings) List() []Warning {
+	list := make([]Warning, 0, len(w.all))
+	for _, one := range w.all {
+		list = append(list, *one)
+	}
+	slices.SortFunc(list, func(a, b Warning) int {
+		return cmp.Or(cmp.Compare(a.Row, b.Row), cmp.Compare(a.Field, b.Field), cmp.Compare(a.Reason, b.Reason))
+	})
+	return list
+}
+
+// Total is how many there were, those included that List leaves out.
+func (w *Warnings) Total() int64 { return w.total }
+
+// The kinds of warnings.
+const (
+	notATime   = "not a time"
+	noZone     = "no zone"
+	notANumber = "not a number"
+)
+
+// observe reads the time in a field of a row. What it cannot read it tells; the
+// error is only of the strict.
+func (o *Options) observe(p *event.Point, row int64, field, text string) error {
+	t, assumed, err := o.clock.parse(text)
+	if err != nil {
+		return o.Warnings.add(row, field, notATime, Quote(text)+": "+err.Error())
+	}
+	if assumed {
+		if err := o.assume(row, field); err != nil {
+			return err
+		}
+	}
+	p.Time = t
+	return nil
+}
+
+// assume tells that a time without a zone was taken for one of UTC.
+func (o *Options) assume(row int64, field string) error {
+	return o.Warnings.add(row, field, noZone, "it names no time zone and is read as UTC: "+o.parameter("time-zone")+" names one")
+}
