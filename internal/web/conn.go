@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"sync/atomic"
 	"time"
@@ -15,28 +16,37 @@ const (
 	// closed with unread data resets the connection, answer and all.
 	lingerTimeout = 2 * time.Second
 	lingerBytes   = 64 << 20
+	// writeStep is how many bytes a client must take within writeTimeout: it may
+	// read slowly, at 4 kB/s, but not stand still.
+	writeStep    = 256 << 10
+	writeTimeout = 60 * time.Second
 )
 
-// A listener hands out connections whose read deadline can roll: it then moves
-// with every read, so that a long upload may take as long as it likes while a
+// A conn is a client's connection. It refuses what is no HTTP before the server
+// sees it, lets the deadline of a long upload roll, and takes its place among all
+// connections.
+//
+// With a rolling read deadline a long upload may take as long as it likes while a
 // silent client is cut.
-type listener struct{ net.Listener }
-
-func (l listener) Accept() (net.Conn, error) {
-	c, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	return &conn{Conn: c}, nil
-}
-
 type conn struct {
 	net.Conn
+	all     *connections
+	address netip.Addr
+	// waiting is since when, in Unix nanoseconds, the connection waits for a
+	// request or for the rest of its head; 0 while one is served.
+	waiting atomic.Int64
+	// unsent counts the bytes of answers that the client has yet to take.
+	unsent atomic.Int64
+	// progress is when it last took some of them, in Unix nanoseconds.
+	progress atomic.Int64
+
 	roll   atomic.Pointer[rolling] // nil: the server's deadline holds
 	linger atomic.Bool
-	// failure is why nothing more can be read. It belongs to the goroutine
-	// that serves the connection.
-	failure error
+	closed atomic.Bool
+
+	// These belong to the goroutine that serves the connection.
+	framing framing
+	failure error // why nothing more can be read: also a *Problem
 }
 
 // rolling is how long the reads of one body may wait.
@@ -47,11 +57,31 @@ type rolling struct {
 }
 
 func (c *conn) Read(p []byte) (int, error) {
+	if c.failure != nil {
+		return 0, c.failure
+	}
+	between := c.framing.state == atRequestLine && len(c.framing.line) == 0
+	if c.framing.state <= inFields {
+		c.all.settle(c) // whatever was answered has been sent
+		c.waiting.Store(time.Now().UnixNano())
+	}
 	n, err := c.readRolling(p)
+	c.waiting.Store(0)
 	if err != nil {
 		c.failure = err
 	}
-	return n, err
+	good, refused := c.framing.check(p[:n])
+	if refused == nil {
+		return n, err
+	}
+	c.failure = refused
+	c.linger.Store(true)
+	if good > 0 || between {
+		// The first byte of what is refused goes along: the server answers only
+		// to a request that has begun.
+		return good + 1, nil
+	}
+	return 0, refused
 }
 
 func (c *conn) readRolling(p []byte) (int, error) {
@@ -76,12 +106,41 @@ func (c *conn) readWithin(p []byte, d time.Duration) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// Write writes in steps, each with a deadline of its own, so that a large answer
+// may take its time.
+func (c *conn) Write(p []byte) (int, error) {
+	if len(p) <= writeStep {
+		return c.Conn.Write(p)
+	}
+	written := 0
+	for written < len(p) {
+		if err := c.SetWriteDeadline(time.Now().Add(writeTimeout)); err != nil {
+			return written, err
+		}
+		n, err := c.Conn.Write(p[written:min(written+writeStep, len(p))])
+		written += n
+		c.all.sent(c, n)
+		if err != nil {
+			return written, err
+		}
+	}
+	return written, nil
+}
+
 func (c *conn) Close() error {
-	if c.linger.Load() {
+	if c.linger.Load() && !c.closed.Load() {
 		if half, ok := c.Conn.(interface{ CloseWrite() error }); ok && half.CloseWrite() == nil {
 			_ = c.SetReadDeadline(time.Now().Add(lingerTimeout))
 			_, _ = io.CopyN(io.Discard, c.Conn, lingerBytes)
 		}
+	}
+	return c.cut()
+}
+
+// cut closes the connection at once. It may be called from anywhere.
+func (c *conn) cut() error {
+	if !c.closed.Swap(true) {
+		c.all.leave(c)
 	}
 	return c.Conn.Close()
 }

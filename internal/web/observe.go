@@ -40,6 +40,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 		}
 	}
 	finishBody(c)
+	s.owe(c)
 	took := time.Since(start)
 	status := c.Response().StatusCode()
 	s.metrics.seconds.WithLabelValues(methodLabel(c.Method()), c.Route().Path, strconv.Itoa(status)).Observe(took.Seconds())
@@ -68,6 +69,20 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	}
 	s.cfg.Log.LogAttrs(c.Context(), level, "request", attrs[:n]...)
 	return nil
+}
+
+// owe makes an answer of which there is no room to wait for its client a refusal.
+func (s *Server) owe(c *fiber.Ctx) {
+	body := c.Response().Body()
+	if len(body) < largeAnswer {
+		return
+	}
+	conn, ok := c.Context().Conn().(*conn)
+	if !ok || conn.all.owe(conn, len(body)) {
+		return
+	}
+	c.Response().Reset()
+	_ = writeProblem(c, Unavailable("too many answers wait for clients that read slowly", time.Second))
 }
 
 // methodLabel is the method as a constant. Fiber's string is the request's own

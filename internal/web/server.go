@@ -33,8 +33,6 @@ const (
 	// idleTimeout is longer than the 60 s that proxies keep idle connections,
 	// so that it is they who close.
 	idleTimeout = 75 * time.Second
-	// writeTimeout bounds one answer to a client that does not read.
-	writeTimeout = 60 * time.Second
 	// maxHeadBytes bounds a request's line and header fields.
 	maxHeadBytes = 16 << 10
 	// prefetchBytes is what fasthttp may read of a body before the handler
@@ -52,6 +50,8 @@ type Config struct {
 	// PublicURL is where clients reach the server, without a slash at its end;
 	// "" where the requests tell it.
 	PublicURL string
+	// MaxConnections bounds them; 0: what the limit of open files leaves.
+	MaxConnections int
 }
 
 // A Role is what one part of Cairn answers.
@@ -68,6 +68,7 @@ type Role struct {
 type Server struct {
 	cfg      Config
 	listener net.Listener
+	conns    *connections
 	fast     *fasthttp.Server
 	registry *prometheus.Registry
 	metrics  *requestMetrics
@@ -90,10 +91,12 @@ func Listen(cfg Config, roles int) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}
-	s := &Server{cfg: cfg, listener: listener{l}, expected: roles, registry: prometheus.NewRegistry()}
+	conns := newConnections(cfg.MaxConnections, cfg.Log)
+	s := &Server{cfg: cfg, listener: &listener{Listener: l, conns: conns}, conns: conns, expected: roles, registry: prometheus.NewRegistry()}
 	s.stopping, s.drain = context.WithCancel(context.Background())
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.metrics = newRequestMetrics(s.registry)
+	conns.register(s.registry)
 	s.fast = &fasthttp.Server{
 		Handler:                      func(c *fasthttp.RequestCtx) { (*s.handler.Load())(c) },
 		ErrorHandler:                 s.refuseHead,
@@ -196,12 +199,16 @@ func (s *Server) Run(ctx context.Context) error {
 
 // refuseHead answers what never became a request.
 func (s *Server) refuseHead(c *fasthttp.RequestCtx, err error) {
-	p := BadRequest("the request cannot be read: " + err.Error())
+	// What the client sent is not said again: a log or a page might take it for ours.
+	p := BadRequest("the request's head cannot be read")
 	var small *fasthttp.ErrSmallBuffer
 	var timeout net.Error
+	var refused *Problem
 	switch {
+	case errors.As(failureOf(c), &refused):
+		p = refused
 	case errors.As(err, &small):
-		p = &Problem{Status: http.StatusRequestHeaderFieldsTooLarge, Detail: fmt.Sprintf("the header fields are larger than %d bytes", maxHeadBytes)}
+		p = headTooLarge()
 	case errors.As(err, &timeout) && timeout.Timeout():
 		p = &Problem{Status: http.StatusRequestTimeout, Detail: fmt.Sprintf("the request did not arrive within %v", headTimeout)}
 	}
@@ -210,6 +217,14 @@ func (s *Server) refuseHead(c *fasthttp.RequestCtx, err error) {
 	c.SetContentType("application/problem+json")
 	c.SetBody(body)
 	c.SetConnectionClose()
+}
+
+// failureOf is why nothing more can be read of the request's connection.
+func failureOf(c *fasthttp.RequestCtx) error {
+	if conn, ok := c.Conn().(*conn); ok {
+		return conn.failure
+	}
+	return nil
 }
 
 // fastLog passes on what fasthttp says, which is about single connections.

@@ -1,0 +1,251 @@
+package web
+
+import (
+	"cmp"
+	"crypto/tls"
+	"errors"
+	"log/slog"
+	"net"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// reservedFiles are kept for what else opens files, at least: the queue's
+	// store, the pool of connections to Postgres, pg_ctl.
+	reservedFiles = 64
+	// mostConnections bounds them where the system would allow more: a silent one
+	// costs some kilobytes.
+	mostConnections = 50_000
+	// addressShare is the part of all connections that one address may not have:
+	// an eighth is left to others.
+	addressShare = 8
+	// shedShare is the part of all connections that is shed at once, so that a
+	// flood does not look for the idlest at every connection.
+	shedShare = 64
+	// acceptPause is the wait after the system refused to accept, for want of
+	// files.
+	acceptPause = 10 * time.Millisecond
+	// unsentBytes bounds what all clients together have yet to take of answers
+	// that are large; who takes it slowest is cut where there is more.
+	unsentBytes = 128 << 20
+	// largeAnswer is what counts towards that: smaller ones fit the sockets'
+	// buffers.
+	largeAnswer = 64 << 10
+)
+
+// MaxConnections is the usual bound: what the limit of open files leaves.
+func MaxConnections() int {
+	var limit unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 2*mostConnections {
+		return mostConnections
+	}
+	files := int(limit.Cur) //nolint:gosec // bounded above
+	return min(max(files-max(files/4, reservedFiles), files/4, 1), mostConnections)
+}
+
+// connections are all that a server has. Where there are too many, those go first
+// that have waited longest for a request.
+type connections struct {
+	max, perAddress int
+	log             *slog.Logger
+
+	mu        sync.Mutex
+	all       map[*conn]struct{}
+	byAddress map[netip.Addr]int
+
+	unsent atomic.Int64
+	// shed and refused are counted for the metrics.
+	shed, refused atomic.Int64
+}
+
+func newConnections(max int, log *slog.Logger) *connections {
+	if max <= 0 {
+		max = MaxConnections()
+	}
+	return &connections{max: max, perAddress: max - max/addressShare, log: log,
+		all: map[*conn]struct{}{}, byAddress: map[netip.Addr]int{}}
+}
+
+func (a *connections) register(r prometheus.Registerer) {
+	r.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "cairn_http_connections", Help: "Connections that are open."},
+			func() float64 { return float64(a.count(netip.Addr{})) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "cairn_http_unsent_bytes", Help: "Bytes of large answers that clients have yet to take."},
+			func() float64 { return float64(a.unsent.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "cairn_http_connections_shed_total", Help: "Connections closed to make room: idle ones, and clients that read too slowly."},
+			func() float64 { return float64(a.shed.Load()) }),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "cairn_http_connections_refused_total", Help: "Connections refused because there were too many busy ones."},
+			func() float64 { return float64(a.refused.Load()) }),
+	)
+}
+
+// admit takes a connection in, or returns nil.
+func (a *connections) admit(raw net.Conn, encrypted *tls.Config) *conn {
+	c := &conn{Conn: raw, all: a, address: addressOf(raw.RemoteAddr())}
+	if encrypted != nil {
+		c.Conn = tls.Server(raw, encrypted)
+	}
+	c.waiting.Store(time.Now().UnixNano())
+	if a.count(c.address) >= a.perAddress {
+		a.shedIdle(func(o *conn) bool { return o.address == c.address })
+	}
+	if a.count(netip.Addr{}) >= a.max {
+		a.shedIdle(func(*conn) bool { return true })
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.all) >= a.max || a.byAddress[c.address] >= a.perAddress {
+		a.refused.Add(1)
+		return nil
+	}
+	a.all[c] = struct{}{}
+	a.byAddress[c.address]++
+	return c
+}
+
+// count is how many there are of an address; of all for the zero address.
+func (a *connections) count(address netip.Addr) int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !address.IsValid() {
+		return len(a.all)
+	}
+	return a.byAddress[address]
+}
+
+func (a *connections) leave(c *conn) {
+	a.unsent.Add(-c.unsent.Swap(0))
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if _, there := a.all[c]; !there {
+		return
+	}
+	delete(a.all, c)
+	if a.byAddress[c.address]--; a.byAddress[c.address] == 0 {
+		delete(a.byAddress, c.address)
+	}
+}
+
+// shedIdle closes those that have waited longest for a request, of those that
+// which picks.
+func (a *connections) shedIdle(which func(*conn) bool) {
+	type idle struct {
+		c     *conn
+		since int64
+	}
+	var found []idle
+	a.mu.Lock()
+	for c := range a.all {
+		if since := c.waiting.Load(); since != 0 && which(c) {
+			found = append(found, idle{c, since})
+		}
+	}
+	a.mu.Unlock()
+	slices.SortFunc(found, func(x, y idle) int { return cmp.Compare(x.since, y.since) })
+	for _, i := range found[:min(len(found), a.max/shedShare+1)] {
+		a.shed.Add(1)
+		_ = i.c.cut()
+	}
+}
+
+// owe notes that an answer of n bytes is about to be sent, and says whether there
+// is room for it. Room is made at the cost of those who have stood still longest.
+func (a *connections) owe(c *conn, n int) bool {
+	if n < largeAnswer {
+		return true
+	}
+	for a.unsent.Add(int64(n)) > unsentBytes {
+		a.unsent.Add(int64(-n))
+		if !a.cutSlowest() {
+			return false
+		}
+	}
+	c.unsent.Add(int64(n))
+	c.progress.Store(time.Now().UnixNano())
+	if c.closed.Load() { // it has left, and would never give it back
+		a.settle(c)
+	}
+	return true
+}
+
+// cutSlowest closes the connection that has taken nothing for longest of what it
+// is owed, if there is one.
+func (a *connections) cutSlowest() bool {
+	var slowest *conn
+	a.mu.Lock()
+	for c := range a.all {
+		if c.unsent.Load() > 0 && (slowest == nil || c.progress.Load() < slowest.progress.Load()) {
+			slowest = c
+		}
+	}
+	a.mu.Unlock()
+	if slowest == nil {
+		return false
+	}
+	a.shed.Add(1)
+	_ = slowest.cut()
+	return true
+}
+
+// sent notes that a client has taken n bytes of what it is owed.
+func (a *connections) sent(c *conn, n int) {
+	c.progress.Store(time.Now().UnixNano())
+	for {
+		owed := c.unsent.Load()
+		taken := min(owed, int64(n))
+		if c.unsent.CompareAndSwap(owed, owed-taken) {
+			a.unsent.Add(-taken)
+			return
+		}
+	}
+}
+
+// settle notes that a client has taken all.
+func (a *connections) settle(c *conn) {
+	if c.unsent.Load() != 0 {
+		a.unsent.Add(-c.unsent.Swap(0))
+	}
+}
+
+func addressOf(a net.Addr) netip.Addr {
+	if tcp, ok := a.(*net.TCPAddr); ok {
+		return tcp.AddrPort().Addr().Unmap()
+	}
+	return netip.Addr{}
+}
+
+// A listener outlives a lack of files, and hands out connections that were
+// admitted.
+type listener struct {
+	net.Listener
+	conns     *connections
+	encrypted *tls.Config // nil: plain HTTP
+}
+
+func (l *listener) Accept() (net.Conn, error) {
+	for {
+		raw, err := l.Listener.Accept()
+		switch {
+		case err == nil:
+			if c := l.conns.admit(raw, l.encrypted); c != nil {
+				return c, nil
+			}
+			_ = raw.Close()
+		case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE), errors.Is(err, syscall.ENOBUFS), errors.Is(err, syscall.ENOMEM):
+			l.conns.log.Warn("no file is left for another connection; closing idle ones", "error", err)
+			l.conns.shedIdle(func(*conn) bool { return true })
+			time.Sleep(acceptPause)
+		case errors.Is(err, syscall.ECONNABORTED):
+		default:
+			return nil, err
+		}
+	}
+}

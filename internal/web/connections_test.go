@@ -1,0 +1,90 @@
+package web
+
+import (
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/internal/testkit"
+)
+
+// Whoever opens many connections and is silent loses those that are silent for
+// longest; who has a request is answered.
+func TestSilentConnectionsMakeRoom(t *testing.T) {
+	const most = 16
+	s, err := Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), MaxConnections: most}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s)
+	var silent []net.Conn
+	for range 5 * most {
+		conn, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		silent = append(silent, conn)
+	}
+	for range 3 {
+		answer, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + s.Addr() + "/livez")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+		if answer.StatusCode != http.StatusOK {
+			t.Error(answer.StatusCode)
+		}
+	}
+	if n := s.conns.count(addressOf(silent[0].LocalAddr())); n > most {
+		t.Errorf("%d connections, more than %d", n, most)
+	}
+	_ = silent[0].SetReadDeadline(time.Now().Add(10 * time.Second))
+	if _, err := silent[0].Read(make([]byte, 1)); err != io.EOF {
+		t.Errorf("the first silent connection ended with %v", err)
+	}
+}
+
+// Clients that ask for large answers and read nothing hold no more than the bound
+// on what is unsent; who reads is answered meanwhile.
+func TestUnreadAnswersAreBounded(t *testing.T) {
+	const size = 16 << 20
+	body := make([]byte, size)
+	s, err := Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Mount(Role{Name: "some", Ready: func() error { return nil },
+		Routes: func(r fiber.Router) {
+			r.Get("/large", func(c *fiber.Ctx) error { c.Response().SetBodyRaw(body); return nil })
+		}})
+	run(t, s)
+	const clients = 4 * unsentBytes / size
+	for range clients {
+		conn, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+		fmt.Fprint(conn, "GET /large HTTP/1.1\r\nHost: x\r\n\r\n")
+	}
+	testkit.Eventually(t, 10*time.Second, "the bound makes itself felt", func() bool { return s.conns.shed.Load() > 0 })
+	answer, err := http.Get("http://" + s.Addr() + "/large")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	if n, err := io.Copy(io.Discard, answer.Body); err != nil || n != size {
+		t.Errorf("%d bytes of %d, %v", n, size, err)
+	}
+	if unsent := s.conns.unsent.Load(); unsent > unsentBytes {
+		t.Errorf("%d bytes are unsent, more than %d", unsent, unsentBytes)
+	}
+}

@@ -1,0 +1,314 @@
+package web
+
+import (
+	"bytes"
+	"fmt"
+	"net/http"
+)
+
+const (
+	// maxLengthDigits bounds a Content-Length: 18 digits fit an int64.
+	maxLengthDigits = 18
+	// maxChunkDigits bounds a chunk's size in the same way.
+	maxChunkDigits = 15
+	// maxChunkLine bounds a chunk's line with its extensions, in bytes, which
+	// nobody uses.
+	maxChunkLine = 256
+	// maxBlankLines may stand before a request line (RFC 9112, section 2.2).
+	maxBlankLines = 2
+)
+
+// A framing reads along with what a connection sends, and finds where messages
+// begin and end. It refuses what two programs could understand in two ways (RFC
+// 9112, sections 2.2, 3, 5, 6 and 7), because behind a proxy that shares
+// connections the difference becomes another user's request. The parser behind it
+// is more lenient.
+//
+// It keeps no more than a line that has not come whole, and allocates nothing for
+// one that has.
+type framing struct {
+	state  framingState
+	line   []byte // the beginning of a line whose end has not come
+	left   int64  // of the body, or of the chunk
+	head   int    // bytes of the head, or of the trailer, so far
+	blanks int
+
+	// Of the head at hand.
+	old                   bool // HTTP/1.0
+	bodyless              bool // GET and HEAD
+	host, length, chunked bool
+}
+
+type framingState uint8
+
+const (
+	atRequestLine framingState = iota
+	inFields
+	inBody
+	atChunkSize
+	inChunk
+	afterChunk
+	inTrailer
+)
+
+// check reads p. good is how much of it may be passed on: all, or, with a
+// problem, what comes before the message that is refused.
+func (f *framing) check(p []byte) (good int, refused *Problem) {
+	for i := 0; i < len(p); {
+		if f.state == inBody || f.state == inChunk {
+			n := int(min(int64(len(p)-i), f.left))
+			i += n
+			if f.left -= int64(n); f.left == 0 {
+				f.endData()
+			}
+			if f.state == atRequestLine {
+				good = i
+			}
+			continue
+		}
+		n := bytes.IndexByte(p[i:], '\n')
+		if n < 0 {
+			f.line = append(f.line, p[i:]...)
+			if len(f.line)+f.head > maxHeadBytes {
+				return good, headTooLarge()
+			}
+			break
+		}
+		line := p[i : i+n+1]
+		if len(f.line) > 0 {
+			f.line = append(f.line, line...)
+			line = f.line
+		}
+		refused = f.takeLine(line)
+		if f.line = f.line[:0]; cap(f.line) > maxChunkLine {
+			f.line = nil
+		}
+		if refused != nil {
+			return good, refused
+		}
+		i += n + 1
+		if f.state == atRequestLine {
+			good = i
+		}
+	}
+	return len(p), nil
+}
+
+// endData goes on behind a body or a chunk.
+func (f *framing) endData() {
+	if f.state == inChunk {
+		f.state = afterChunk
+		return
+	}
+	f.reset()
+}
+
+func (f *framing) reset() { *f = framing{line: f.line} }
+
+// takeLine takes a line with its end.
+func (f *framing) takeLine(line []byte) *Problem {
+	if f.head += len(line); f.head > maxHeadBytes {
+		return headTooLarge()
+	}
+	if len(line) < 2 || line[len(line)-2] != '\r' {
+		return BadRequest("a line of the request does not end with CR LF (RFC 9112, section 2.2)")
+	}
+	line = line[:len(line)-2]
+	switch f.state {
+	case atRequestLine:
+		if len(line) == 0 {
+			if f.blanks++; f.blanks > maxBlankLines {
+				return BadRequest("there are blank lines where a request should begin")
+			}
+			return nil
+		}
+		f.state = inFields
+		return f.requestLine(line)
+	case inFields:
+		if len(line) == 0 {
+			return f.endHead()
+		}
+		return f.field(line)
+	case atChunkSize:
+		return f.chunkSize(line)
+	case afterChunk:
+		if len(line) != 0 {
+			return BadRequest("a chunk is longer than it says")
+		}
+		f.state, f.head = atChunkSize, 0
+	case inTrailer:
+		if len(line) == 0 {
+			f.reset()
+			return nil
+		}
+		return BadRequest("fields behind a chunked body are not taken")
+	}
+	return nil
+}
+
+// requestLine takes METHOD SP TARGET SP VERSION.
+func (f *framing) requestLine(line []byte) *Problem {
+	method, rest, ok := bytes.Cut(line, space)
+	target, version, ok2 := bytes.Cut(rest, space)
+	if !ok || !ok2 || len(target) == 0 || !all(method, isToken) || !all(target, isTarget) {
+		return BadRequest("the request line is not METHOD TARGET HTTP/1.1 (RFC 9112, section 3)")
+	}
+	switch string(version) {
+	case "HTTP/1.1":
+	case "HTTP/1.0":
+		f.old = true
+	default:
+		if bytes.HasPrefix(version, []byte("HTTP/")) {
+			return &Problem{Status: http.StatusHTTPVersionNotSupported, Detail: "only HTTP/1.1 and HTTP/1.0 are spoken here"}
+		}
+		return BadRequest("the request line does not end with a version of HTTP (RFC 9112, section 3)")
+	}
+	switch string(method) {
+	case http.MethodGet, http.MethodHead:
+		f.bodyless = true
+	case http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+	default:
+		return &Problem{Status: http.StatusNotImplemented, Detail: "the request's method is none that is known here"}
+	}
+	return nil
+}
+
+// field takes a header field, and heeds those that say how long the body is.
+func (f *framing) field(line []byte) *Problem {
+	name, value, refused := cutField(line)
+	if refused != nil {
+		return refused
+	}
+	switch {
+	case len(name) == len("host") && bytes.EqualFold(name, []byte("host")):
+		if f.host || !all(value, isAuthority) {
+			return BadRequest("there must be one field Host, with one host (RFC 9112, section 3.2)")
+		}
+		f.host = true
+	case len(name) == len("content-length") && bytes.EqualFold(name, []byte("content-length")):
+		n, ok := digits(value, 10, maxLengthDigits)
+		if f.length || !ok {
+			return BadRequest("there must be one Content-Length at most, with one decimal number (RFC 9112, section 6.3)")
+		}
+		f.length, f.left = true, n
+	case len(name) == len("transfer-encoding") && bytes.EqualFold(name, []byte("transfer-encoding")):
+		if f.chunked {
+			return BadRequest("there is more than one Transfer-Encoding")
+		}
+		if !bytes.EqualFold(value, []byte("chunked")) {
+			return &Problem{Status: http.StatusNotImplemented, Detail: "the only Transfer-Encoding that is understood is chunked (RFC 9112, section 6.1)"}
+		}
+		f.chunked = true
+	}
+	return nil
+}
+
+// endHead decides how long the body is (RFC 9112, section 6.3).
+func (f *framing) endHead() *Problem {
+	switch {
+	case !f.host && !f.old:
+		return BadRequest("there is no field Host (RFC 9112, section 3.2)")
+	case f.chunked && f.length:
+		return BadRequest("there is a Content-Length beside a Transfer-Encoding (RFC 9112, section 6.1)")
+	case f.chunked && f.old:
+		return BadRequest("HTTP/1.0 has no Transfer-Encoding (RFC 9112, section 6.1)")
+	case f.bodyless && (f.chunked || f.left > 0):
+		return BadRequest("a GET or HEAD with a body is not taken (RFC 9110, section 9.3.1)")
+	case f.chunked:
+		f.state, f.head = atChunkSize, 0
+	case f.left > 0:
+		f.state = inBody
+	default:
+		f.reset()
+	}
+	return nil
+}
+
+// chunkSize takes SIZE [; EXTENSIONS].
+func (f *framing) chunkSize(line []byte) *Problem {
+	size, _, _ := bytes.Cut(line, []byte{';'})
+	n, ok := digits(bytes.TrimRight(size, " \t"), 16, maxChunkDigits)
+	if !ok || len(line) > maxChunkLine || !all(line, isValue) {
+		return BadRequest("a chunk does not begin with its size (RFC 9112, section 7.1)")
+	}
+	f.head = 0
+	if n == 0 {
+		f.state = inTrailer
+	} else {
+		f.state, f.left = inChunk, n
+	}
+	return nil
+}
+
+// cutField takes NAME: VALUE.
+func cutField(line []byte) (name, value []byte, refused *Problem) {
+	name, value, ok := bytes.Cut(line, []byte{':'})
+	if !ok || len(name) == 0 || !all(name, isToken) || !all(value, isValue) {
+		return nil, nil, BadRequest("a header field is not NAME: VALUE in one line (RFC 9112, section 5)")
+	}
+	return name, bytes.Trim(value, " \t"), nil
+}
+
+// digits reads a number that consists of digits, and of no more than max.
+func digits(text []byte, base int64, max int) (n int64, ok bool) {
+	if len(text) == 0 || len(text) > max {
+		return 0, false
+	}
+	for _, c := range text {
+		var d int64
+		switch {
+		case c >= '0' && c <= '9':
+			d = int64(c - '0')
+		case base == 16 && c|0x20 >= 'a' && c|0x20 <= 'f':
+			d = int64(c|0x20-'a') + 10
+		default:
+			return 0, false
+		}
+		n = n*base + d
+	}
+	return n, true
+}
+
+func headTooLarge() *Problem {
+	return &Problem{Status: http.StatusRequestHeaderFieldsTooLarge, Detail: fmt.Sprintf("the header fields are larger than %d bytes", maxHeadBytes)}
+}
+
+var space = []byte{' '}
+
+// What a byte may be part of.
+const (
+	isToken     = 1 << iota // RFC 9110, section 5.6.2
+	isTarget                // visible, or not ASCII: many send UTF-8 as it is
+	isValue                 // RFC 9110, section 5.5
+	isAuthority             // of a host and its port (RFC 3986, section 3.2)
+)
+
+var classes = func() (c [256]uint8) {
+	for b := range 256 {
+		switch {
+		case b > ' ' && b < 0x7f:
+			c[b] |= isTarget | isValue
+		case b == ' ', b == '\t':
+			c[b] |= isValue
+		case b >= 0x80:
+			c[b] |= isTarget | isValue
+		}
+	}
+	letters := "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+	for _, b := range []byte(letters + "!#$%&'*+-.^_`|~") {
+		c[b] |= isToken
+	}
+	for _, b := range []byte(letters + "-._~%!$&'()*+,;=:[]") {
+		c[b] |= isAuthority
+	}
+	return c
+}()
+
+func all(text []byte, class uint8) bool {
+	for _, b := range text {
+		if classes[b]&class == 0 {
+			return false
+		}
+	}
+	return true
+}
