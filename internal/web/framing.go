@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 const (
@@ -141,7 +142,11 @@ func (f *framing) takeLine(line []byte) *Problem {
 			f.reset()
 			return nil
 		}
-		return BadRequest("fields behind a chunked body are not taken")
+		name, _, refused := cutField(line)
+		if refused == nil && !mayTrail(name) {
+			refused = BadRequest("a field behind a chunked body is one that must stand before it (RFC 9110, section 6.5.1)")
+		}
+		return refused
 	}
 	return nil
 }
@@ -247,6 +252,22 @@ func cutField(line []byte) (name, value []byte, refused *Problem) {
 		return nil, nil, BadRequest("a header field is not NAME: VALUE in one line (RFC 9112, section 5)")
 	}
 	return name, bytes.Trim(value, " \t"), nil
+}
+
+// mayTrail tells whether a field may stand behind a chunked body: none that frames
+// or routes the message, or says who sent it.
+func mayTrail(name []byte) bool {
+	text := strings.ToLower(string(name))
+	for _, prefix := range []string{"content-", "proxy-", "transfer-"} {
+		if strings.HasPrefix(text, prefix) {
+			return false
+		}
+	}
+	switch text {
+	case "authorization", "connection", "expect", "host", "keep-alive", "max-forwards", "range", "te", "trailer", "www-authenticate":
+		return false
+	}
+	return text[0] != '0' // which the parser behind this takes for another chunk
 }
 
 // digits reads a number that consists of digits, and of no more than max.
