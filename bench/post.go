@@ -39,10 +39,14 @@ func benchPost(ctx context.Context, sys *system, s settings) error {
 				return err
 			}
 			if paused {
-				sys.pause()
+				if err := sys.pause(); err != nil {
+					return err
+				}
 			}
 			ours, err := sys.wrk(ctx, sys.ingest, s.post)
-			sys.resume()
+			if err == nil && paused {
+				err = sys.resume()
+			}
 			if err != nil {
 				return err
 			}

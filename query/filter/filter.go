@@ -214,3 +214,21 @@ func All(parts ...Expr) Expr {
 	}
 	return kept
 }
+
+// Without is the expression without a part that it combines with others.
+func Without(e Expr, part Near) Expr {
+	if e == part {
+		return nil
+	}
+	all, ok := e.(And)
+	if !ok {
+		return e
+	}
+	kept := make(And, 0, len(all))
+	for _, e := range all {
+		if e != part {
+			kept = append(kept, e)
+		}
+	}
+	return All(kept...)
+}

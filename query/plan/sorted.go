@@ -1,0 +1,71 @@
+package plan
+
+import (
+	"context"
+	"time"
+
+	"cairn/query/filter"
+)
+
+func timestamp(micros int64) time.Time { return time.UnixMicro(micros + filter.PostgresEpoch).UTC() }
+
+// byTime merges what all segments have, in the order of times. Where little matches
+// it is gathered; else each segment's index over times gives it in order.
+func (p *page) byTime(ctx context.Context) error {
+	x := p.extent
+	if k := p.q.After; k != nil && p.q.Ascending {
+		x.From = max(x.From, k.Time)
+	} else if k != nil {
+		x.To = min(x.To, k.Time)
+	}
+	var list []step
+	for _, s := range p.catalogue.reaching(x.Low, x.High, false) {
+		if st, ok := s.choose(&goal{extent: &x, need: float64(p.left), ascending: p.q.Ascending}); ok {
+			if st.way == bounded || st.way == byTime {
+				st.way = along
+			}
+			list = append(list, st)
+		}
+	}
+	return p.run(ctx, "page_by_time", merged(&p.q, &x, list, filter.When, p.left))
+}
+
+const (
+	// firstRadius is the first circle that is looked into, in metres, and
+	// radiusGrowth how much wider the next one is: an area 16 times as large,
+	// so that what is looked at is bounded by what is wanted, about.
+	firstRadius  = 50
+	radiusGrowth = 4
+)
+
+// byDistance looks into ever wider circles until one holds enough: those are the
+// nearest then.
+func (p *page) byDistance(ctx context.Context) error {
+	radius := float64(firstRadius)
+	if p.q.After != nil {
+		radius = max(radius, p.q.After.Distance*1.1)
+	}
+	for {
+		p.q.radius = min(radius, p.q.Near.Metres)
+		last := p.q.radius == p.q.Near.Metres
+		circle := p.q.Near
+		circle.Metres = p.q.radius
+		x := filter.Bound(filter.All(p.q.Filter, circle))
+		x.Boxes = []filter.Box{circle.Bounds()}
+		var list []step
+		for _, s := range p.catalogue.reaching(x.Low, x.High, false) {
+			if st, ok := s.choose(&goal{extent: &x, need: float64(p.left), gather: s}); ok {
+				st.way = byBox
+				list = append(list, st)
+			}
+		}
+		if err := p.run(ctx, "page_by_distance", merged(&p.q, &x, list, "", p.left)); err != nil || p.full || last {
+			return err
+		}
+		if p.handed { // the next circle goes on behind what this one had
+			after := p.last
+			p.q.After = &after
+		}
+		radius = radius * radiusGrowth
+	}
+}

@@ -1,0 +1,187 @@
+package plan
+
+import (
+	"strconv"
+	"strings"
+
+	"cairn/query/filter"
+)
+
+// A statement reads rows of some segments, one after another or merged. Its first
+// row is a header: the checkpoint's sequence as the position, the number of the
+// catalogue as the revision. All of it is one snapshot.
+type statement struct {
+	filter.Builder
+	q     *Query
+	order order
+	where string // the filter
+	after string // what comes after the cursor
+	limit string
+	boxes string // what an index over places answers to
+}
+
+// An order is how rows are sorted, as SQL.
+type order struct{ direction, less string }
+
+func (q *Query) order() order {
+	if q.Ascending {
+		return order{"asc", ">"}
+	}
+	return order{"desc", "<"}
+}
+
+func newStatement(q *Query, limit int) *statement {
+	s := &statement{q: q, order: q.order()}
+	s.where = s.Where(q.filter())
+	s.limit = s.Arg(int64(limit), "bigint")
+	return s
+}
+
+// write puts the header before the parts. Parameters of nothing would be of no type.
+func (s *statement) write(parts []string, begin, end string) *statement {
+	s.WriteString(s.header())
+	if len(parts) == 0 {
+		s.Args = nil
+		return s
+	}
+	s.WriteString(" union all (" + begin + " from (" + strings.Join(parts, " union all ") + ") p" + end + ")")
+	return s
+}
+
+// header is the select of the first row.
+func (s *statement) header() string {
+	return "select " + s.columns(func(i int) string {
+		switch i {
+		case ColPosition:
+			return "sequence"
+		case ColRevision:
+			return "catalogue"
+		}
+		return "null::" + outputs[i].sqlType
+	}, "null") + " from checkpoint where id"
+}
+
+// columns lists what f says of each column; those beyond a Feature's are extra.
+func (s *statement) columns(f func(int) string, extra string) string {
+	list := make([]string, 0, colCount+2)
+	for i := range outputs {
+		list = append(list, f(i))
+	}
+	switch {
+	case s.q.Sort == ByDistance && extra == "":
+		list = append(list, "distance")
+	case s.q.Sort == ByDistance:
+		list = append(list, extra+"::float8")
+	case s.q.Wide && extra == "":
+		list = append(list, "name", "author")
+	case s.q.Wide:
+		list = append(list, extra+"::text", extra+"::text")
+	}
+	return strings.Join(list, ", ")
+}
+
+func (s *statement) selected() string {
+	return s.columns(func(i int) string { return outputs[i].from }, "")
+}
+
+// passing is the condition on a row of a segment.
+func (s *statement) passing() string { return "geom is not null and " + s.after + " and " + s.where }
+
+// pageByPosition writes the statement that reads the steps' segments one after
+// another. Postgres runs the parts of a union in their order and stops at the
+// limit, so what is not needed costs its opening only.
+func pageByPosition(q *Query, x *filter.Extent, list []step, from int64, limit int) *statement {
+	s := newStatement(q, limit)
+	s.after = "position " + s.order.less + " " + s.Arg(from, "bigint")
+	parts := make([]string, len(list))
+	for i, st := range list {
+		parts[i] = "(" + s.branch(st, x) + ")"
+	}
+	return s.write(parts, "select *", " limit "+s.limit)
+}
+
+func (s *statement) branch(st step, x *filter.Extent) string {
+	sorted := " order by position " + s.order.direction
+	switch st.way {
+	case along:
+		return "select " + s.selected() + " from " + st.segment.table + " where " + s.passing() + sorted + " limit " + s.limit
+	case bounded:
+		// One row more than the limit is there if all of the walk was used up:
+		// it holds the position that was reached.
+		n := strconv.Itoa(st.walk)
+		edge := map[string]string{"desc": "min", "asc": "max"}[s.order.direction]
+		return "with w as materialized (select * from " + st.segment.table + " where " + s.after + sorted + " limit " + n + ")" +
+			" (select " + s.selected() + " from w where " + s.passing() + " limit " + s.limit + ")" +
+			" union all select " + s.columns(func(i int) string {
+			switch i {
+			case ColPosition:
+				return "edge"
+			case ColRevision:
+				return "-1::bigint"
+			}
+			return "null::" + outputs[i].sqlType
+		}, "null") + " from (select count(*) as n, " + edge + "(position) as edge from w) m where n = " + n
+	default:
+		return "select " + s.selected() + " from " + s.gathered(st, x) + " s where " + s.passing() + sorted + " limit " + s.limit
+	}
+}
+
+// gathered is all that an index finds. The offset keeps the other conditions out, so
+// that no other index is thought of.
+func (s *statement) gathered(st step, x *filter.Extent) string {
+	inner := "select * from " + st.segment.table
+	switch st.way {
+	case byBox:
+		if s.boxes == "" {
+			s.boxes = s.Touches(x.Boxes)
+		}
+		inner += " where " + s.boxes
+	case byTime:
+		inner += " where " + s.Where(filter.During(filter.Time, x.From, x.To))
+	case byName:
+		inner += ` where name collate "C" = any(` + s.Arg(x.Names, "text[]") + ")"
+	}
+	return "(" + inner + " offset 0)"
+}
+
+// merged writes the statement that sorts what all segments have by something else
+// than positions: the least or greatest of each, merged.
+func merged(q *Query, x *filter.Extent, list []step, key string, limit int) *statement {
+	s := newStatement(q, limit)
+	sorted := " order by sortkey " + s.order.direction + ", position desc limit " + s.limit
+	if q.Sort == ByDistance {
+		sorted = " order by distance, position desc limit " + s.limit
+		key = s.Distance(q.Near)
+	}
+	s.after = s.behind(key)
+	parts := make([]string, len(list))
+	for i, st := range list {
+		from := st.segment.table
+		if st.way != along {
+			from = s.gathered(st, x) + " s"
+		}
+		parts[i] = "(select *, " + key + " as " + map[bool]string{true: "distance", false: "sortkey"}[q.Sort == ByDistance] +
+			" from " + from + " where " + s.passing() + sorted + ")"
+	}
+	return s.write(parts, "select "+s.selected(), sorted)
+}
+
+// behind is the condition that a row comes behind the cursor in a merged order.
+func (s *statement) behind(key string) string {
+	out := "true"
+	if s.q.Sort == ByDistance {
+		out = key + " <= " + s.Arg(s.q.radius, "float8")
+	}
+	k := s.q.After
+	if k == nil {
+		return out
+	}
+	less, value := s.order.less, ""
+	if s.q.Sort == ByDistance {
+		less, value = ">", s.Arg(k.Distance, "float8")
+	} else {
+		value = s.Arg(timestamp(k.Time), "timestamptz")
+	}
+	return out + " and (" + key + " " + less + "= " + value + " and (" + key + " " + less + " " + value +
+		" or position < " + s.Arg(int64(k.Position), "bigint") + "))"
+}
