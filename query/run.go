@@ -39,16 +39,20 @@ type Config struct {
 	// Bus is where the projector's announcements are heard. They save polling;
 	// nothing that is answered rests on them.
 	Bus bus.Endpoint
-	Log *slog.Logger
+	// Writable: writes under /collections are taken, here or by what is beside.
+	Writable bool
+	Log      *slog.Logger
 }
 
 // A service answers questions until its context ends.
 type service struct {
-	log     *slog.Logger
-	pool    *pgxpool.Pool
-	metrics *metrics
-	tracker *answer.Tracker
-	cache   *answer.Cache
+	log      *slog.Logger
+	server   *web.Server
+	writable bool
+	pool     *pgxpool.Pool
+	metrics  *metrics
+	tracker  *answer.Tracker
+	cache    *answer.Cache
 	// stopping ends the waits, not the statements, which are bounded anyhow
 	// and which a drain lets finish.
 	stopping context.Context
@@ -104,7 +108,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &service{log: cfg.Log, pool: pool, stopping: ctx,
+	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable, pool: pool, stopping: ctx,
 		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps)}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)
@@ -124,6 +128,7 @@ func (s *service) routes(r fiber.Router) {
 	r.Options("/stream", cors, preflight)
 	r.Options("/points", cors, preflight)
 	r.Options("/points/:id", cors, preflight)
+	s.siteRoutes(r)
 }
 
 // wentBack lets go of answers from a future that the database no longer has.

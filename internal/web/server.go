@@ -73,12 +73,13 @@ type Server struct {
 	registry *prometheus.Registry
 	metrics  *requestMetrics
 
-	mu       sync.Mutex
-	roles    []Role
-	handler  atomic.Pointer[fasthttp.RequestHandler]
-	expected int
-	stopping context.Context //nolint:containedctx // ends when the server begins to drain
-	drain    context.CancelFunc
+	mu         sync.Mutex
+	roles      []Role
+	operations []Operation
+	handler    atomic.Pointer[fasthttp.RequestHandler]
+	expected   int
+	stopping   context.Context //nolint:containedctx // ends when the server begins to drain
+	drain      context.CancelFunc
 }
 
 // Listen binds the address. The roles that will be mounted are counted, so that
@@ -124,6 +125,9 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // to an end then.
 func (s *Server) Stopping() context.Context { return s.stopping }
 
+// Version is that of the program.
+func (s *Server) Version() string { return s.cfg.Version }
+
 // Registry takes the role's metrics.
 func (s *Server) Registry() prometheus.Registerer { return s.registry }
 
@@ -156,6 +160,7 @@ func (s *Server) rebuild() {
 	for _, r := range s.roles {
 		r.Routes(app)
 	}
+	s.operations = operationsOf(app)
 	handler := app.Handler()
 	s.handler.Store(&handler)
 }

@@ -1,0 +1,127 @@
+package query
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/query/ogc"
+)
+
+// siteRoutes are what OGC API Features has beside the items.
+func (s *service) siteRoutes(r fiber.Router) {
+	get := func(path, media string, document func(ogc.Site, string) map[string]any) {
+		r.Get(path, cors, s.document(path, media, document))
+		r.Options(path, cors, preflight)
+	}
+	get("/", ogc.JSON, ogc.Site.Landing)
+	get("/conformance", ogc.JSON, ogc.Site.Conformance)
+	get("/collections", ogc.JSON, ogc.Site.List)
+	for _, c := range ogc.Collections {
+		get(c.Path(), ogc.JSON, func(site ogc.Site, sent string) map[string]any { return site.Describe(c, sent) })
+		get(c.Path()+"/schema", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Schema(c, s.seen()) })
+		get(c.Path()+"/queryables", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Queryables(c, s.seen()) })
+		get(c.Path()+"/sortables", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Sortables(c) })
+	}
+	r.Get("/api", cors, s.getAPI)
+	r.Options("/api", cors, preflight)
+}
+
+func (s *service) site(c *fiber.Ctx) ogc.Site {
+	return ogc.Site{Base: s.server.Base(c), Writable: s.writable}
+}
+
+// form is the media type that a client wants: by the parameter f, else by Accept.
+func form(c *fiber.Ctx, media string) (string, error) {
+	c.Vary(fiber.HeaderAccept)
+	switch f := c.Query("f"); f {
+	case "":
+		return ogc.Prefers(c.Get(fiber.HeaderAccept), media, ogc.HTML), nil
+	case "json":
+		return media, nil
+	case "html":
+		return ogc.HTML, nil
+	default:
+		return "", badParameter("f", "f: there is no form %q, only json and html", f)
+	}
+}
+
+// document answers with one of the documents that do not depend on the points.
+func (s *service) document(path, media string, document func(ogc.Site, string) map[string]any) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		if err := onlyForm(c); err != nil {
+			return err
+		}
+		sent, err := form(c, media)
+		if err != nil {
+			return err
+		}
+		site := s.site(c)
+		d := document(site, sent)
+		if sent == ogc.HTML {
+			return sendView(c, site.ViewDocument(path, d))
+		}
+		return sendDocument(c, media, d)
+	}
+}
+
+// GET /api: the definition of what this server answers, of all its roles.
+func (s *service) getAPI(c *fiber.Ctx) error {
+	if err := onlyForm(c); err != nil {
+		return err
+	}
+	sent, err := form(c, ogc.OpenAPIJSON)
+	if err != nil {
+		return err
+	}
+	site := s.site(c)
+	var served []ogc.Operation
+	for _, o := range s.server.Operations() {
+		served = append(served, ogc.Operation(o))
+	}
+	d, err := site.OpenAPI(s.server.Version(), served)
+	if err != nil {
+		return err
+	}
+	if sent == ogc.HTML {
+		return sendView(c, site.ViewAPI(d))
+	}
+	return sendDocument(c, ogc.OpenAPIJSON, d)
+}
+
+// onlyForm refuses every parameter but f.
+func onlyForm(c *fiber.Ctx) error {
+	return eachParameter(string(c.Request().URI().QueryString()), []string{"f"}, func(string, string) error { return nil })
+}
+
+func sendDocument(c *fiber.Ctx, media string, d map[string]any) error {
+	body, err := json.Marshal(d)
+	if err != nil {
+		return fmt.Errorf("write %s: %w", media, err)
+	}
+	c.Set(fiber.HeaderContentType, media)
+	return sendSmall(c, body)
+}
+
+func sendView(c *fiber.Ctx, v *ogc.View) error {
+	body, err := v.Render()
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentType, "text/html; charset=utf-8")
+	c.Set(fiber.HeaderContentSecurityPolicy, "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'")
+	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
+	return sendSmall(c, body)
+}
+
+func sendSmall(c *fiber.Ctx, body []byte) error {
+	c.Set(fiber.HeaderCacheControl, "no-cache")
+	c.Response().SetStatusCode(http.StatusOK)
+	c.Response().SetBody(body)
+	return nil
+}
+
+// seen are the properties that points have.
+func (s *service) seen() []ogc.Seen { return nil }
