@@ -1,0 +1,131 @@
+package device
+
+import (
+	"bytes"
+	"strconv"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"cairn/event"
+)
+
+// OwnTracks reads what the OwnTracks apps send in HTTP mode and over MQTT: one JSON
+// object, or an array of them. user and device are what the request says beside the
+// body (X-Limit-U and X-Limit-D, or the topic); "" where it does not.
+//
+// location, transition and waypoint have a place and become points; lwt, status,
+// steps, cards and an empty body do not, and give no fix and no error. What is
+// encrypted cannot be read and is refused, so that the phone keeps it.
+func OwnTracks(body []byte, user, device string) ([]Fix, error) {
+	body = bytes.TrimSpace(body)
+	if len(body) == 0 { // a friend was deleted
+		return nil, nil
+	}
+	if body[0] != '[' {
+		return ownTracksOne(body, "", user, device, nil)
+	}
+	var fixes []Fix
+	err := eachElement(body, "", func(pointer string, raw []byte) (err error) {
+		fixes, err = ownTracksOne(raw, pointer, user, device, fixes)
+		return err
+	})
+	return fixes, err
+}
+
+func ownTracksOne(raw []byte, pointer, user, device string, fixes []Fix) ([]Fix, error) {
+	o, err := readObject(raw, pointer)
+	if err != nil {
+		return fixes, err
+	}
+	switch kind := o.text("_type"); kind {
+	case "location", "transition":
+		return ownTracksFix(o, pointer, kind, o.text("tst"), user, device, fixes)
+	case "waypoint":
+		if o.get("lat") == nil { // a beacon
+			return fixes, nil
+		}
+		return ownTracksFix(o, pointer, kind, o.text("tst"), user, device, fixes)
+	case "waypoints":
+		if list := o.get("waypoints"); list.Kind() == '[' {
+			err = eachElement(list, pointer+"/waypoints", func(pointer string, raw []byte) (err error) {
+				fixes, err = ownTracksOne(raw, pointer, user, device, fixes)
+				return err
+			})
+		}
+		return fixes, err
+	case "encrypted":
+		return fixes, refuse(pointer+"/_type", "the message is encrypted, and Cairn has no key: clear the encryption key in the app, and use HTTPS")
+	case "":
+		return fixes, refuse(pointer, `it has no "_type": this is not a message of OwnTracks`)
+	default: // lwt, status, steps, beacon, card, cmd, configuration, dump, request: no place
+		return fixes, nil
+	}
+}
+
+func ownTracksFix(o *object, pointer, kind, tst, user, device string, fixes []Fix) ([]Fix, error) {
+	at, err := when(tst)
+	if err != nil {
+		return fixes, refuse(pointer+"/tst", "%s", err)
+	}
+	for _, name := range []string{"lon", "lat"} {
+		if o.get(name).Kind() != '0' {
+			return fixes, refuse(pointer+"/"+name, "it must be a number of degrees")
+		}
+	}
+	altitude := ""
+	if o.get("alt").Kind() == '0' {
+		altitude = string(o.get("alt"))
+	}
+	name := ownTracksName(o, user, device)
+	f := begin(string(o.get("lon")), string(o.get("lat")), altitude)
+	f.text("name", name)
+	for i, n := range o.names {
+		if n != "lat" && n != "lon" && n != "name" {
+			f.property(n, o.values[i])
+		}
+	}
+	program := "owntracks"
+	if kind != "location" { // else one that coincides with a location would be it
+		program += " " + kind
+	}
+	return append(fixes, Fix{Program: program, Device: name, Time: at, Feature: f.end(at)}), nil
+}
+
+// ownTracksName is user/device, as the topic has it, or what there is of it.
+func ownTracksName(o *object, user, device string) string {
+	if topic := strings.Split(o.text("topic"), "/"); len(topic) >= 3 {
+		user, device = topic[1], topic[2]
+	}
+	switch {
+	case user != "" && device != "":
+		return user + "/" + device
+	case device != "":
+		return device
+	case o.text("tid") != "":
+		return o.text("tid")
+	}
+	return user
+}
+
+// eachElement calls f with every element of a JSON array, and where it stands.
+func eachElement(array []byte, pointer string, f func(pointer string, raw []byte) error) error {
+	d := jsontext.NewDecoder(bytes.NewReader(array))
+	if d.PeekKind() != '[' {
+		return refuse(pointer, "it must be an array")
+	}
+	_, _ = d.ReadToken() // the bracket
+	for i := 0; d.PeekKind() != ']'; i++ {
+		if i == MaxFixes {
+			return refuse(pointer, "it has more than %d elements: send fewer at once", MaxFixes)
+		}
+		raw, err := d.ReadValue()
+		if err != nil {
+			return event.AsFieldError(err)
+		}
+		if err := f(pointer+"/"+strconv.Itoa(i), raw.Clone()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
