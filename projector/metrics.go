@@ -3,6 +3,8 @@ package projector
 import (
 	"time"
 
+	"cairn/schema"
+
 	"github.com/prometheus/client_golang/prometheus"
 )
 
@@ -53,5 +55,38 @@ func (m metrics) observe(b *batch, v *verdict, took time.Duration) {
 	}
 	for outcome, n := range v.counted {
 		m.outcomes.WithLabelValues(string(outcome)).Add(float64(n))
+	}
+}
+
+// segmentMetrics are of the maintenance of segments.
+type segmentMetrics struct {
+	segments           *prometheus.GaugeVec
+	rotations, expired prometheus.Counter
+	seconds            *prometheus.HistogramVec
+}
+
+func newSegmentMetrics(r prometheus.Registerer) *segmentMetrics {
+	m := &segmentMetrics{
+		segments: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "cairn_segments", Help: "Segments of the table of points, by state."}, []string{"state"}),
+		rotations: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_segment_rotations_total", Help: "Heads that were full and were sealed."}),
+		expired: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_segments_expired_total", Help: "Segments that were older than what is kept."}),
+		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "cairn_segment_maintenance_seconds", Help: "Time for one step of maintenance: seal, merge or split.",
+			Buckets: []float64{.01, .05, .1, .5, 1, 5, 10, 30, 60, 300, 1800}}, []string{"step"}),
+	}
+	r.MustRegister(m.segments, m.rotations, m.expired, m.seconds)
+	return m
+}
+
+func (m *segmentMetrics) observe(all []schema.Segment) {
+	n := map[string]int{schema.Head: 0, schema.Sealed: 0, schema.Filling: 0, schema.Dropped: 0}
+	for _, s := range all {
+		n[s.State]++
+	}
+	for state, count := range n {
+		m.segments.WithLabelValues(state).Set(float64(count))
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -62,7 +63,9 @@ type Config struct {
 	MaxBytes int64
 	// Replay says how much of what is projected the stream keeps.
 	Replay ReplayWindow
-	Log    *slog.Logger
+	// Keep is how long points are kept after they came in; 0: for ever.
+	Keep time.Duration
+	Log  *slog.Logger
 }
 
 // Run projects until ctx ends, then finishes the batch at hand. Where going on
@@ -71,6 +74,7 @@ type Config struct {
 // person has decided.
 func Run(ctx context.Context, cfg Config) error {
 	p := &projector{cfg: cfg, metrics: newMetrics(cfg.Server.Registry())}
+	p.maintenance = newMaintenance(cfg, newSegmentMetrics(cfg.Server.Registry()))
 	reconnected := make(chan struct{}, 1)
 	nc, err := bus.Connect(cfg.Bus, cfg.Log, nats.ReconnectHandler(func(*nats.Conn) {
 		select {
@@ -93,6 +97,9 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	defer reads.Close()
 	cfg.Server.Mount(p.role())
+	var group sync.WaitGroup
+	defer group.Wait()
+	group.Go(func() { p.maintenance.run(ctx) })
 
 	pause := pauseMin
 	for ctx.Err() == nil {
@@ -139,9 +146,11 @@ type projector struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	metrics metrics
-	state   atomic.Pointer[state]
-	problem atomic.Pointer[error] // why the last session ended, until one works
-	gapAt   uint64                // the message that the consumer passed over; 0: none
+	// maintenance works beside the projection, on the same tables.
+	maintenance *maintenance
+	state       atomic.Pointer[state]
+	problem     atomic.Pointer[error] // why the last session ended, until one works
+	gapAt       uint64                // the message that the consumer passed over; 0: none
 }
 
 // session connects, checks that stream and database belong together, and
@@ -258,6 +267,7 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 		return err
 	}
 	p.metrics.observe(b, v, time.Since(start))
+	p.maintenance.added(len(b.rows))
 	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
 	for _, e := range v.parked {
 		p.cfg.Log.Warn("parked an event", "position", int64(e.position), "reason", e.reason, "detail", e.detail)

@@ -7,6 +7,7 @@ import (
 	"cairn/schema"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // segmentsLock is held by whoever makes, merges or drops segments. The writer does
@@ -67,9 +68,15 @@ func raiseCatalogue(ctx context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
+// A database is a connection or a transaction.
+type database interface {
+	schema.Querier
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}
+
 // replaceView makes the view points show the segments that are to be read. It
 // needs the view for itself: a lock_timeout is the caller's matter.
-func replaceView(ctx context.Context, conn *pgx.Conn) error {
+func replaceView(ctx context.Context, conn database) error {
 	rows, err := conn.Query(ctx, `select id from segments where state in ('sealed', 'head') order by low`)
 	if err != nil {
 		return fmt.Errorf("read the segments: %w", err)

@@ -1,0 +1,199 @@
+package projector
+
+import (
+	"context"
+	"fmt"
+	"math/bits"
+	"time"
+
+	"cairn/event"
+	"cairn/schema"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// holds is what a segment holds, as the catalogue tells it.
+type holds struct {
+	rows                     *int64 // nil: not known
+	revision                 int64
+	west, south, east, north *float64
+	timeFrom, timeTo         *time.Time
+	receivedTo               *time.Time
+	v7From, v7To             *string
+	otherIDs                 int64
+	counts                   [cellRows * cellColumns]int64 // points by cell
+}
+
+// cellSQL is cellOf in SQL.
+const cellSQL = `least(35, greatest(0, floor((st_y(geom) + 90) / 5)::int)) * 72 + least(71, greatest(0, floor((st_x(geom) + 180) / 5)::int))`
+
+const holdsSelect = `select count(*) filter (where geom is not null), coalesce(max(revision), 0),
+		min(st_x(geom)), min(st_y(geom)), max(st_x(geom)), max(st_y(geom)),
+		min(coalesce(observed_at, received_at)) filter (where geom is not null),
+		max(coalesce(observed_at, received_at)) filter (where geom is not null), max(received_at),
+		min(id::text collate "C") filter (where version = '7'), max(id::text collate "C") filter (where version = '7'),
+		count(*) filter (where version <> '7')
+	from (select *, substr(id::text, 15, 1) as version from %s) s`
+
+// lookInto reads what the rows of a table, or of a query in brackets, hold.
+func lookInto(ctx context.Context, db pgx.Tx, from string) (*holds, error) {
+	h := &holds{}
+	var rows int64
+	err := db.QueryRow(ctx, fmt.Sprintf(holdsSelect, from)).Scan(&rows, &h.revision, &h.west, &h.south, &h.east, &h.north,
+		&h.timeFrom, &h.timeTo, &h.receivedTo, &h.v7From, &h.v7To, &h.otherIDs)
+	if err != nil {
+		return nil, fmt.Errorf("look into %s: %w", from, err)
+	}
+	h.rows = &rows
+	found, err := db.Query(ctx, `select `+cellSQL+`, count(*) from `+from+` s where geom is not null group by 1`)
+	if err != nil {
+		return nil, fmt.Errorf("count the cells of %s: %w", from, err)
+	}
+	var cell int
+	var n int64
+	_, err = pgx.ForEachRow(found, []any{&cell, &n}, func() error {
+		h.counts[cell] = n
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("count the cells of %s: %w", from, err)
+	}
+	return h, nil
+}
+
+// add widens what is held by more: of changes, whose points were counted before.
+func (h *holds) add(more *holds) {
+	h.revision = max(h.revision, more.revision)
+	h.west, h.south = least(h.west, more.west), least(h.south, more.south)
+	h.east, h.north = most(h.east, more.east), most(h.north, more.north)
+	if h.timeFrom == nil || more.timeFrom != nil && more.timeFrom.Before(*h.timeFrom) {
+		h.timeFrom = more.timeFrom
+	}
+	if h.timeTo == nil || more.timeTo != nil && more.timeTo.After(*h.timeTo) {
+		h.timeTo = more.timeTo
+	}
+	for i, n := range more.counts {
+		h.counts[i] += n
+	}
+}
+
+func least(a, b *float64) *float64 {
+	if a == nil || b != nil && *b < *a {
+		return b
+	}
+	return a
+}
+
+func most(a, b *float64) *float64 {
+	if a == nil || b != nil && *b > *a {
+		return b
+	}
+	return a
+}
+
+// cells is what the catalogue keeps of the counts: their magnitudes.
+func (h *holds) cells() []byte {
+	out := make([]byte, len(h.counts))
+	for i, n := range h.counts {
+		out[i] = byte(bits.Len64(uint64(n))) //nolint:gosec // a count; its length is at most 64
+	}
+	return out
+}
+
+// write puts it into the catalogue.
+func (h *holds) write(ctx context.Context, tx pgx.Tx, id int, state string) error {
+	_, err := tx.Exec(ctx, `update segments set state = $2, rows = $3, revision = $4, west = $5, south = $6, east = $7, north = $8,
+			time_from = $9, time_to = $10, received_to = $11, cells = $12, v7_from = $13::text::uuid, v7_to = $14::text::uuid, other_ids = $15, copied = null
+		where id = $1`, id, state, h.rows, h.revision, h.west, h.south, h.east, h.north, h.timeFrom, h.timeTo, h.receivedTo,
+		h.cells(), h.v7From, h.v7To, h.otherIDs)
+	if err != nil {
+		return fmt.Errorf("note what segment %d holds: %w", id, err)
+	}
+	return nil
+}
+
+// snapshot runs do in a transaction that sees one state of the database, and
+// returns the last position that is in it.
+func (m *maintenance) snapshot(ctx context.Context, do func(pgx.Tx) error) (seen int64, err error) {
+	err = pgx.BeginTxFunc(ctx, m.conn, pgx.TxOptions{IsoLevel: pgx.RepeatableRead}, func(tx pgx.Tx) error {
+		var sequence int64
+		if err := tx.QueryRow(ctx, `select sequence from checkpoint`).Scan(&sequence); err != nil {
+			return fmt.Errorf("read the checkpoint: %w", err)
+		}
+		seen = int64(event.EndOf(uint64(sequence))) //nolint:gosec // a sequence
+		return do(tx)
+	})
+	return seen, err
+}
+
+// recountRows is the size up to which the rows of a segment that changed while it
+// was looked into are counted again while batches wait: 10 ms.
+const recountRows = 200_000
+
+// seal builds the indexes that the head does not have, and finds out what the
+// segment holds.
+func (m *maintenance) seal(ctx context.Context, all []schema.Segment) (bool, error) {
+	for _, s := range all {
+		if s.State != schema.Sealed || s.Known() {
+			continue
+		}
+		begun := time.Now()
+		for _, ddl := range schema.SealedIndexes(s.ID) {
+			if _, err := m.conn.Exec(ctx, ddl); err != nil {
+				return false, fmt.Errorf("index segment %d: %w", s.ID, err)
+			}
+		}
+		// Its pages become all-visible at once, and the planner knows its rows.
+		if _, err := m.conn.Exec(ctx, `vacuum (analyze) `+schema.Table(s.ID)); err != nil {
+			return false, fmt.Errorf("analyze segment %d: %w", s.ID, err)
+		}
+		if err := m.describe(ctx, s.ID); err != nil {
+			return false, err
+		}
+		m.metrics.seconds.WithLabelValues("seal").Observe(time.Since(begun).Seconds())
+		m.log.Debug("sealed a segment", "segment", s.ID, "seconds", time.Since(begun).Seconds())
+		return true, nil
+	}
+	return false, nil
+}
+
+// describe notes what a segment holds. It looks without a lock; what was changed
+// meanwhile is added under it.
+func (m *maintenance) describe(ctx context.Context, id int) error {
+	table := schema.Table(id)
+	var h *holds
+	seen, err := m.snapshot(ctx, func(tx pgx.Tx) (err error) {
+		h, err = lookInto(ctx, tx, table)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	return m.change(ctx, func(tx pgx.Tx, sequence uint64) error {
+		if int64(event.EndOf(sequence)) > seen {
+			changes, err := lookInto(ctx, tx, fmt.Sprintf(`(select * from %s where revision > %d)`, table, seen))
+			if err != nil {
+				return err
+			}
+			if changes.revision > 0 {
+				h.add(changes)
+				h.rows = nil
+				if changed := h.points(); changed <= recountRows {
+					h.rows = new(int64)
+					if err := tx.QueryRow(ctx, `select count(*) from `+table+` where geom is not null`).Scan(h.rows); err != nil {
+						return fmt.Errorf("count segment %d: %w", id, err)
+					}
+				}
+			}
+		}
+		return h.write(ctx, tx, id, schema.Sealed)
+	})
+}
+
+// points is how many points were counted.
+func (h *holds) points() (n int64) {
+	for _, c := range h.counts {
+		n += c
+	}
+	return n
+}

@@ -1,0 +1,333 @@
+package projector
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"cairn/event"
+	"cairn/schema"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	// maintainEvery is how often the segments are looked at while there is nothing
+	// to do; a full head is told at once.
+	maintainEvery = time.Second
+	// maintainPause is the pause after a failure.
+	maintainPause = 5 * time.Second
+	// maintenanceName is that of the connection, in Postgres' own views. One
+	// projector at a time maintains, by segmentsLock.
+	maintenanceName = "cairn-maintenance"
+	// catalogueWait bounds the wait for what stands in the way of a change of the
+	// catalogue: a batch, or somebody with psql who holds the view.
+	catalogueWait = time.Second
+	// dropWait bounds the wait for a table that is dropped. Who reads it by then is
+	// a person, behind whom nobody should have to wait.
+	dropWait = 200 * time.Millisecond
+	// sortMemory is what one sort or index build may take.
+	sortMemory = "128MB"
+)
+
+// maintenance seals, merges and drops segments, on a connection of its own, one
+// step at a time. Every step is a transaction, or leaves a segment in the state
+// filling that nobody reads and that the next start clears away: it may be killed
+// at any point.
+type maintenance struct {
+	url     string
+	keep    time.Duration // 0: for ever
+	sizes   segmentSizes
+	log     *slog.Logger
+	metrics *segmentMetrics
+	full    chan struct{} // holds one: the head is probably full
+	since   atomic.Int64  // rows that the head has got since it was told
+	conn    *pgx.Conn
+}
+
+func newMaintenance(cfg Config, m *segmentMetrics) *maintenance {
+	return &maintenance{url: cfg.DatabaseURL, keep: cfg.Keep, sizes: sizes, log: cfg.Log, metrics: m, full: make(chan struct{}, 1)}
+}
+
+// added tells that the head has got rows: when it has probably got enough, it is
+// looked at.
+func (m *maintenance) added(rows int) {
+	if m.since.Add(int64(rows)) < m.sizes.head {
+		return
+	}
+	m.since.Store(0)
+	select {
+	case m.full <- struct{}{}:
+	default:
+	}
+}
+
+// run maintains until ctx ends.
+func (m *maintenance) run(ctx context.Context) {
+	said := ""
+	for ctx.Err() == nil {
+		err := m.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if err.Error() != said {
+			m.log.Warn("maintenance of the segments interrupted; trying again", "error", err)
+		}
+		said = err.Error()
+		select {
+		case <-ctx.Done():
+		case <-time.After(maintainPause):
+		}
+	}
+}
+
+func (m *maintenance) session(ctx context.Context) error {
+	conn, err := connectAs(ctx, m.url, maintenanceName)
+	if err != nil {
+		return err
+	}
+	m.conn = conn
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
+		defer cancel()
+		_ = conn.Close(ctx)
+	}()
+	if err := checkSchema(ctx, conn); err != nil {
+		return err
+	}
+	if err := lockSegments(ctx, conn); err != nil {
+		return err
+	}
+	// None of it is a promise to anybody: what a crash undoes is done again.
+	_, err = conn.Exec(ctx, `set synchronous_commit = off; set work_mem = '`+sortMemory+`'; set maintenance_work_mem = '`+sortMemory+`'; set max_parallel_maintenance_workers = 0; set max_parallel_workers_per_gather = 0`)
+	if err != nil {
+		return fmt.Errorf("set up the connection: %w", err)
+	}
+	if err := m.clearUnfinished(ctx); err != nil {
+		return err
+	}
+	for {
+		worked, err := m.step(ctx)
+		if err != nil && !isLockTimeout(err) {
+			return err
+		}
+		if worked && err == nil {
+			continue
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-m.full:
+		case <-time.After(maintainEvery):
+		}
+	}
+}
+
+// isLockTimeout tells that something was in the way, which is tried again later.
+func isLockTimeout(err error) bool { return hasCode(err, lockNotAvailable) }
+
+// step does the first thing that is due, and tells whether there was one.
+func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
+	all, err := schema.Segments(ctx, m.conn)
+	if err != nil {
+		return false, err
+	}
+	m.metrics.observe(all)
+	for _, do := range []func(context.Context, []schema.Segment) (bool, error){m.rotate, m.expire, m.dropTables, m.seal, m.split, m.merge} {
+		if worked, err = do(ctx, all); worked || err != nil {
+			return worked, err
+		}
+	}
+	return false, nil
+}
+
+// clearUnfinished removes what was being made when maintenance ended last.
+func (m *maintenance) clearUnfinished(ctx context.Context) error {
+	all, err := schema.Segments(ctx, m.conn)
+	if err != nil {
+		return err
+	}
+	for _, s := range all {
+		if s.State != schema.Filling {
+			continue
+		}
+		if err := m.dropTable(ctx, s.ID); err != nil {
+			return err
+		}
+		m.log.Info("cleared an unfinished segment away", "segment", s.ID)
+	}
+	return dropStrays(ctx, m.conn)
+}
+
+// change runs do in a transaction that changes the catalogue: the checkpoint's row
+// is locked, so no batch is under way, and readers learn by its number that what
+// they know of the segments is old. The view follows.
+func (m *maintenance) change(ctx context.Context, do func(tx pgx.Tx, sequence uint64) error) error {
+	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
+		var sequence int64
+		_, err := tx.Exec(ctx, fmt.Sprintf(`set local lock_timeout = %d`, catalogueWait.Milliseconds()))
+		if err == nil {
+			err = tx.QueryRow(ctx, `select sequence from checkpoint for update`).Scan(&sequence)
+		}
+		if err != nil {
+			return fmt.Errorf("lock the checkpoint: %w", err)
+		}
+		if err := do(tx, uint64(sequence)); err != nil { //nolint:gosec // a sequence
+			return err
+		}
+		if _, err := tx.Exec(ctx, `update checkpoint set catalogue = catalogue + 1`); err != nil {
+			return fmt.Errorf("raise the catalogue's number: %w", err)
+		}
+		return replaceView(ctx, tx)
+	})
+}
+
+// newSegment notes a segment and makes its table.
+func newSegment(ctx context.Context, tx pgx.Tx, low, high int64, state string) (id int, err error) {
+	err = tx.QueryRow(ctx, `insert into segments (id, low, high, state) values (nextval('segment_ids'), $1, $2, $3) returning id`,
+		low, high, state).Scan(&id)
+	if err == nil {
+		_, err = tx.Exec(ctx, schema.CreateTable(id))
+	}
+	if err == nil {
+		_, err = tx.Exec(ctx, schema.GrantLike(id))
+	}
+	if err != nil {
+		return 0, fmt.Errorf("make a segment: %w", err)
+	}
+	return id, nil
+}
+
+// rotate seals the head where it is full, or old, and puts an empty one in its
+// place. What it holds is found out by seal.
+func (m *maintenance) rotate(ctx context.Context, all []schema.Segment) (bool, error) {
+	head, err := find(all, schema.Head)
+	if err != nil {
+		return false, err
+	}
+	due, err := m.headIsDue(ctx, head)
+	if err != nil || !due {
+		return false, err
+	}
+	var id int
+	err = m.change(ctx, func(tx pgx.Tx, sequence uint64) error {
+		edge := int64(event.At(sequence+1, 0))
+		if _, err := tx.Exec(ctx, `update segments set state = $1, high = $2 where id = $3`, schema.Sealed, edge, head.ID); err != nil {
+			return fmt.Errorf("close the head: %w", err)
+		}
+		if id, err = newSegment(ctx, tx, edge, schema.HeadEnd, schema.Head); err != nil {
+			return err
+		}
+		for _, ddl := range schema.HeadIndexes(id) {
+			if _, err := tx.Exec(ctx, ddl); err != nil {
+				return fmt.Errorf("index the new head: %w", err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return false, fmt.Errorf("rotate the head: %w", err)
+	}
+	m.metrics.rotations.Inc()
+	m.log.Debug("a segment is full", "segment", head.ID, "head", id)
+	return true, nil
+}
+
+func find(all []schema.Segment, state string) (schema.Segment, error) {
+	for _, s := range all {
+		if s.State == state {
+			return s, nil
+		}
+	}
+	return schema.Segment{}, errors.New("there is no segment in the state " + state)
+}
+
+// headAges: with a bound on age, a segment spans at most this part of it, so that
+// what is kept beyond the bound is little.
+const headAges = 8
+
+// headIsDue counts the head's rows, which is cheap because they are bounded, and
+// looks how old its first is where points are kept for a time only.
+func (m *maintenance) headIsDue(ctx context.Context, head schema.Segment) (bool, error) {
+	var rows int64
+	var first *time.Time
+	err := m.conn.QueryRow(ctx, `select count(*), (select received_at from `+schema.Table(head.ID)+` order by position limit 1)
+		from (select from `+schema.Table(head.ID)+` limit $1) s`, m.sizes.head).Scan(&rows, &first)
+	if err != nil {
+		return false, fmt.Errorf("look at the head: %w", err)
+	}
+	old := m.keep > 0 && first != nil && time.Since(*first) > m.keep/headAges
+	return rows >= m.sizes.head || old, nil
+}
+
+// expire lets go of the oldest segments, whole, where all that they hold is older
+// than what is kept: ids and tombstones go with them.
+func (m *maintenance) expire(ctx context.Context, all []schema.Segment) (bool, error) {
+	if m.keep <= 0 {
+		return false, nil
+	}
+	var gone []int
+	var floor int64
+	for _, s := range all { // the oldest positions first
+		if s.State != schema.Sealed {
+			if s.State == schema.Head {
+				break
+			}
+			continue
+		}
+		if s.ReceivedTo == nil || time.Since(*s.ReceivedTo) <= m.keep {
+			break
+		}
+		gone, floor = append(gone, s.ID), s.High
+	}
+	if len(gone) == 0 {
+		return false, nil
+	}
+	err := m.change(ctx, func(tx pgx.Tx, _ uint64) error {
+		_, err := tx.Exec(ctx, `update segments set state = $1, dropped_at = now() where id = any($2)`, schema.Dropped, gone)
+		if err == nil {
+			_, err = tx.Exec(ctx, `update checkpoint set floor = greatest(floor, $1)`, floor)
+		}
+		return err
+	})
+	if err != nil {
+		return false, fmt.Errorf("let go of old segments: %w", err)
+	}
+	m.metrics.expired.Add(float64(len(gone)))
+	m.log.Info("let go of segments that are older than what is kept", "segments", gone, "keep", m.keep, "below_position", floor)
+	return true, nil
+}
+
+// dropTables drops the tables whose grace is over.
+func (m *maintenance) dropTables(ctx context.Context, all []schema.Segment) (bool, error) {
+	for _, s := range all {
+		if s.State != schema.Dropped || s.DroppedAt != nil && time.Since(*s.DroppedAt) < m.sizes.grace {
+			continue
+		}
+		err := m.dropTable(ctx, s.ID)
+		if isLockTimeout(err) {
+			continue // somebody reads it; the next look is soon
+		}
+		if err != nil {
+			return false, err
+		}
+		return true, nil
+	}
+	return false, nil
+}
+
+func (m *maintenance) dropTable(ctx context.Context, id int) error {
+	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
+		_, err := tx.Exec(ctx, fmt.Sprintf(`set local lock_timeout = %d; drop table if exists %s`, dropWait.Milliseconds(), schema.Table(id)))
+		if err == nil {
+			_, err = tx.Exec(ctx, `delete from segments where id = $1`, id)
+		}
+		if err != nil {
+			return fmt.Errorf("drop segment %d: %w", id, err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,25 @@
+package projector
+
+import "time"
+
+// sizes are those of segments. They are in a file of their own, which a build for
+// tests replaces by one with small numbers.
+var sizes = segmentSizes{
+	// A head of this many rows keeps its indexes in a processor's caches, and is
+	// sealed in a fraction of a second.
+	head: 128 << 10,
+	// A search in an area looks into each segment once, so there should be few.
+	// With eight of a size merged into one of the next, a row is copied twice.
+	fan: 8,
+	// Merging larger ones would copy gigabytes at once, and gain little.
+	most: 8 << 20,
+	// Longer than any statement of a reader that still knows the old catalogue.
+	grace: 15 * time.Second,
+}
+
+type segmentSizes struct {
+	head  int64         // rows of the head from which on it is sealed
+	fan   int           // how many of a size are merged
+	most  int64         // rows that a merged segment has at most
+	grace time.Duration // from leaving the catalogue to the drop of the table
+}
