@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"time"
 
 	"cairn/bus"
@@ -102,6 +103,39 @@ type replayFlags struct {
 func (f replayFlags) window() projector.ReplayWindow {
 	return projector.ReplayWindow{Age: f.ReplayAge, Bytes: f.ReplayBytes}
 }
+
+type keepFlag struct {
+	Keep age `env:"CAIRN_KEEP" placeholder:"AGE" help:"How long points are kept after they came in, as 90d or 36h: what is older is dropped, whole segments at a time, with their ids. Empty: for ever."`
+}
+
+// An age is a duration that may be in days, of 24 hours.
+type age time.Duration
+
+// UnmarshalText reads 90d, 36h, 90m, or empty for none.
+func (a *age) UnmarshalText(text []byte) error {
+	s := string(text)
+	if s == "" {
+		*a = 0
+		return nil
+	}
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.ParseFloat(days, 64)
+		if err != nil || !(n > 0 && n <= maxKeepDays) {
+			return fmt.Errorf("%q is not a number of days such as 90d", s)
+		}
+		*a = age(n * 24 * float64(time.Hour))
+		return nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d <= 0 {
+		return fmt.Errorf("%q is not an age such as 90d or 36h", s)
+	}
+	*a = age(d)
+	return nil
+}
+
+// maxKeepDays is a century: what is longer is for ever.
+const maxKeepDays = 36_525
 
 // listenHost is how a person on this machine reaches what listens on address.
 func listenHost(address string) string {

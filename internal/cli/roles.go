@@ -90,6 +90,7 @@ type projectorCmd struct {
 	natsPasswordsFlag
 	streamFlags
 	replayFlags
+	keepFlag
 	logFlags
 }
 
@@ -112,7 +113,7 @@ func (c *projectorCmd) Run(s *session) error {
 	}
 	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: endpoint, DatabaseURL: url,
-			MaxBytes: bound, Replay: c.window(), Log: log})
+			MaxBytes: bound, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
 	})
 }
 

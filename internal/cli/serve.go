@@ -32,6 +32,7 @@ type serveCmd struct {
 	natsPasswordsFlag
 	streamFlags
 	replayFlags
+	keepFlag
 	logFlags
 }
 
@@ -74,7 +75,7 @@ func (c *serveCmd) Run(s *session) error {
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,
-			MaxBytes: q.bound, Replay: c.window(), Log: log})
+			MaxBytes: q.bound, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
 	})
 	if cluster != nil {
 		addActor(&g, s.ctx, func(ctx context.Context) error { cluster.Watch(ctx); return nil })
