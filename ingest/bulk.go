@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bufio"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,7 +27,11 @@ var readers = sync.Pool{New: func() any { return bufio.NewReaderSize(nil, format
 // postMany takes many points in, in one of the formats that can be read as they
 // come. It answers 202 with how many were accepted and rejected.
 func (h *handler) postMany(c *fiber.Ctx, m format.Media) error {
-	options, err := format.ParseOptions(m.Kind, string(c.Context().URI().QueryString()))
+	mode, query, err := onConflictOf(c)
+	if err != nil {
+		return err
+	}
+	options, err := format.ParseOptions(m.Kind, query)
 	if err != nil {
 		return err
 	}
@@ -35,11 +40,11 @@ func (h *handler) postMany(c *fiber.Ctx, m format.Media) error {
 		return err
 	}
 	defer in.close()
-	return h.readMany(c, m.Kind, m.With(options), in, in)
+	return h.readMany(c, m.Kind, m.With(options), mode, in, in)
 }
 
 // readMany reads the points of a body, which begins in in.
-func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, in *input, body io.Reader) error {
+func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, mode onConflict, in *input, body io.Reader) error {
 	key, err := idempotencyKey(c)
 	if err != nil {
 		return err
@@ -49,10 +54,15 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 		return err
 	}
 	defer leave()
-	u := &upload{h: h, trace: traceOf(c), warnings: options.Warnings}
+	u := &upload{h: h, mode: mode, trace: traceOf(c), warnings: options.Warnings}
 	if key != "" {
 		rows := event.RowsOf(event.Upload, "", key)
 		u.keyed = &rows
+	}
+	w := waitOf(c)
+	if w.asked {
+		u.tally = h.submit.projection.track()
+		defer h.submit.projection.drop(u.tally)
 	}
 	defer u.release()
 	defer web.RollDeadline(c, h.limits.readStall, h.limits.flushAge, u.flush)()
@@ -62,11 +72,11 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 	source, err := format.Open(r, k, options)
 	if err == nil {
 		if raw, ok := format.Single(source); ok {
-			return h.putFeature(c, raw, key, options)
+			return h.postFeature(c, raw, key, mode, options)
 		}
 		err = u.run(source)
 	}
-	return u.answer(c, source, in.failure(err))
+	return u.answer(c, source, w, in.failure(err))
 }
 
 // enter waits for the upload's turn.
@@ -97,8 +107,11 @@ func (u *upload) run(source format.Rows) error {
 		if u.err != nil { // of a flush while the body paused
 			return u.err
 		}
+		var deletion *format.Deletion
 		if err == nil {
-			err = u.add(&e, source.Row())
+			err = u.addPoint(&e, source.Row())
+		} else if errors.As(err, &deletion) {
+			err = u.addDeletion(&e, deletion, source.Row())
 		} else {
 			err = u.refuse(source.Row(), err)
 		}
@@ -142,11 +155,12 @@ type summary struct {
 
 	Warnings     []format.Warning `json:"warnings,omitempty"`
 	WarningCount int64            `json:"warnings_total,omitempty"`
+	*outcomes
 }
 
 // answer tells what became of the body. source is nil where not even its first
 // row was reached.
-func (u *upload) answer(c *fiber.Ctx, source format.Rows, err error) error {
+func (u *upload) answer(c *fiber.Ctx, source format.Rows, w wait, err error) error {
 	s := summary{
 		Accepted: u.accepted, Rejected: u.rejected, Rejections: u.rejections,
 		Truncated: u.rejected > int64(len(u.rejections)), Position: u.position,
@@ -166,11 +180,20 @@ func (u *upload) answer(c *fiber.Ctx, source format.Rows, err error) error {
 	case s.Accepted == 0:
 		return web.BadRequest("the body has no points")
 	}
+	status := http.StatusAccepted
+	if w.asked {
+		ctx, cancel := context.WithTimeout(u.h.stop, w.time)
+		defer cancel()
+		if s.outcomes = u.h.submit.projection.outcomesOf(ctx, u.tally); s.known() {
+			status = http.StatusOK
+			c.Set(headerPreferenceApplied, w.applied())
+		}
+	}
 	body, err := json.Marshal(s)
 	if err != nil {
 		return err
 	}
-	c.Status(http.StatusAccepted).Response().Header.SetContentType(fiber.MIMEApplicationJSON)
+	c.Status(status).Response().Header.SetContentType(fiber.MIMEApplicationJSON)
 	return c.Send(append(body, '\n'))
 }
 
@@ -224,16 +247,16 @@ func (s *summary) problem(status int, detail string) *web.Problem {
 	return &web.Problem{Status: status, Detail: detail, Members: members}
 }
 
-// putFeature takes in a body that is one Feature, and answers as for one point.
-func (h *handler) putFeature(c *fiber.Ctx, raw []byte, key string, o format.Options) error {
+// postFeature takes in a body that is one Feature, and answers as for one point.
+func (h *handler) postFeature(c *fiber.Ctx, raw []byte, key string, mode onConflict, o format.Options) error {
 	r := pointRequests.Get().(*pointRequest)
 	defer pointRequests.Put(r)
 	r.options = o
-	if err := format.NewObjectDecoder(&r.options).Decode(raw, &r.event.Point); err != nil {
-		h.metrics.rejected.Inc()
+	if err := format.NewObjectDecoder(&r.options).Decode(raw, &r.event().Point); err != nil {
+		h.submit.rejected.Inc()
 		return pointProblem(err)
 	}
-	return h.put(c, r, key)
+	return h.create(c, r, key, mode)
 }
 
 // failure prefers, of the reasons why a body cannot be read on, the one that

@@ -138,7 +138,7 @@ func TestSingleFeatureIsOnePoint(t *testing.T) {
 	q := &fakeQueue{}
 	address := serve(t, q, testLimits())
 	a := post(t, address, "/point", geojson, feature(`"a b"`, `{ "name" : "x" }`))
-	a.want(t, http.StatusAccepted, `{"id":"a b","position":4096}`)
+	a.want(t, http.StatusAccepted, `{"id":"a b","position":4096,"note":"`)
 	if got := a.header.Get("Location"); got != "/points/a%20b?min_position=4096" {
 		t.Errorf("Location %q", got)
 	}

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"strings"
 	"testing"
 
 	"cairn/internal/corpus"
@@ -18,7 +19,7 @@ func TestCorpus(t *testing.T) {
 			q := &fakeQueue{}
 			path := "/point"
 			if c.Query != "" {
-				path += "?" + c.Query
+				path += "?" + strings.ReplaceAll(c.Query, " ", "%20")
 			}
 			a := postBody(t, serve(t, q, testLimits()), path, c.Type, bytes.NewReader(c.Body))
 			got := corpus.Outcome{Status: a.status, Text: unescape(a.body), Warned: a.json["warnings"] != nil}

@@ -29,7 +29,7 @@ func FuzzPrefer(f *testing.F) {
 	f.Add([]byte(`respond-async, wait=10`))
 	f.Add([]byte(`wait="99999999999999999999";x, wait=1`))
 	f.Fuzz(func(t *testing.T, field []byte) {
-		if d := preferredWait(field); d < 0 || d > maxWait {
+		if d := parsePrefer(field).time; d < 0 || d > maxWait {
 			t.Fatalf("%q: %v", field, d)
 		}
 	})

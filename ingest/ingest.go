@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cairn/bus"
@@ -39,14 +40,6 @@ const (
 	uploadWait = 5 * time.Second
 )
 
-// A queue takes batches of events; *bus.Collector is one.
-type queue interface {
-	// Offer takes the batch or returns bus.ErrBusy at once.
-	Offer(*bus.Batch) error
-	// Enqueue waits for room until the context ends.
-	Enqueue(context.Context, *bus.Batch) error
-}
-
 // limits are what tests shorten.
 type limits struct {
 	readStall, flushAge, queueStall, uploadWait time.Duration
@@ -58,42 +51,38 @@ var defaultLimits = limits{
 	uploads: maxUploads,
 }
 
-// A handler answers POST /point.
+// A handler answers what is under /point.
 type handler struct {
-	stop       context.Context //nolint:containedctx // the role's life, not a request's
-	queue      queue
-	log        *slog.Logger
-	limits     limits
-	uploads    chan struct{}
-	metrics    metrics
-	projection *projection
+	stop    context.Context //nolint:containedctx // the role's life, not a request's
+	submit  *Submitter
+	log     *slog.Logger
+	limits  limits
+	uploads chan struct{}
+	// read asks for a point as it is in the database.
+	read func(context.Context, uuid.UUID) (bus.Stored, error)
+	// lastSequence is that of the newest message that is acknowledged.
+	lastSequence func(context.Context) (uint64, error)
+	// requireConditions refuses changes without If-Match or If-None-Match.
+	requireConditions bool
 }
 
-type metrics struct {
-	accepted, rejected prometheus.Counter
-}
-
-// newHandler makes the handler. When stop ends, which is when the server begins
-// to drain, uploads read no more format.Rows, hand over what they have read, and
-// answer how far they got. The queue must go on until the server has drained.
+// newHandler makes the handler; read and lastSequence are the caller's to set. When
+// stop ends, which is when the server begins to drain, uploads read no more rows,
+// hand over what they have read, and answer how far they got. The queue must go on
+// until the server has drained.
 func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Registerer, l limits) *handler {
-	points := prometheus.NewCounterVec(prometheus.CounterOpts{
-		Name: "cairn_ingest_points_total",
-		Help: "Points that came in, by what became of them: accepted is on disk.",
-	}, []string{"result"})
-	r.MustRegister(points)
-	return &handler{
-		stop: stop, queue: q, log: log, limits: l,
-		uploads: make(chan struct{}, l.uploads), projection: newProjection(),
-		metrics: metrics{accepted: points.WithLabelValues("accepted"), rejected: points.WithLabelValues("rejected")},
-	}
+	return &handler{stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads)}
 }
 
-// routes mounts the resource. Both paths have the same handler: POST /points is
-// for those whose proxy can route by method.
+// routes mounts the resource. Both paths have the same handlers: /points is for
+// those whose proxy can route by method.
 func (h *handler) routes(r fiber.Router) {
-	r.Post("/point", h.post)
-	r.Post("/points", h.post)
+	for _, path := range []string{"/point", "/points"} {
+		r.Post(path, h.post)
+		r.Put(path+"/:id", h.putPoint)
+		r.Patch(path+"/:id", h.patchPoint)
+		r.Delete(path+"/:id", h.deletePoint)
+	}
 }
 
 // post takes points in; the content type says in which form.

@@ -121,7 +121,12 @@ func post(t testing.TB, address, path, contentType, body string, headers ...stri
 
 func postBody(t testing.TB, address, path, contentType string, body io.Reader, headers ...string) answer {
 	t.Helper()
-	r, err := http.NewRequest(http.MethodPost, "http://"+address+path, body)
+	return do(t, http.MethodPost, address, path, contentType, body, headers...)
+}
+
+func do(t testing.TB, method, address, path, contentType string, body io.Reader, headers ...string) answer {
+	t.Helper()
+	r, err := http.NewRequest(method, "http://"+address+path, body)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +146,7 @@ func postBody(t testing.TB, address, path, contentType string, body io.Reader, h
 		t.Fatal(err)
 	}
 	a := answer{status: response.StatusCode, header: response.Header, body: string(raw)}
-	if err := json.Unmarshal(raw, &a.json); err != nil {
+	if err := json.Unmarshal(raw, &a.json); err != nil && a.status != http.StatusNoContent {
 		t.Fatalf("%d %s: %v", a.status, raw, err)
 	}
 	return a

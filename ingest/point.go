@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/go-json-experiment/json/jsontext"
 	"github.com/gofiber/fiber/v2"
 	"github.com/google/uuid"
 
@@ -31,15 +32,17 @@ const (
 // minRead holds the usual point in one read.
 const minRead = 4 << 10
 
-// A pointRequest is what one POST /point needs; they are used again.
+// A pointRequest is what a request about one point needs; they are used again.
 type pointRequest struct {
 	decoder  format.PointDecoder
 	options  format.Options
 	warnings format.Warnings
-	event    event.Event
+	events   [1]event.Event
 	body     []byte
 	answer   []byte
 }
+
+func (r *pointRequest) event() *event.Event { return &r.events[0] }
 
 var pointRequests = sync.Pool{New: func() any { return &pointRequest{} }}
 
@@ -47,16 +50,20 @@ var pointRequests = sync.Pool{New: func() any { return &pointRequest{} }}
 //
 //	{"longitude": 2.3522, "latitude": 48.8566, "name": "Paris"}
 //
-// It answers 202 when the point is on disk, with where to read it; for a client
-// that prefers to wait, see prefer.
+// It answers 202 when the point is on disk, with where to read it, and for a client
+// that prefers to wait what became of it (see tell).
 func (h *handler) postPoint(c *fiber.Ctx) error {
 	key, err := idempotencyKey(c)
 	if err != nil {
 		return err
 	}
+	mode, query, err := onConflictOf(c)
+	if err != nil {
+		return err
+	}
 	r := pointRequests.Get().(*pointRequest)
 	defer pointRequests.Put(r)
-	if err := r.parse(c); err != nil {
+	if err := r.parse(query); err != nil {
 		return err
 	}
 	in, err := openInput(c)
@@ -69,99 +76,93 @@ func (h *handler) postPoint(c *fiber.Ctx) error {
 		return err
 	}
 	if whole {
-		err = r.decoder.Decode(r.body, &r.event.Point)
+		err = r.decoder.Decode(r.body, &r.event().Point)
 		if err == nil {
-			return h.put(c, r, key)
+			return h.create(c, r, key, mode)
 		}
 		if !format.IsMany(err) && !format.HasMark(r.body) {
-			h.metrics.rejected.Inc()
+			h.submit.rejected.Inc()
 			return pointProblem(err)
 		}
 	}
 	if !whole && !format.IsJSON(r.body) {
 		return format.TooLarge(format.MaxPointBytes)
 	}
-	return h.readMany(c, format.JSON, r.options, in, io.MultiReader(bytes.NewReader(r.body), in))
+	return h.readMany(c, format.JSON, r.options, mode, in, io.MultiReader(bytes.NewReader(r.body), in))
 }
 
-// parse reads the query, which is nearly always empty.
-func (r *pointRequest) parse(c *fiber.Ctx) (err error) {
+// reset makes it ready for a request without options.
+func (r *pointRequest) reset() {
 	r.warnings.Reset()
 	r.options = format.Options{Warnings: &r.warnings}
 	r.decoder.Options = &r.options
-	if query := c.Context().URI().QueryString(); len(query) > 0 {
-		r.options, err = format.ParseOptions(format.JSON, string(query))
+}
+
+// parse makes it ready for a request with the query, which is nearly always empty.
+func (r *pointRequest) parse(query string) (err error) {
+	r.reset()
+	if query != "" {
+		r.options, err = format.ParseOptions(format.JSON, query)
 	}
 	return err
 }
 
-// put hands r.event over and answers for it.
-func (h *handler) put(c *fiber.Ctx, r *pointRequest, key string) error {
-	e := &r.event
+// create hands over the point of r.event, and answers for it.
+func (h *handler) create(c *fiber.Ctx, r *pointRequest, key string, mode onConflict) error {
 	var keyed *event.Rows
 	if key != "" {
 		rows := event.RowsOf(event.OnePoint, "", key)
 		keyed = &rows
 	}
-	name(e, keyed, 1)
-	e.Received = time.Now().UTC().Truncate(time.Microsecond)
-	b := bus.NewBatch()
-	defer b.Release()
-	b.Lines, b.Count, b.Trace = event.AppendEvent(b.Lines, e), 1, traceOf(c)
-	if len(b.Lines) > event.MaxEventBytes {
-		h.metrics.rejected.Inc()
-		return format.TooLarge(format.MaxPointBytes)
-	}
-	err := h.queue.Offer(b)
-	var position event.Position
-	if err == nil {
-		position, err = b.Wait()
-	}
-	if err != nil {
-		return queueProblem(err, e)
-	}
-	h.metrics.accepted.Inc()
-	r.accept(c, position)
-	return h.prefer(c, position)
+	e := r.event()
+	mode.mark(e)
+	identify(e, keyed, 1)
+	return h.change(c, r, target{key: e.ID, wait: waitOf(c), trace: traceOf(c)})
 }
 
-// name gives the event its primary key; row, from 1, is the place of its point in
-// a request with an Idempotency-Key, whose rows are keyed, if it is one.
-func name(e *event.Event, keyed *event.Rows, row int64) {
-	e.Type = event.Created
-	switch {
-	case e.Point.ExternalID != nil:
-		text, _ := event.IDText(e.Point.ExternalID) // the decoder has checked it
-		e.ID = event.Key(text)
-	case keyed != nil:
-		e.ID = keyed.Key(row)
-	default:
-		e.ID = event.NewKey()
-	}
-}
+// openOutcome goes out with an id of the client's own, of which only the projector
+// knows whether it is there already.
+const openOutcome = `,"note":"if this id is there with other content, that stays: Prefer: wait tells, PUT replaces"`
 
-// accept writes the answer for one point.
+// accept makes the answer 202, for one event that is on disk.
 func (r *pointRequest) accept(c *fiber.Ctx, position event.Position) {
-	a := append(r.answer[:0], "/points/"...)
-	a = append(a, pathOf(&r.event)...)
-	a = append(a, "?min_position="...)
-	a = strconv.AppendInt(a, int64(position), 10)
+	e := r.event()
 	head := &c.Response().Header
-	head.SetBytesV(fiber.HeaderLocation, a)
+	a := r.answer[:0]
+	if e.Type != event.Deleted {
+		a = append(a, "/points/"...)
+		a = append(a, pathOf(e)...)
+		a = append(a, "?min_position="...)
+		a = strconv.AppendInt(a, int64(position), 10)
+		head.SetBytesV(fiber.HeaderLocation, a)
+	}
 	head.SetContentType(fiber.MIMEApplicationJSON)
 
 	a = append(a[:0], `{"id":`...)
-	a = appendShownID(a, &r.event)
+	a = appendShownID(a, e)
 	a = append(a, `,"position":`...)
 	a = strconv.AppendInt(a, int64(position), 10)
 	if r.options.Warnings != nil && r.options.Warnings.Total() > 0 {
 		list, _ := json.Marshal(r.options.Warnings.List()) // strings and numbers
 		a = append(append(a, `,"warnings":`...), list...)
 	}
+	r.answer = a
+	if e.Type == event.Created && e.If.IsZero() && e.Point.ExternalID != nil {
+		a = append(a, openOutcome...)
+	}
 	a = append(a, '}', '\n')
 	c.Response().SetStatusCode(http.StatusAccepted)
-	c.Response().SetBody(a)
-	r.answer = a
+	c.Response().SetBody(a) // copies it
+}
+
+// appendOutcome ends the answer, which accept began, with what became of the event.
+func (r *pointRequest) appendOutcome(outcome bus.Outcome, note string) {
+	a := append(append(append(r.answer, `,"outcome":"`...), outcome...), '"')
+	if note != "" {
+		a = append(a, `,"note":`...)
+		a, _ = jsontext.AppendQuote(a, note) // ours
+	}
+	r.answer = append(a, '}', '\n')
 }
 
 func appendShownID(dst []byte, e *event.Event) []byte {
@@ -241,6 +242,8 @@ func pointProblem(err error) error {
 func queueProblem(err error, e *event.Event) error {
 	p := web.Unavailable("the queue does not take points now: "+err.Error(), unavailableRetry)
 	switch {
+	case errors.Is(err, errEventSize):
+		return format.TooLarge(format.MaxPointBytes)
 	case errors.Is(err, bus.ErrBusy):
 		p.Status, p.RetryAfter = http.StatusTooManyRequests, busyRetry
 		p.Detail = "too many writes are waiting: try again"

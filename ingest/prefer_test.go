@@ -43,22 +43,22 @@ func TestPreferWait(t *testing.T) {
 	const json = "application/json"
 	// The queue's positions count up from the first; what became of each is
 	// announced before or while its client waits.
-	h.projection.hear(bus.Applied{Sequence: 9}) // about no batch: proves nothing
-	h.projection.hear(bus.Applied{First: 1, Sequence: 2, Outcomes: map[bus.Outcome][]bus.Range{bus.OutcomeConflict: {{event.At(2, 0), event.At(2, 0)}}}})
+	h.submit.projection.hear(bus.Applied{Sequence: 9}) // about no batch: proves nothing
+	h.submit.projection.hear(bus.Applied{First: 1, Sequence: 2, Outcomes: map[bus.Outcome][]bus.Range{bus.OutcomeConflict: {{event.At(2, 0), event.At(2, 0)}}}})
 	a := post(t, address, "/point", json, anyPoint, "Prefer", `respond-async, Wait="5"; x=y`)
 	a.want(t, http.StatusCreated, `"position":4096`)
 	if got := a.header.Get("Preference-Applied"); got != "wait=5" || a.header.Get("Location") == "" {
 		t.Errorf("%v", a.header)
 	}
 	a = post(t, address, "/point", json, anyPoint, "Prefer", "wait=60")
-	a.want(t, http.StatusConflict, "parked", `"position":8192`)
+	a.want(t, http.StatusConflict, "parked", "PUT /point/{id}", `"position":8192`, `"outcome":"conflict"`)
 	if got := a.header.Get("Preference-Applied"); got != "wait=30" || a.header.Get("Location") != "" {
 		t.Errorf("%v", a.header)
 	}
 	late := make(chan answer, 1)
 	go func() { late <- post(t, address, "/point", json, anyPoint, "Prefer", "wait=20") }()
-	testkit.Eventually(t, 10*time.Second, "the client waits", func() bool { return len(h.projection.places) == 1 })
-	h.projection.hear(bus.Applied{First: 3, Sequence: 7})
+	testkit.Eventually(t, 10*time.Second, "the client waits", func() bool { return len(h.submit.projection.places) == 1 })
+	h.submit.projection.hear(bus.Applied{First: 3, Sequence: 7})
 	answer := <-late
 	answer.want(t, http.StatusCreated)
 	for sequence, prefer := range map[int]string{0: "", 1: "wait", 2: "wait=x", 3: "wait=-1", 4: "wait=0", 5: "waiting=5"} {
@@ -102,7 +102,7 @@ func TestStopEndsPreferredWaits(t *testing.T) {
 	h.stop = stopped
 	late := make(chan answer, 1)
 	go func() { late <- post(t, address, "/point", "application/json", anyPoint, "Prefer", "wait=20") }()
-	testkit.Eventually(t, 10*time.Second, "the client waits", func() bool { return len(h.projection.places) == 1 })
+	testkit.Eventually(t, 10*time.Second, "the client waits", func() bool { return len(h.submit.projection.places) == 1 })
 	stop()
 	a := <-late
 	a.want(t, http.StatusAccepted)

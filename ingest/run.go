@@ -12,6 +12,7 @@ import (
 	"cairn/event"
 	"cairn/internal/web"
 
+	"github.com/google/uuid"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -27,6 +28,9 @@ type Config struct {
 	Server *web.Server
 	Bus    bus.Endpoint
 	Log    *slog.Logger
+	// RequireConditions refuses (428) a PUT, PATCH or DELETE that says nothing of
+	// what it expects to be there.
+	RequireConditions bool
 }
 
 // Run takes points in until ctx ends, which it should after the server has
@@ -46,10 +50,13 @@ func Run(ctx context.Context, cfg Config) error {
 	defer collector.Close()
 
 	h := newHandler(cfg.Server.Stopping(), collector, cfg.Log, cfg.Server.Registry(), defaultLimits)
-	if err := bus.OnApplied(nc, h.projection.hear); err != nil {
+	if err := bus.OnApplied(nc, h.submit.projection.hear); err != nil {
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
+	h.requireConditions = cfg.RequireConditions
+	h.read = func(ctx context.Context, id uuid.UUID) (bus.Stored, error) { return bus.Read(ctx, nc, id) }
 	w := &streamWatch{js: js}
+	h.lastSequence = w.lastSequence
 	w.look(ctx)
 	cfg.Server.Mount(web.Role{
 		Name:   "ingest",
@@ -95,6 +102,15 @@ func (w *streamWatch) look(ctx context.Context) {
 		info := s.CachedInfo()
 		w.state.Store(&streamState{state: info.State, bound: info.Config.MaxBytes})
 	}
+}
+
+// lastSequence is the stream's last, as of now.
+func (w *streamWatch) lastSequence(ctx context.Context) (uint64, error) {
+	s, err := w.js.Stream(ctx, bus.Stream)
+	if err != nil {
+		return 0, fmt.Errorf("ask for the stream's state: %w", err)
+	}
+	return s.CachedInfo().State.LastSeq, nil
 }
 
 // Status is the role's part of GET /status.

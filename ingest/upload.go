@@ -39,6 +39,7 @@ type rowRange struct {
 // A pending is a batch on its way, with the rows it is made of.
 type pending struct {
 	batch     *bus.Batch
+	runs      []rowRun // where its events came from
 	rows      rowRange
 	since     time.Time
 	uncertain bool // an attempt may have stored it
@@ -52,6 +53,8 @@ type upload struct {
 	h        *handler
 	keyed    *event.Rows // of its Idempotency-Key; nil: it has none
 	trace    string      // traceparent
+	mode     onConflict
+	tally    *tally // nil: nobody asks for outcomes
 	open     *pending
 	inFlight []*pending // oldest first
 	err      error      // errStuck, or the end of the role; sticky
@@ -64,12 +67,25 @@ type upload struct {
 	rejections []rejection
 }
 
-// add takes one row. The event is encoded before add returns. The error is
-// u.err.
+// addPoint takes a row that is a point. It is encoded before addPoint returns. The
+// error is u.err.
+func (u *upload) addPoint(e *event.Event, row int64) error {
+	u.mode.mark(e)
+	identify(e, u.keyed, row)
+	return u.add(e, row)
+}
+
+// addDeletion takes a row that is a deletion.
+func (u *upload) addDeletion(e *event.Event, d *format.Deletion, row int64) error {
+	e.Type, e.If = event.Deleted, event.Condition{}
+	e.Point.ExternalID = d.ID
+	identify(e, nil, row)
+	return u.add(e, row)
+}
+
 func (u *upload) add(e *event.Event, row int64) error {
 	now := time.Now()
 	e.Received = now.UTC().Truncate(time.Microsecond)
-	name(e, u.keyed, row)
 	if u.open == nil {
 		u.begin(row, now)
 	}
@@ -89,6 +105,7 @@ func (u *upload) add(e *event.Event, row int64) error {
 		u.open.batch.Lines = append(u.open.batch.Lines, event...)
 		u.send(full)
 	}
+	u.open.runs = addRow(u.open.runs, u.open.batch.Count, row)
 	u.open.batch.Count++
 	u.open.rows.Last = row
 	if u.open.batch.Count == bus.MaxEnvelopePoints || now.Sub(u.open.since) >= u.h.limits.flushAge {
@@ -105,7 +122,7 @@ func (u *upload) begin(row int64, now time.Time) {
 // reject counts a row that is wrong.
 func (u *upload) reject(row int64, why *event.FieldError) {
 	u.rejected++
-	u.h.metrics.rejected.Inc()
+	u.h.submit.rejected.Inc()
 	if len(u.rejections) < maxRejections {
 		u.rejections = append(u.rejections, rejection{
 			Row: row, Reason: format.ClipReason(why.Reason), Pointer: format.ClipPointer(why.Pointer),
@@ -139,7 +156,7 @@ func (u *upload) send(p *pending) {
 func (u *upload) enqueue(p *pending) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(u.h.stop), u.h.limits.queueStall)
 	defer cancel()
-	if err := u.h.queue.Enqueue(ctx, p.batch); err != nil {
+	if err := u.h.submit.queue.Enqueue(ctx, p.batch); err != nil {
 		p.batch.Answer(0, fmt.Errorf("%w: %w", errStuck, err))
 	}
 }
@@ -169,7 +186,10 @@ func (u *upload) settleOldest() {
 func (u *upload) stored(p *pending, first event.Position) {
 	count := p.batch.Count
 	u.accepted += int64(count)
-	u.h.metrics.accepted.Add(float64(count))
+	u.h.submit.accepted.Add(float64(count))
+	if u.tally != nil {
+		u.h.submit.projection.add(u.tally, stretch{first: first, count: count, runs: p.runs})
+	}
 	u.position = max(u.position, first+event.Position(count-1))
 	p.batch.Release()
 }

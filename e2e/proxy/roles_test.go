@@ -35,6 +35,18 @@ func TestRoutes(t *testing.T) {
 		if n := len(testrig.AllPoints(t, p.base)); n != 2 {
 			t.Errorf("%d points, want 2", n)
 		}
+		for _, path := range []string{"/point/a%2Fb", "/points/a%2Fb"} {
+			for _, x := range []struct{ method, contentType, body string }{
+				{http.MethodPut, "application/json", paris},
+				{http.MethodPatch, "application/merge-patch+json", `{"properties":{"n":1}}`},
+				{http.MethodDelete, "", ""},
+			} {
+				a, err := testrig.Do(t.Context(), x.method, p.base+path, x.contentType, strings.NewReader(x.body))
+				if err != nil || a.Status != http.StatusAccepted {
+					t.Errorf("%s %s: %d %s %v, want %d", x.method, path, a.Status, a.Body, err, http.StatusAccepted)
+				}
+			}
+		}
 		for _, c := range []struct {
 			method, path string
 			status       int

@@ -70,6 +70,9 @@ func NewObjectDecoder(o *Options) *ObjectDecoder {
 
 // Decode reads text into p. What it refuses is a *event.FieldError.
 func (d *ObjectDecoder) Decode(text []byte, p *event.Point) error {
+	if isDeletion(text) {
+		return readDeletion(text)
+	}
 	if bytes.HasPrefix(text, []byte(`{"type":"Feature"`)) {
 		return d.feature.Decode(text, p)
 	}

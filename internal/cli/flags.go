@@ -95,6 +95,10 @@ func (f streamFlags) bound(dir string) (int64, error) {
 	return max(min(f.MaxBytes, free/10), bus.MinMaxBytes), nil
 }
 
+type changeFlags struct {
+	RequireConditions bool `env:"CAIRN_REQUIRE_CONDITIONS" help:"Refuse a PUT, PATCH or DELETE without If-Match or If-None-Match, so that nobody overwrites what they have not seen."`
+}
+
 type replayFlags struct {
 	ReplayAge   time.Duration `default:"${replay_age}" env:"CAIRN_REPLAY_AGE" placeholder:"DURATION" help:"How long what is projected stays in the stream (${default}), unless room is needed."`
 	ReplayBytes int64         `env:"CAIRN_REPLAY_BYTES" placeholder:"BYTES" help:"How many bytes of it stay at most; 0: half of the stream's bound."`

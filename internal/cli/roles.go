@@ -67,6 +67,7 @@ type ingestCmd struct {
 	natsListenFlag
 	natsPasswordsFlag
 	streamFlags
+	changeFlags
 	logFlags
 }
 
@@ -78,7 +79,7 @@ func (c *ingestCmd) Run(s *session) error {
 	}
 	defer q.close()
 	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
-		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log})
+		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions})
 	})
 }
 

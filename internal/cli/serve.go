@@ -33,6 +33,7 @@ type serveCmd struct {
 	streamFlags
 	replayFlags
 	keepFlag
+	changeFlags
 	logFlags
 }
 
@@ -71,7 +72,7 @@ func (c *serveCmd) Run(s *session) error {
 		return query.Run(ctx, query.Config{Server: server, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log})
+		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,

@@ -1,0 +1,190 @@
+package ingest
+
+import (
+	"context"
+	"slices"
+
+	"cairn/bus"
+	"cairn/event"
+)
+
+const (
+	// maxOutcomeRows is how many rows of each outcome an answer names: what a
+	// person reads.
+	maxOutcomeRows = 100
+	// maxStretches bounds what a tally remembers of envelopes whose outcome is
+	// open: 65 million rows that the projection has yet to reach.
+	maxStretches = 1 << 16
+)
+
+// A stretch is events side by side, all of one envelope, and the rows of the
+// upload that they came from.
+type stretch struct {
+	first event.Position
+	count int
+	runs  []rowRun
+}
+
+// A rowRun says that the event at index came from row, and those after it from the
+// rows after that.
+type rowRun struct {
+	index int
+	row   int64
+}
+
+// addRow notes that the event at index came from row.
+func addRow(runs []rowRun, index int, row int64) []rowRun {
+	if n := len(runs); n > 0 && runs[n-1].row+int64(index-runs[n-1].index) == row {
+		return runs
+	}
+	return append(runs, rowRun{index, row})
+}
+
+func (s *stretch) row(index int) int64 {
+	i, exact := slices.BinarySearchFunc(s.runs, index, func(r rowRun, index int) int { return r.index - index })
+	if !exact {
+		i--
+	}
+	return s.runs[i].row + int64(index-s.runs[i].index)
+}
+
+// A tally counts what became of one upload's events. It belongs to the projection,
+// under whose lock it is.
+type tally struct {
+	open    []stretch // on disk, and not heard of yet
+	counts  map[bus.Outcome]int64
+	rows    map[bus.Outcome][]int64 // the first of each, but for those created
+	unknown int64                   // events whose announcement was lost
+}
+
+// track makes a tally, which hears all announcements until drop.
+func (p *projection) track() *tally {
+	t := &tally{counts: map[bus.Outcome]int64{}, rows: map[bus.Outcome][]int64{}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.tallies[t] = struct{}{}
+	return t
+}
+
+func (p *projection) drop(t *tally) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(p.tallies, t)
+}
+
+// add takes a stretch that is on disk; it may have been announced already.
+func (p *projection) add(t *tally, s stretch) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range slices.Backward(p.heard) {
+		if p.heard[i].First <= s.first.Sequence() && t.take(&p.heard[i], s) {
+			return
+		}
+	}
+	if len(t.open) == maxStretches {
+		t.unknown += int64(s.count)
+		return
+	}
+	t.open = append(t.open, s)
+}
+
+// hear takes the announcement of a batch.
+func (t *tally) hear(a *bus.Applied) {
+	t.open = slices.DeleteFunc(t.open, func(s stretch) bool { return t.take(a, s) })
+}
+
+// take counts the stretch, if the announcement settles it: by what it says, or by
+// being of a later batch, so that the stretch's own is lost.
+func (t *tally) take(a *bus.Applied, s stretch) bool {
+	sequence := s.first.Sequence()
+	switch {
+	case sequence > a.Sequence:
+		return false
+	case sequence < a.First || a.Truncated:
+		t.unknown += int64(s.count)
+		return true
+	}
+	last := s.first + event.Position(s.count-1)
+	created := int64(s.count)
+	for outcome, ranges := range a.Outcomes {
+		for _, r := range ranges {
+			from, to := max(r[0], s.first), min(r[1], last)
+			if from > to {
+				continue
+			}
+			t.counts[outcome] += int64(to - from + 1)
+			created -= int64(to - from + 1)
+			for p := from; p <= to && len(t.rows[outcome]) < maxOutcomeRows; p++ {
+				t.rows[outcome] = append(t.rows[outcome], s.row(int(p-s.first)))
+			}
+		}
+	}
+	t.counts[bus.OutcomeCreated] += created
+	return true
+}
+
+// outcomes are what became of an upload's rows.
+type outcomes struct {
+	Created   int64 `json:"created"`
+	Unchanged int64 `json:"unchanged"`
+	Replaced  int64 `json:"replaced"`
+	Deleted   int64 `json:"deleted,omitempty"`
+	// Skipped are those that were there already, with on-conflict=skip.
+	Skipped int64 `json:"skipped,omitempty"`
+	// Missing are deletions of what was not there.
+	Missing   int64 `json:"missing,omitempty"`
+	Conflicts int64 `json:"conflicts"`
+	Refused   int64 `json:"refused,omitempty"`
+	// Open are those that are not projected yet, Unknown those of which it was not
+	// heard.
+	Open    int64 `json:"open,omitempty"`
+	Unknown int64 `json:"unknown,omitempty"`
+	// Rows are the first of each, but for those created.
+	Rows map[string][]int64 `json:"rows,omitempty"`
+	Note string             `json:"note,omitempty"`
+}
+
+// outcomeNames are as answers have them.
+var outcomeNames = map[bus.Outcome]string{
+	bus.OutcomeUnchanged: "unchanged", bus.OutcomeReplaced: "replaced", bus.OutcomeDeleted: "deleted",
+	bus.OutcomePrecondition: "skipped", bus.OutcomeMissing: "missing", bus.OutcomeGone: "missing",
+	bus.OutcomeConflict: "conflicts", bus.OutcomeRefused: "refused", bus.OutcomeUnreadable: "refused",
+}
+
+// known tells whether all is.
+func (o *outcomes) known() bool { return o.Open == 0 && o.Unknown == 0 }
+
+// outcomesOf waits until nothing is open, or ctx ends.
+func (p *projection) outcomesOf(ctx context.Context, t *tally) *outcomes {
+	p.await(ctx, func() bool { return len(t.open) == 0 })
+	return p.told(t)
+}
+
+// told is what is known so far.
+func (p *projection) told(t *tally) *outcomes {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	o := &outcomes{
+		Created: t.counts[bus.OutcomeCreated], Unchanged: t.counts[bus.OutcomeUnchanged], Replaced: t.counts[bus.OutcomeReplaced],
+		Deleted: t.counts[bus.OutcomeDeleted], Skipped: t.counts[bus.OutcomePrecondition],
+		Missing:   t.counts[bus.OutcomeMissing] + t.counts[bus.OutcomeGone],
+		Conflicts: t.counts[bus.OutcomeConflict], Refused: t.counts[bus.OutcomeRefused] + t.counts[bus.OutcomeUnreadable],
+		Unknown: t.unknown,
+	}
+	for _, s := range t.open {
+		o.Open += int64(s.count)
+	}
+	for outcome, rows := range t.rows {
+		if o.Rows == nil {
+			o.Rows = map[string][]int64{}
+		}
+		name := outcomeNames[outcome]
+		all := slices.Concat(o.Rows[name], rows)
+		slices.Sort(all)
+		o.Rows[name] = all[:min(len(all), maxOutcomeRows)]
+	}
+	if o.Conflicts > 0 {
+		o.Note = "conflicts have the id of a point with other content, which stays; they are parked. ?on-conflict=replace replaces, skip leaves them out"
+	}
+	return o
+}
