@@ -18,6 +18,9 @@ const (
 	// maintainEvery is how often the segments are looked at while there is nothing
 	// to do; a full head is told at once.
 	maintainEvery = time.Second
+	// countHeadRounds: the head's rows are counted every so many looks, in case the
+	// writer's own count was lost with it.
+	countHeadRounds = 30
 	// maintainPause is the pause after a failure.
 	maintainPause = 5 * time.Second
 	// maintenanceName is that of the connection, in Postgres' own views. One
@@ -46,6 +49,8 @@ type maintenance struct {
 	full    chan struct{} // holds one: the head is probably full
 	since   atomic.Int64  // rows that the head has got since it was told
 	conn    *pgx.Conn
+	// skipHead: nobody says that the head is full, and it was counted a moment ago.
+	skipHead bool
 }
 
 func newMaintenance(cfg Config, m *segmentMetrics) *maintenance {
@@ -98,13 +103,31 @@ func (m *maintenance) session(ctx context.Context) error {
 	if err := checkSchema(ctx, conn); err != nil {
 		return err
 	}
-	if err := lockSegments(ctx, conn); err != nil {
-		return err
-	}
 	// None of it is a promise to anybody: what a crash undoes is done again.
 	_, err = conn.Exec(ctx, `set synchronous_commit = off; set work_mem = '`+sortMemory+`'; set maintenance_work_mem = '`+sortMemory+`'; set max_parallel_maintenance_workers = 0; set max_parallel_workers_per_gather = 0`)
 	if err != nil {
 		return fmt.Errorf("set up the connection: %w", err)
+	}
+	for rounds := 0; ; rounds++ {
+		if err := m.round(ctx); err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-m.full:
+			m.skipHead = false
+		case <-time.After(maintainEvery):
+			m.skipHead = rounds%countHeadRounds != 0
+		}
+	}
+}
+
+// round does what is due, while it holds the lock: a rebuild has its turn between
+// two rounds.
+func (m *maintenance) round(ctx context.Context) error {
+	if err := lockSegments(ctx, m.conn); err != nil {
+		return err
 	}
 	if err := m.clearUnfinished(ctx); err != nil {
 		return err
@@ -112,18 +135,16 @@ func (m *maintenance) session(ctx context.Context) error {
 	for {
 		worked, err := m.step(ctx)
 		if err != nil && !isLockTimeout(err) {
-			return err
+			return err // and the connection ends, the lock with it
 		}
-		if worked && err == nil {
-			continue
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-m.full:
-		case <-time.After(maintainEvery):
+		if !worked || err != nil {
+			break
 		}
 	}
+	if _, err := m.conn.Exec(ctx, `select pg_advisory_unlock(hashtext($1))`, segmentsLock); err != nil {
+		return fmt.Errorf("unlock the segments: %w", err)
+	}
+	return nil
 }
 
 // isLockTimeout tells that something was in the way, which is tried again later.
@@ -204,6 +225,9 @@ func newSegment(ctx context.Context, tx pgx.Tx, low, high int64, state string) (
 // rotate seals the head where it is full, or old, and puts an empty one in its
 // place. What it holds is found out by seal.
 func (m *maintenance) rotate(ctx context.Context, all []schema.Segment) (bool, error) {
+	if m.skipHead {
+		return false, nil
+	}
 	head, err := find(all, schema.Head)
 	if err != nil {
 		return false, err
