@@ -1,0 +1,259 @@
+package recent
+
+import (
+	"bytes"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+
+	"cairn/event"
+	"cairn/query/filter"
+)
+
+// A model is what Rows should hold: every row by its position.
+type model struct {
+	rows     map[event.Position]Row
+	order    []event.Position
+	sequence uint64
+	revision event.Position
+}
+
+func newModel() *model { return &model{rows: map[event.Position]Row{}} }
+
+// row makes one that says its place and revision in its text. Some of its text
+// is not in its Feature as it stands.
+func row(r *rand.Rand, position, revision event.Position) Row {
+	name := fmt.Sprintf("n%d", r.IntN(20))
+	properties := fmt.Sprintf(`{"name":"%s","pad":"%s"}`, name, bytes.Repeat([]byte("x"), r.IntN(100)))
+	x, y := r.Float64()*360-180, r.Float64()*180-90
+	if r.IntN(2) == 0 { // a town
+		x, y = 2+r.Float64(), 48+r.Float64()
+	}
+	if r.IntN(50) == 0 {
+		x, y = []float64{-180, 180, 0}[r.IntN(3)], []float64{-90, 90, 0}[r.IntN(3)]
+	}
+	feature := fmt.Sprintf(`{"p":%d,"r":%d,"properties":%s}`, position, revision, properties)
+	if r.IntN(10) == 0 {
+		feature = fmt.Sprintf(`{"p":%d,"r":%d,"properties":{}}`, position, revision)
+	}
+	return Row{Row: filter.Row{Position: position, Revision: revision, X: x, Y: y, Altitude: math.NaN(), Time: int64(r.IntN(1000)) + 1, Name: name,
+		Properties: []byte(properties)}, Feature: []byte(feature)}
+}
+
+// step makes an envelope of creations, and changes and deletes rows of before.
+func (m *model) step(r *rand.Rand, created, changed int) (batch []Row) {
+	m.sequence++
+	for i := range changed {
+		if len(m.order) == 0 {
+			break
+		}
+		// Rather the newest: they are held.
+		k := len(m.order) - 1 - int(float64(len(m.order))*math.Pow(r.Float64(), 3))
+		p := m.order[max(k, 0)]
+		if m.rows[p].Revision >= event.At(m.sequence, 0) {
+			continue
+		}
+		next := row(r, p, event.At(m.sequence, i))
+		if r.IntN(3) == 0 {
+			next.Feature = nil
+		}
+		m.rows[p] = next
+		batch = append(batch, next)
+	}
+	for i := range created {
+		p := event.At(m.sequence, changed+i)
+		m.rows[p] = row(r, p, p)
+		m.order = append(m.order, p)
+		batch = append(batch, m.rows[p])
+	}
+	return batch
+}
+
+func (m *model) walk(q *Query, from event.Position) (out []string) {
+	for _, p := range slices.Backward(m.order) {
+		if row := m.rows[p]; p >= from && p < q.Before && row.Feature != nil && filter.Match(q.Filter, &row.Row) {
+			if out = append(out, string(row.Feature)); len(out) == q.Limit {
+				break
+			}
+		}
+	}
+	return out
+}
+
+func randomQuery(r *rand.Rand, m *model) *Query {
+	q := &Query{Before: math.MaxInt64, Limit: 1 + r.IntN(200)}
+	var parts []filter.Expr
+	if r.IntN(4) > 0 {
+		width := []float64{0.1, 2, 20, 180, 360}[r.IntN(5)]
+		x, y := r.Float64()*360-180, r.Float64()*180-90
+		if r.IntN(2) == 0 {
+			x, y = 2, 48
+		}
+		box := filter.Box{West: max(x-width/2, -180), South: max(y-width/2, -90), East: min(x+width/2, 180), North: min(y+width/2, 90)}
+		if r.IntN(4) == 0 { // across the antimeridian
+			box.West, box.East = box.East, box.West
+		}
+		parts = append(parts, box)
+	}
+	if r.IntN(3) == 0 && len(m.order) > 0 {
+		q.Before = m.order[r.IntN(len(m.order))] + event.Position(r.IntN(3)) - 1
+	}
+	switch r.IntN(4) {
+	case 0:
+		name, _ := filter.TextValue(fmt.Sprintf("n%d", r.IntN(20)))
+		parts = append(parts, filter.Compare{Field: filter.Name, Value: name}, filter.Compare{Field: filter.Property("name"), Value: name})
+	case 1:
+		from := int64(r.IntN(1000)) + 1
+		parts = append(parts, filter.During(filter.Time, from, from+int64(r.IntN(300))))
+	}
+	q.Filter = filter.All(parts...)
+	return q
+}
+
+// check compares what is held with the model, on the rows that a walk covers.
+func check(t *testing.T, r *rand.Rand, rows *Rows, m *model) {
+	t.Helper()
+	q := randomQuery(r, m)
+	var got []string
+	from, at, ok := rows.Walk(m.sequence, q, func(row *Row) bool {
+		got = append(got, string(row.Feature))
+		return len(got) < q.Limit
+	})
+	if !ok || at != m.sequence {
+		if n, _ := rows.Stat(); n > 0 {
+			t.Fatalf("nothing at %d, but %d", m.sequence, at)
+		}
+		return
+	}
+	if want := m.walk(q, from); !slices.Equal(got, want) {
+		t.Fatalf("%+v from %d: got %d %v, want %d %v", q, from, len(got), got, len(want), want)
+	}
+	if len(got) < q.Limit && from > rows.Low() && from > q.Before {
+		t.Fatalf("%+v: %d of %d, and not further than %d", q, len(got), q.Limit, from)
+	}
+}
+
+// Whatever is created, changed, deleted, dropped and filled in: what is held is
+// what there is.
+func TestRowsAreTheModels(t *testing.T) {
+	for _, bound := range []int{3 << 20, 64 << 20} {
+		t.Run(fmt.Sprintf("%d MiB", bound>>20), func(t *testing.T) {
+			seed := rand.Uint64()
+			t.Logf("seed %d", seed)
+			r := rand.New(rand.NewPCG(seed, 0))
+			rows, m := New(bound), newModel()
+			for range 150 {
+				switch n := r.IntN(40); {
+				case n == 0:
+					rows.Reset(m.sequence)
+				case n < 8 && rows.Room():
+					rows.Fill(m.older(rows.Low(), 1+r.IntN(MaxFill)))
+				default:
+					batch := m.step(r, r.IntN(300), r.IntN(100))
+					rows.Add(batch, m.sequence)
+					if r.IntN(5) == 0 { // heard twice
+						rows.Add(batch, m.sequence)
+					}
+				}
+				if _, bytes := rows.Stat(); bytes > bound {
+					t.Fatalf("%d bytes", bytes)
+				}
+				for range 10 {
+					check(t, r, rows, m)
+				}
+			}
+		})
+	}
+}
+
+// older are up to n rows below a position, and how far down they go.
+func (m *model) older(low event.Position, n int) (rows []Row, from event.Position) {
+	end, _ := slices.BinarySearch(m.order, low)
+	begin := max(end-n, 0)
+	for _, p := range m.order[begin:end] {
+		rows = append(rows, m.rows[p])
+	}
+	if begin > 0 {
+		from = m.order[begin]
+	}
+	return rows, from
+}
+
+// The bound is on bytes, however rows are made up and whatever becomes of them.
+func TestBoundIsHonoured(t *testing.T) {
+	const bound = 8 << 20
+	r := rand.New(rand.NewPCG(1, 1))
+	rows, m := New(bound), newModel()
+	for i := range 400 {
+		batch := m.step(r, 100, 20)
+		for k := range batch {
+			if batch[k].Feature != nil && i%7 == 0 {
+				batch[k].Feature = append(batch[k].Feature, bytes.Repeat([]byte("y"), 20_000)...)
+			}
+		}
+		rows.Add(batch, m.sequence)
+		n, size := rows.Stat()
+		if held := rows.count(); size > bound || held > size+size/10 {
+			t.Fatalf("%d rows, %d bytes counted, %d found", n, size, held)
+		}
+	}
+	if rows.Low() < event.At(10, 0) {
+		t.Error("nothing was dropped")
+	}
+	rows.Reset(m.sequence)
+	rows.Add(nil, m.sequence+1)
+	if n, size := rows.Stat(); n != 0 || size > 2<<20 {
+		t.Errorf("after a reset: %d rows, %d bytes", n, size)
+	}
+}
+
+// count counts anew what is held, in bytes.
+func (r *Rows) count() (n int) {
+	for _, c := range r.chunks {
+		n += cap(c.rows) * rowBytes
+		for _, b := range c.blobs {
+			n += cap(b)
+		}
+	}
+	for _, l := range r.grid.lists {
+		n += cap(l)*4 + listBytes
+	}
+	return n + len(r.grid.cells)*4
+}
+
+// Readers and the one who changes are not in each other's way.
+func TestConcurrentWalks(t *testing.T) {
+	rows, m := New(4<<20), newModel()
+	r := rand.New(rand.NewPCG(2, 2))
+	done := make(chan struct{})
+	var readers sync.WaitGroup
+	for n := range 4 {
+		readers.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(n), 3))
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				q := randomQuery(r, &model{})
+				last := event.Position(math.MaxInt64)
+				rows.Walk(0, q, func(row *Row) bool {
+					if row.Position >= last || !bytes.Contains(row.Feature, fmt.Appendf(nil, `"p":%d,"r":%d,`, row.Position, row.Revision)) {
+						t.Errorf("%d after %d: %s", row.Position, last, row.Feature)
+					}
+					last = row.Position
+					return true
+				})
+			}
+		})
+	}
+	for range 300 {
+		rows.Add(m.step(r, 100, 50), m.sequence)
+	}
+	close(done)
+	readers.Wait()
+}

@@ -1,0 +1,197 @@
+package recent
+
+import (
+	"math"
+	"sync"
+	"unsafe"
+
+	"cairn/event"
+	"cairn/query/filter"
+)
+
+const (
+	// firstLook: so many of the newest rows for each that is wanted are looked
+	// at one after another first. Where a quarter of what came last is in the
+	// box, that is all; else it costs a microsecond or two.
+	firstLook = 4
+	// lookCost and listCost weigh the two ways from there, in nanoseconds:
+	// looking at one more row, and taking up one more cell's list.
+	lookCost, listCost = 4, 6
+	// maxLooks bounds the rows that one walk looks at in vain, and with it the
+	// time that a change has to wait: 2 ms.
+	maxLooks = 20_000
+)
+
+// A Query is what is looked for, newest first.
+type Query struct {
+	Filter filter.Expr
+	Before event.Position // only below it
+	Limit  int            // how many are expected to be wanted
+}
+
+// Walk hands each row that is let through to f, newest first, until f wants no
+// more. It returns the position from which up that was all. ok is false, and f
+// was not called, where the rows are older than the sequence.
+//
+// Nothing can be changed meanwhile, so f should do no more than copy; it must
+// not keep the row.
+func (r *Rows) Walk(sequence uint64, q *Query, f func(*Row) bool) (from event.Position, at uint64, ok bool) {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	if r.sequence < sequence || len(r.chunks) == 0 {
+		return 0, 0, false
+	}
+	w := walks.Get().(*walk)
+	defer walks.Put(w)
+	w.prepare(r, q, f)
+	from = w.run()
+	w.rows, w.q, w.f, w.match, w.box, w.row = nil, nil, nil, nil, nil, Row{}
+	return from, r.sequence, true
+}
+
+func (w *walk) prepare(r *Rows, q *Query, f func(*Row) bool) {
+	w.rows, w.q, w.f, w.looks, w.stopped = r, q, f, 0, false
+	extent := filter.Bound(q.Filter)
+	w.from, w.to = extent.From, extent.To
+	w.match = q.Filter
+	if len(extent.Boxes) != 1 {
+		return
+	}
+	w.area = extent.Boxes[0]
+	w.box = &w.area
+	if _, all := q.Filter.(filter.Box); all {
+		w.match = nil // what is in the box is let through
+	}
+}
+
+// A walk is one under way; they are used again.
+type walk struct {
+	rows    *Rows
+	q       *Query
+	f       func(*Row) bool
+	box     *filter.Box // where all that is let through lies; nil: anywhere
+	area    filter.Box
+	from    int64 // its times are between these
+	to      int64
+	match   filter.Expr // nil: all in the box are let through
+	looks   int         // in vain
+	stopped bool
+	row     Row
+	heap    []list
+}
+
+var walks = sync.Pool{New: func() any { return new(walk) }}
+
+func (w *walk) run() (from event.Position) {
+	r := w.rows
+	end, _ := r.find(w.q.Before)
+	if w.box == nil {
+		return w.scan(end, math.MaxUint32)
+	}
+	if n := w.scanFirst(end); n > 0 {
+		end, from = w.scanned(end, n)
+		if from > 0 {
+			return from
+		}
+	}
+	return w.merge(end)
+}
+
+// scanFirst is how many rows to look at one after another before the lists are
+// taken up: as many as the share of the newest that are in the box says that
+// the page needs, if that is cheaper.
+func (w *walk) scanFirst(end uint32) (n int) {
+	r, b := w.rows, w.box
+	first := r.number(0, 0)
+	look, hits := firstLook*w.q.Limit, 0
+	seen := 0
+	for n := end; n > first && seen < look; {
+		c, k := r.before(n)
+		for i := k - 1; i >= 0 && seen < look; i-- {
+			if e := &c.rows[i]; e.feature.n > 0 && b.Has(e.x, e.y) {
+				hits++
+			}
+			seen++
+		}
+		n = (n - 1) &^ (chunkRows - 1)
+	}
+	if hits >= w.q.Limit || seen < look {
+		return seen
+	}
+	if hits == 0 {
+		return 0
+	}
+	need := w.q.Limit * seen / hits
+	if need*lookCost > cells(b)*listCost+w.q.Limit*100 {
+		return 0
+	}
+	return 2 * need
+}
+
+// scanned scans n rows below end. It returns where to go on, and from, where
+// nothing is left to do.
+func (w *walk) scanned(end uint32, n int) (next uint32, from event.Position) {
+	from = w.scan(end, n)
+	if w.stopped || from == w.rows.low || w.looks >= maxLooks {
+		return 0, from
+	}
+	next, _ = w.rows.find(from)
+	return next, 0
+}
+
+// before is the chunk of the row before n, and how many of its rows are below n.
+func (r *Rows) before(n uint32) (c *chunk, rows int) {
+	c = r.chunk(n - 1)
+	return c, min(int((n-1)&(chunkRows-1))+1, len(c.rows))
+}
+
+// scan looks at up to n rows below end, one after another.
+func (w *walk) scan(end uint32, n int) (from event.Position) {
+	r := w.rows
+	from = w.q.Before
+	for first := r.number(0, 0); end > first; {
+		c, k := r.before(end)
+		end = (end - 1) &^ (chunkRows - 1)
+		if w.box == nil && w.misses(c) {
+			from = c.rows[0].position
+			continue
+		}
+		for i := k - 1; i >= 0; i-- {
+			if n == 0 || w.looks >= maxLooks {
+				return from
+			}
+			n--
+			e := &c.rows[i]
+			from = e.position
+			if e.feature.n == 0 || w.box != nil && !w.box.Has(e.x, e.y) {
+				w.looks++
+			} else if !w.offer(c, e) {
+				return from
+			}
+		}
+	}
+	return r.low
+}
+
+func (w *walk) misses(c *chunk) bool { return c.to < w.from || w.to < c.from }
+
+// offer hands the row to f if it is let through, and tells whether to go on.
+func (w *walk) offer(c *chunk, e *entry) bool {
+	blob := c.blobs[e.blob]
+	w.row.Position, w.row.Revision, w.row.Feature = e.position, e.revision, e.feature.of(blob)
+	if w.match != nil {
+		e.fill(&w.row, blob)
+		if !filter.Match(w.match, &w.row.Row) {
+			w.looks++
+			return true
+		}
+	}
+	if w.f(&w.row) {
+		return true
+	}
+	w.stopped = true
+	return false
+}
+
+// text is a part of a blob as a string, without copying: blobs do not change.
+func text(b []byte) string { return unsafe.String(unsafe.SliceData(b), len(b)) }
