@@ -75,6 +75,7 @@ type Server struct {
 
 	mu         sync.Mutex
 	roles      []Role
+	mounted    chan struct{} // closed and made anew when a role is mounted
 	operations []Operation
 	handler    atomic.Pointer[fasthttp.RequestHandler]
 	expected   int
@@ -93,7 +94,7 @@ func Listen(cfg Config, roles int) (*Server, error) {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}
 	conns := newConnections(cfg.MaxConnections, cfg.Log)
-	s := &Server{cfg: cfg, listener: &listener{Listener: l, conns: conns}, conns: conns, expected: roles, registry: prometheus.NewRegistry()}
+	s := &Server{cfg: cfg, listener: &listener{Listener: l, conns: conns}, conns: conns, expected: roles, registry: prometheus.NewRegistry(), mounted: make(chan struct{})}
 	s.stopping, s.drain = context.WithCancel(context.Background())
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.metrics = newRequestMetrics(s.registry)
@@ -137,6 +138,8 @@ func (s *Server) Mount(r Role) {
 	defer s.mu.Unlock()
 	s.roles = append(s.roles, r)
 	s.rebuild()
+	close(s.mounted)
+	s.mounted = make(chan struct{})
 }
 
 // rebuild makes a new fiber app of the roles so far and swaps it in: fiber's
@@ -155,7 +158,7 @@ func (s *Server) rebuild() {
 	// Counted now: a request that this app began must not find, at its end, that
 	// the role it asks for is mounted, in the next app.
 	complete := len(s.roles) == s.expected
-	app.Use(func(c *fiber.Ctx) error { return noRoute(c, c.Next(), complete) })
+	app.Use(func(c *fiber.Ctx) error { return s.noRoute(c, c.Next(), complete) })
 	s.health(app, append([]Role(nil), s.roles...))
 	for _, r := range s.roles {
 		r.Routes(app)
@@ -168,11 +171,14 @@ func (s *Server) rebuild() {
 // noRoute says what fiber says where no route is: nothing at this path, or not
 // by this method (RFC 9110, section 15.5.6; fiber has set Allow). Until all roles
 // are mounted that is not known.
-func noRoute(c *fiber.Ctx, err error, complete bool) error {
+func (s *Server) noRoute(c *fiber.Ctx, err error, complete bool) error {
 	var f *fiber.Error
 	switch {
 	case !errors.As(err, &f) || f.Code != http.StatusNotFound && f.Code != http.StatusMethodNotAllowed:
 		return err
+	case !complete && WantsEvents(c):
+		c.Response().Header.Del(fiber.HeaderAllow)
+		return s.holdEvents(c)
 	case !complete:
 		c.Response().Header.Del(fiber.HeaderAllow)
 		return Unavailable("starting", time.Second)
