@@ -24,6 +24,7 @@ func sampleRow(position uint64) row {
 		colReceived:   number(800_000_000_123_456),
 		colProperties: []byte("\x01" + `{"name": "Berlin", "country": "DE", "modified": "2024-01-02", "geonameid": 2950159, "population": 3426354}`),
 		colMembers:    nil,
+		colRevision:   nil,
 	}
 }
 

@@ -37,6 +37,14 @@ func (r row) position() (event.Position, error) {
 	return event.Position(n), nil
 }
 
+// revision is the position of the row's last change: its own where there was none.
+func (r row) revision(position int64) event.Position {
+	if n, ok := r.int64(colRevision); ok {
+		return event.Position(n)
+	}
+	return event.Position(position)
+}
+
 // appendFeature appends the row as a GeoJSON Feature (RFC 7946, section 3.2)
 // that looks as it did when it came in, with what Cairn knows of it added: in its
 // properties for most programs, and beside them, where no user's name is in the
@@ -65,6 +73,8 @@ func appendFeature(dst []byte, r row) (_ []byte, err error) {
 	}
 	dst = append(dst, `,"position":`...)
 	dst = strconv.AppendInt(dst, position, 10)
+	dst = append(dst, `,"revision":`...)
+	dst = strconv.AppendInt(dst, int64(r.revision(position)), 10)
 	if observed, ok := r.int64(colObserved); ok {
 		dst = append(dst, `,"time":"`...)
 		dst = append(appendTime(dst, observed), '"')

@@ -11,6 +11,7 @@ import (
 
 	"cairn/event"
 	"cairn/internal/web"
+	tree "cairn/query/filter"
 )
 
 const (
@@ -86,7 +87,7 @@ func eachParameter(raw string, known []string, f func(name, value string) error)
 		if err != nil {
 			return web.BadRequest("a parameter's name is not percent-encoded as RFC 3986 has it")
 		}
-		if !slices.Contains(known, name) {
+		if !slices.Contains(known, name) && !isProperty(name, known) {
 			return badParameter(name, "there is no parameter %q; %s", name, suggest(name, known))
 		}
 		if slices.Contains(seen, name) {
@@ -102,6 +103,11 @@ func eachParameter(raw string, known []string, f func(name, value string) error)
 		}
 	}
 	return nil
+}
+
+// isProperty tells whether the name is of a property, where known has those.
+func isProperty(name string, known []string) bool {
+	return strings.HasPrefix(name, tree.PropertyPrefix) && slices.Contains(known, tree.PropertyPrefix+"NAME")
 }
 
 func badParameter(name, format string, args ...any) error {
@@ -171,6 +177,22 @@ func (f *filter) href() string {
 		dst = appendCursor(dst, f.before)
 	}
 	return string(dst)
+}
+
+// expr is the filter as a tree, without its position and limit.
+func (f *filter) expr() tree.Expr {
+	var parts []tree.Expr
+	if b := f.bbox; b != nil {
+		parts = append(parts, tree.Box{West: b.west, South: b.south, East: b.east, North: b.north})
+	}
+	if f.when != nil {
+		parts = append(parts, tree.During(tree.Time, f.when.from, f.when.to))
+	}
+	if f.name != "" {
+		name, _ := tree.TextValue(f.name)
+		parts = append(parts, tree.Compare{Field: tree.Name, Value: name})
+	}
+	return tree.All(parts...)
 }
 
 func isDigits(s string) bool {

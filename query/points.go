@@ -111,12 +111,17 @@ func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached) error 
 		if err != nil {
 			return err
 		}
+		if a.Gone {
+			return &web.Problem{Status: http.StatusGone, Detail: fmt.Sprintf("the point %q was deleted", id)}
+		}
 		return &web.Problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no point %q", id)}
 	}
 	in := &c.Request().Header
 	f := s.cache.Form(r, a, in.Peek(fiber.HeaderAcceptEncoding))
 	h.SetBytesV(fiber.HeaderETag, f.Tag)
-	h.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
+	if f.Varies {
+		h.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
+	}
 	if a.Next != "" {
 		h.Set(fiber.HeaderLink, `<`+a.Next+`>; rel="next"; type="`+mediaGeoJSON+`"`) // RFC 8288
 	}

@@ -294,6 +294,7 @@ func TestReadsGoOn(t *testing.T) {
 // reader through.
 func TestNoReaderWaitsForAWriter(t *testing.T) {
 	f := newFixture(t)
+	f.forget()
 	f.put(1, grid(500, 1)...)
 	watcher := connect(t, f.db.Config().ConnString())
 	f.exec("begin")

@@ -57,6 +57,7 @@ type service struct {
 	// and which a drain lets finish.
 	stopping context.Context
 
+	memory   *memory
 	tail     *tail
 	draining context.Context // ends first: streams must, for the server to drain
 	streams  chan struct{}   // a place each that is open
@@ -117,7 +118,8 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	s.metrics = newMetrics(cfg.Server.Registry())
 	s.tracker = answer.NewTracker(s.checkpoint, s.wentBack)
 	s.cache = answer.NewCache(ctx, s.tracker, cfg.Log, cfg.Server.Registry(), answer.Bytes)
-	s.tail = newTail(s.tracker, s.since, s.metrics.streams)
+	s.memory = newMemory(memoryBytes(), s.tracker.Now, s.older)
+	s.tail = newTail(s.tracker, s.changes, s.memory, s.metrics.streams)
 	return s, nil
 }
 
@@ -134,6 +136,6 @@ func (s *service) routes(r fiber.Router) {
 // wentBack lets go of answers from a future that the database no longer has.
 func (s *service) wentBack() {
 	s.log.Warn("the database has gone back; dropped what was kept of it")
+	s.tail.wentBack()
 	s.cache.Clear()
-	s.tail.reset()
 }

@@ -6,7 +6,7 @@ import "fmt"
 // float8 are cheaper than one geometry on both sides: 0.04 µs a row against
 // 0.1 µs or more for (E)WKB, and fewer bytes.
 const columns = `id, external_id, external_id_number, position, ST_X(geom), ST_Y(geom), altitude,
-	observed_at, received_at, properties, members`
+	observed_at, received_at, properties, members, revision`
 
 // The columns of a row, the checkpoint's sequence first.
 const (
@@ -22,13 +22,14 @@ const (
 	colReceived
 	colProperties
 	colMembers
+	colRevision // null: it was never changed
 	colCount
 )
 
-// Two columns more, of what streams read.
+// Two columns more, of what the feed reads.
 const (
 	colName = colCount + iota
-	colEdge
+	colAuthor
 )
 
 // A statement is one that rows runs.

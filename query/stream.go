@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -12,6 +13,8 @@ import (
 
 	"cairn/event"
 	"cairn/internal/web"
+	"cairn/query/answer"
+	tree "cairn/query/filter"
 )
 
 const (
@@ -33,43 +36,56 @@ const (
 	catchUps = 2
 	// reconnectMillis is when a client that was cut off may come again.
 	reconnectMillis = 1_000
+	// crowdedRetry is when one may come again that there was no place for.
+	crowdedRetry = 15 * time.Second
+	// unheardPatience is how long a stream waits for a position that is beyond
+	// all that was announced: some readings of the checkpoint, in case an
+	// announcement was lost.
+	unheardPatience = 2 * answer.PollEvery
 )
 
 const headerLastEventID = "Last-Event-ID"
 
-var streamParameters = []string{"bbox", "datetime", "name", "since"}
+var streamParameters = append(slices.Clone(tree.ParameterNames), "since")
 
-// GET /stream: what becomes a row from now on, or after a position, as
-// Server-Sent Events (HTML Living Standard, section 9.2): one GeoJSON Feature an
-// event, in the order of positions, which are the events' ids. Live and replay
-// are the same rows of the same table.
+// GET /stream: what becomes a row, is changed or deleted from now on, or after a
+// position, as Server-Sent Events (HTML Living Standard, section 9.2), in the order
+// of revisions, which are the events' ids. Live and replay are the same rows of the
+// same tables.
+//
+// An EventSource, which is known by its Accept field, never comes back after
+// an answer that is not 200. So it is held while the database is away, and sent away
+// for a while when there are too many; what it cannot resume begins with event: reset.
 func (s *service) getStream(c *fiber.Ctx) error {
-	r, resumes, err := parseStream(c)
+	held := web.WantsEvents(c)
+	r, err := parseStream(c, held)
 	if err != nil {
 		return err
 	}
-	c.Set(fiber.HeaderContentType, "text/event-stream")
-	c.Set(fiber.HeaderCacheControl, "no-store")
-	c.Set("X-Accel-Buffering", "no") // Nginx would keep events until it has a page of them
+	web.EventHeaders(c)
 	if c.Method() == http.MethodHead {
 		return nil
 	}
-	if s.draining.Err() != nil {
+	if s.draining.Err() != nil && !held {
 		return web.Unavailable("stopping", retryAfter)
 	}
 	now, err := s.present()
-	if err != nil {
+	if err != nil && !held {
 		return refuse(c, err)
-	}
-	if !resumes {
-		r.at = event.EndOf(now)
 	}
 	select {
 	case s.streams <- struct{}{}:
 	default:
-		return web.Unavailable(fmt.Sprintf("there are %d streams already", maxStreams), retryAfter)
+		p := web.Unavailable(fmt.Sprintf("there are %d streams already", maxStreams), crowdedRetry)
+		if held {
+			web.Detach(c, func(conn net.Conn) { web.SendAway(conn, p.Detail, crowdedRetry) })
+			return nil
+		}
+		return p
 	}
-	setPosition(c, now)
+	if err == nil {
+		setPosition(c, now)
+	}
 	web.Detach(c, func(conn net.Conn) {
 		defer func() { <-s.streams }()
 		s.stream(conn, r)
@@ -78,31 +94,33 @@ func (s *service) getStream(c *fiber.Ctx) error {
 }
 
 // parseStream reads what is asked for. The field that a browser sends when it
-// comes again wins over the parameter that it was first told.
-func parseStream(c *fiber.Ctx) (r *reader, resumes bool, err error) {
-	r = &reader{filter: filter{before: newest, limit: 1}, wake: make(chan struct{}, 1)}
+// comes again wins over the parameter that it was first told. What is there
+// instead of a position is one that cannot be resumed from, for an EventSource.
+func parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
+	r = &reader{at: fromNow, wake: make(chan struct{}, 1)}
+	var parameters []tree.Parameter
 	err = eachParameter(string(c.Request().URI().QueryString()), streamParameters, func(name, value string) (err error) {
-		switch name {
-		case "bbox":
-			r.filter.bbox, err = parseBox(value)
-		case "datetime":
-			r.filter.when, err = parseInterval(value)
-		case "name":
-			r.filter.name, err = parseName(value)
-		case "since":
+		if name == "since" {
 			r.at, err = parseSince(value)
-			resumes = true
+			return err
 		}
+		p, _, err := tree.ParseParameter(name, value)
+		parameters = append(parameters, p)
 		return err
 	})
+	r.filter = tree.Combine(parameters)
 	if field := c.Get(headerLastEventID); err == nil && field != "" {
-		if r.at, err = parseSince(field); err != nil {
+		if r.at, err = parseSince(field); err != nil && held {
+			r.at, err = newest, nil
+		} else if err != nil {
 			err = web.BadRequest(headerLastEventID + ": " + err.Error())
 		}
-		resumes = true
 	}
-	return r, resumes, err
+	return r, err
 }
+
+// fromNow is where a stream begins that resumes nothing.
+const fromNow = event.Position(-1)
 
 // parseSince reads a position, or 0 for before the first.
 func parseSince(s string) (event.Position, error) {
@@ -119,10 +137,10 @@ func (s *service) present() (uint64, error) {
 	}
 	ctx, cancel := context.WithTimeout(s.draining, statementTimeout)
 	defer cancel()
-	g := s.tracker.Begin()
+	snapshot := s.tracker.Begin()
 	now, err := s.checkpoint(ctx)
 	if err == nil {
-		s.tracker.Read(g, now)
+		s.tracker.Read(snapshot, now)
 	}
 	return now, err
 }
@@ -131,7 +149,7 @@ func (s *service) present() (uint64, error) {
 func (s *service) stream(conn net.Conn, r *reader) {
 	r.cut = func() { _ = conn.Close() }
 	w := &eventWriter{conn: conn, metrics: s.metrics.streams}
-	if w.begin(r.at) != nil {
+	if w.hello() != nil || s.begin(w, r) != nil {
 		return
 	}
 	for !s.tail.join(r) {
@@ -162,26 +180,85 @@ func (s *service) stream(conn net.Conn, r *reader) {
 	}
 }
 
-// catchUp reads the table once from where the reader is, in its turn, and
+// begin finds where the stream begins, and tells the client, so that it comes again
+// to there even if no event came before it lost its connection. It waits for the
+// database.
+func (s *service) begin(w *eventWriter, r *reader) error {
+	for {
+		r.epoch = s.tail.epoch.Load()
+		now, err := s.present()
+		if err == nil {
+			break
+		}
+		s.log.Warn("a stream waits for the database", "error", err)
+		if err := s.hold(w, retryAfter); err != nil {
+			return err
+		}
+		_ = now
+	}
+	if r.at == fromNow {
+		r.at = event.EndOf(s.tracker.Shown())
+	}
+	if r.at.Sequence() > s.tracker.Shown() && !s.comes(r.at.Sequence()) {
+		return w.reset(r, event.EndOf(s.tracker.Shown()))
+	}
+	return w.beat(r.at)
+}
+
+// comes waits for the database to have what a client has seen: this replica may be
+// behind another. What was not even announced is of another database, or of none.
+func (s *service) comes(sequence uint64) bool {
+	patience := unheardPatience
+	if sequence <= s.tracker.Target() {
+		patience = answer.MinPositionWait
+	}
+	ctx, cancel := context.WithTimeout(s.draining, patience)
+	defer cancel()
+	return s.tracker.Wait(ctx, sequence) == nil
+}
+
+// hold waits, and writes a comment.
+func (s *service) hold(w *eventWriter, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return w.comment()
+	case <-s.draining.Done():
+		return s.draining.Err()
+	}
+}
+
+// catchUp reads the tables once from where the reader is, in its turn, and
 // writes what was found when others have theirs.
 func (s *service) catchUp(w *eventWriter, r *reader) error {
+	if s.tail.epoch.Load() != r.epoch {
+		r.epoch = s.tail.epoch.Load()
+		return w.reset(r, event.EndOf(s.tracker.Shown()))
+	}
 	select {
 	case s.turns <- struct{}{}:
 	case <-s.draining.Done():
 		return s.draining.Err()
 	}
-	b, err := s.since(&r.filter, r.at)
+	b, err := s.changes(r.at, r.filter)
 	<-s.turns
 	if err != nil {
 		s.log.Warn("a stream waits for the database", "error", err)
-		select {
-		case <-time.After(retryAfter):
-			return w.beat(r.at)
-		case <-s.draining.Done():
-			return s.draining.Err()
+		return s.hold(w, retryAfter)
+	}
+	if r.at+1 < b.floor { // retention dropped what follows
+		if r.at > 0 {
+			return w.reset(r, b.floor-1)
+		}
+		r.at = b.floor - 1 // it has nothing: all that there is will do
+		return nil
+	}
+	var events [][]byte
+	for _, c := range b.changes {
+		if wire := r.event(c, state{}, true); wire != nil {
+			events = append(events, wire)
 		}
 	}
-	if err := w.write(b.events); err != nil {
+	if err := w.write(events); err != nil {
 		return err
 	}
 	if b.upTo > r.at {
@@ -198,11 +275,28 @@ type eventWriter struct {
 	buffer  []byte
 }
 
-// begin tells a client where it is, so that it comes again to there even if no
-// event came before it lost its connection.
-func (w *eventWriter) begin(at event.Position) error {
-	w.buffer = append(w.buffer, "retry: "+strconv.Itoa(reconnectMillis)+"\n"...)
-	return w.beat(at)
+// hello says when to come again.
+func (w *eventWriter) hello() error {
+	w.buffer = append(w.buffer, "retry: "+strconv.Itoa(reconnectMillis)+"\n:\n\n"...)
+	return w.flush()
+}
+
+func (w *eventWriter) comment() error {
+	w.buffer = append(w.buffer, ":\n\n"...)
+	return w.flush()
+}
+
+// reset tells a client that what it has may not be there any more, and from where
+// on it is told all. The reader is there then.
+func (w *eventWriter) reset(r *reader, at event.Position) error {
+	r.at = at
+	return w.write([][]byte{resetEvent(at)})
+}
+
+// resetEvent says: let go of what you have, ask for what there is, and hear from
+// here on of every change.
+func resetEvent(at event.Position) []byte {
+	return fmt.Appendf(nil, "event: reset\nid: %d\ndata: {\"position\":%d}\n\n", at, at)
 }
 
 // beat writes a comment, and an id without an event: no handler of the client's
@@ -213,14 +307,14 @@ func (w *eventWriter) beat(at event.Position) error {
 	return w.flush()
 }
 
-func (w *eventWriter) write(events []*change) error {
-	for _, e := range events {
-		if len(w.buffer)+len(e.wire) > writeBytes {
+func (w *eventWriter) write(events [][]byte) error {
+	for _, wire := range events {
+		if len(w.buffer)+len(wire) > writeBytes {
 			if err := w.flush(); err != nil {
 				return err
 			}
 		}
-		w.buffer = append(w.buffer, e.wire...)
+		w.buffer = append(w.buffer, wire...)
 	}
 	w.metrics.events.Add(float64(len(events)))
 	return w.flush()

@@ -3,10 +3,13 @@ package query
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"cairn/event"
 	"cairn/query/answer"
+	tree "cairn/query/filter"
+	"cairn/query/recent"
 )
 
 const (
@@ -14,61 +17,77 @@ const (
 	// batches. Readers share the events themselves.
 	maxPending      = 4 * batchRows
 	maxPendingBytes = 4 * batchBytes
+	// maxBefore bounds the rows whose state before a change is remembered
+	// though they are not in memory: vehicles on a map, a few hundred bytes each.
+	maxBefore = 16_384
 )
 
-// A tail reads the table's new rows, in order, once for all readers of this
-// replica, and hands each the ones that pass its filter. It rests while there
-// are no readers.
+// A tail is this replica's change feed: it reads what was created or changed, in
+// order, once for all, hands each reader of a stream what passes its filter, and
+// keeps the newest rows in memory. It rests while nobody wants either.
 //
 // A reader that lags is cut off: it costs the others nothing, and reads on from
-// the table when it comes again.
+// the tables when it comes again.
 type tail struct {
 	tracker *answer.Tracker
-	since   func(*filter, event.Position) (batch, error)
+	changes func(event.Position, tree.Expr) (batch, error)
+	memory  *memory
 	metrics *streamMetrics
-	came    chan struct{} // holds one: the first reader is there
+	came    chan struct{} // holds one: there is somebody to follow for
+	epoch   atomic.Uint64 // how often the database has gone back
+	before  map[event.Position]tree.Row
 
-	mu      sync.Mutex
-	at      event.Position // up to here, readers have what passes
-	readers []*reader
+	mu        sync.Mutex
+	following bool
+	at        event.Position // up to here, readers have what passes
+	readers   []*reader
 }
 
-func newTail(t *answer.Tracker, since func(*filter, event.Position) (batch, error), m *streamMetrics) *tail {
-	return &tail{tracker: t, since: since, metrics: m, came: make(chan struct{}, 1)}
+func newTail(t *answer.Tracker, changes func(event.Position, tree.Expr) (batch, error), memory *memory, m *streamMetrics) *tail {
+	return &tail{tracker: t, changes: changes, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]tree.Row{}}
 }
 
 // A reader is one client of a stream.
 type reader struct {
-	filter filter
+	filter tree.Expr
 	cut    func()        // ends its connection, whoever is writing to it
 	wake   chan struct{} // holds one: there is something in pending
 	index  int           // in the tail's readers
 
+	epoch uint64 // the tail's, when it began
+
 	mu      sync.Mutex
 	at      event.Position // up to here, it has what passes, or has it in pending
-	pending []*change
+	pending [][]byte
 	bytes   int
 }
 
 // join lets the reader have what comes, if it has what came: else it reads the
-// table further by itself, and tries again.
+// tables further by itself, and tries again.
 func (t *tail) join(r *reader) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.readers) == 0 {
-		t.at = event.EndOf(t.tracker.Shown())
-		select {
-		case t.came <- struct{}{}:
-		default:
-		}
-	}
-	if r.at < t.at {
+	t.start()
+	if r.at < t.at || r.epoch != t.epoch.Load() {
 		return false
 	}
 	r.index = len(t.readers)
 	t.readers = append(t.readers, r)
 	t.metrics.readers.Set(float64(len(t.readers)))
 	return true
+}
+
+// start makes run follow, from where the memory is if that is not long ago.
+func (t *tail) start() {
+	if t.following {
+		return
+	}
+	t.following = true
+	t.at = event.EndOf(t.memory.begin(t.tracker.Shown(), t.epoch.Load()))
+	select {
+	case t.came <- struct{}{}:
+	default:
+	}
 }
 
 func (t *tail) leave(r *reader) {
@@ -95,13 +114,17 @@ func (t *tail) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-t.memory.wanted:
+			t.mu.Lock()
+			t.start()
+			t.mu.Unlock()
 		case <-t.came:
+			t.follow(ctx)
 		}
-		t.follow(ctx)
 	}
 }
 
-// follow reads what is announced or found, until there are no readers.
+// follow reads what is announced or found, until nobody wants it.
 func (t *tail) follow(ctx context.Context) {
 	defer t.tracker.Watch()()
 	timer := time.NewTimer(0)
@@ -118,42 +141,84 @@ func (t *tail) follow(ctx context.Context) {
 			return
 		}
 		pause := answer.PollEvery
-		if t.tracker.Target() > at.Sequence() && !t.step(at) {
-			pause = answer.RecheckEvery // the database is behind, or away
+		switch {
+		case t.memory.stale(t.epoch.Load()):
+			t.again()
+			pause = 0
+		case t.tracker.Target() > at.Sequence():
+			if !t.step(at) {
+				pause = answer.RecheckEvery // the database is behind, or away
+			}
+		default:
+			pause = t.memory.fill(pause)
 		}
 		timer.Reset(pause)
 	}
 }
 
+// position is how far the readers are. Where there are none, and nobody wants the
+// memory, it ends the following.
 func (t *tail) position() (at event.Position, any bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.at, len(t.readers) > 0
+	t.following = len(t.readers) > 0 || t.memory.inUse(t.tracker.Now())
+	return t.at, t.following
+}
+
+// again begins anew with the memory: the database has gone back.
+func (t *tail) again() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	clear(t.before)
+	t.at = event.EndOf(t.memory.restart(t.tracker.Shown(), t.epoch.Load()))
 }
 
 // step reads all there is after at, and tells whether that was something.
 func (t *tail) step(at event.Position) bool {
+	rows := 0
 	for moved := false; ; moved = true {
-		b, err := t.since(&filter{}, at)
-		if err != nil || b.upTo <= at {
+		epoch := t.epoch.Load()
+		b, err := t.changes(at, nil)
+		if err != nil || b.upTo <= at || epoch != t.epoch.Load() {
 			return moved
 		}
-		t.deliver(b)
+		t.deliver(b, at, epoch)
 		at = b.upTo
-		if !b.more {
+		if rows += len(b.changes); !b.more {
+			return true
+		}
+		if rows > maxBehind && t.skip() {
 			return true
 		}
 	}
 }
 
-// deliver hands the batch out. It never waits for a reader.
-func (t *tail) deliver(b batch) {
+// skip leaves out what only the memory would have: it is too far behind, as in a
+// bulk load, and begins anew with what is newest.
+func (t *tail) skip() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if len(t.readers) > 0 {
+		return false
+	}
+	t.at = event.EndOf(t.memory.restart(t.tracker.Shown(), t.epoch.Load()))
+	return true
+}
+
+// deliver hands the batch out, which begins after a position. It never waits for a
+// reader.
+func (t *tail) deliver(b batch, after event.Position, epoch uint64) {
+	states := t.states(b)
+	t.memory.add(b)
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if epoch != t.epoch.Load() {
+		return
+	}
 	t.at = b.upTo
 	for i := len(t.readers) - 1; i >= 0; i-- { // from the end, for remove
 		r := t.readers[i]
-		if !r.take(b) {
+		if !r.take(b, after, states) {
 			t.metrics.dropped.Inc()
 			t.remove(r)
 			r.cut()
@@ -161,33 +226,99 @@ func (t *tail) deliver(b batch) {
 	}
 }
 
-// take adds what passes the reader's filter to what waits for it, and tells
-// whether there was room.
-func (r *reader) take(b batch) bool {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, e := range b.events {
-		if e.position <= r.at || !r.filter.passes(e) {
+// A state is how a row was before it changed.
+type state struct {
+	known, live bool
+	row         tree.Row
+}
+
+// states are how the batch's rows were before, where that is known: a stream whose
+// filter did not pass a row then need not hear that it does not now.
+func (t *tail) states(b batch) []state {
+	all := make([]state, len(b.changes))
+	for i, c := range b.changes {
+		if c.kind == created && c.Position == c.Revision || c.Position > b.upTo {
 			continue
 		}
-		if len(r.pending) == maxPending || r.bytes+len(e.wire) > maxPendingBytes {
+		if row, ok := t.memory.rows.At(c.Position); ok {
+			all[i] = state{known: row.Revision < c.Revision, live: row.Feature != nil, row: row.Row}
+			continue
+		}
+		if row, ok := t.before[c.Position]; ok {
+			all[i] = state{known: row.Revision < c.Revision, live: true, row: row}
+		}
+		t.remember(c)
+	}
+	return all
+}
+
+func (t *tail) remember(c *change) {
+	if c.kind != updated {
+		delete(t.before, c.Position)
+		return
+	}
+	if len(t.before) >= maxBefore {
+		for p := range t.before { // any
+			delete(t.before, p)
+			break
+		}
+	}
+	t.before[c.Position] = c.Row.Row
+}
+
+// take adds what concerns the reader to what waits for it, and tells whether
+// there was room.
+func (r *reader) take(b batch, after event.Position, states []state) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i, c := range b.changes {
+		if c.at <= r.at {
+			continue
+		}
+		wire := r.event(c, states[i], r.at > after)
+		if wire == nil {
+			continue
+		}
+		if len(r.pending) == maxPending || r.bytes+len(wire) > maxPendingBytes {
 			return false
 		}
-		r.pending = append(r.pending, e)
-		r.bytes += len(e.wire)
+		r.pending = append(r.pending, wire)
+		r.bytes += len(wire)
 	}
 	r.at = max(r.at, b.upTo)
+	r.wakeUp()
+	return true
+}
+
+func (r *reader) wakeUp() {
 	if len(r.pending) > 0 {
 		select {
 		case r.wake <- struct{}{}:
 		default:
 		}
 	}
-	return true
+}
+
+// event is what the reader is told of the change; nil: nothing. One that is ahead
+// of the tail may have seen a state that the tail has not.
+func (r *reader) event(c *change, before state, ahead bool) []byte {
+	if c.kind != deleted && tree.Match(r.filter, &c.Row.Row) {
+		return c.wire
+	}
+	if c.kind == created {
+		return nil
+	}
+	if before.known && !ahead && !(before.live && tree.Match(r.filter, &before.row)) {
+		return nil // it has not shown it
+	}
+	if c.kind == deleted {
+		return c.wire
+	}
+	return c.left
 }
 
 // taken returns what waits, and the position up to which it is all.
-func (r *reader) taken() ([]*change, event.Position) {
+func (r *reader) taken() ([][]byte, event.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	events := r.pending
@@ -195,15 +326,32 @@ func (r *reader) taken() ([]*change, event.Position) {
 	return events, r.at
 }
 
-// reset ends all streams: the database has gone back, and what they were told
-// may not be there any more.
-func (t *tail) reset() {
+// restart tells the reader that what it has may not be there any more.
+func (r *reader) restart(at event.Position, epoch uint64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.at, r.epoch = at, epoch
+	r.pending = append(r.pending[:0:0], resetEvent(at))
+	r.bytes = len(r.pending[0])
+	r.wakeUp()
+}
+
+// wentBack tells all: the database is another than before.
+func (t *tail) wentBack() {
+	t.epoch.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.at = event.EndOf(t.tracker.Shown())
 	for _, r := range t.readers {
-		r.cut()
+		r.restart(t.at, t.epoch.Load())
 	}
-	clear(t.readers)
-	t.readers = t.readers[:0]
-	t.metrics.readers.Set(0)
+}
+
+// rowsOf are the batch's rows as the memory takes them.
+func rowsOf(changes []*change) []recent.Row {
+	rows := make([]recent.Row, len(changes))
+	for i, c := range changes {
+		rows[i] = c.Row
+	}
+	return rows
 }

@@ -37,7 +37,7 @@ const (
 //
 // The planner says how many match. With a quarter of the rows as the border
 // between the two, both are at most a second for five million rows.
-type ways struct{ first, gather, walk, estimate, since statement }
+type ways struct{ first, gather, walk, estimate statement }
 
 // gatherShare: up to this part of the rows, matches are gathered.
 const gatherShare = 0.25
@@ -124,17 +124,16 @@ func (s shape) ways() *ways {
 	fill := strings.NewReplacer(
 		"COMPUTED", computed, "EXACT", strings.Join(exact, " and "), "WITHIN", within, "NAMED", named, "INDEXED", strings.Join(indexed, " and "),
 		"FACTOR", strconv.Itoa(recentFactor), "HITS", strconv.Itoa(recentHits), "MARGIN", strconv.Itoa(walkMargin), "MAXWALK", strconv.Itoa(maxWalkRows),
-		"STRIDE", strconv.Itoa(strideRows), "COLUMNS", columns, "BY_POSITION", byPosition,
+		"COLUMNS", columns, "BY_POSITION", byPosition,
 	)
 	w := &ways{
 		first:    statement{kind: "page", sql: fill.Replace(firstSelect)},
 		gather:   statement{kind: "page_gathered", sql: fill.Replace(fmt.Sprintf(pageSelect, gatherSelect)), custom: true},
 		walk:     statement{kind: "page_walked", sql: fill.Replace(fmt.Sprintf(pageSelect, walkSelect))},
 		estimate: statement{kind: "estimate", sql: fill.Replace(estimateSelect)},
-		since:    statement{kind: "since", sql: fill.Replace(sinceSelect), lone: true},
 	}
 	if plain { // the index by position, or by name and position, is all
-		w = &ways{first: statement{kind: "page", sql: fill.Replace(fmt.Sprintf(pageSelect, plainSelect))}, since: w.since}
+		w = &ways{first: statement{kind: "page", sql: fill.Replace(fmt.Sprintf(pageSelect, plainSelect))}}
 	}
 	return w
 }

@@ -30,6 +30,8 @@ type Form struct {
 	Bytes []byte
 	Tag   []byte // the entity tag, in quotes
 	Name  string // of the content coding; "" for none
+	// Varies: which form it is depends on Accept-Encoding.
+	Varies bool
 }
 
 // A Content is what an answer says, in up to three forms. The compressed ones
@@ -37,6 +39,7 @@ type Form struct {
 type Content struct {
 	Next    string // where the next page is; "" where there is none
 	plain   Form
+	bare    bool // it is sent in no content coding
 	packed  [codings]packed
 	packedN atomic.Int64 // bytes of the compressed forms
 }
@@ -47,7 +50,10 @@ type packed struct {
 }
 
 func newContent(a Answer) *Content {
-	return &Content{plain: Form{Bytes: a.Body, Tag: tagOf(a.Body)}, Next: a.Next}
+	if a.Tag != nil {
+		return &Content{plain: Form{Bytes: a.Body, Tag: a.Tag}, Next: a.Next, bare: true}
+	}
+	return &Content{plain: Form{Bytes: a.Body, Tag: tagOf(a.Body), Varies: true}, Next: a.Next}
 }
 
 // tagOf is a strong validator (RFC 9110, section 8.8.1): a hash of the very
@@ -75,6 +81,9 @@ func (a *Cached) size() int {
 // Form returns the request's answer in the coding that the field
 // Accept-Encoding likes best. The answer must have a content.
 func (c *Cache) Form(r *Request, a *Cached, accept []byte) *Form {
+	if a.bare {
+		return &a.plain
+	}
 	f, made := a.in(choose(accept, len(a.plain.Bytes)))
 	if made > 0 {
 		c.metrics.packed.Inc()
@@ -92,7 +101,7 @@ func (c *Content) in(coding coding) (f *Form, made int) {
 	p := &c.packed[coding-1]
 	p.once.Do(func() {
 		b := pack(coding, c.plain.Bytes)
-		p.form = Form{Bytes: b, Tag: tagOf(b), Name: coding.String()}
+		p.form = Form{Bytes: b, Tag: tagOf(b), Name: coding.String(), Varies: true}
 		made = len(b)
 		c.packedN.Add(int64(made))
 	})

@@ -35,8 +35,16 @@ var (
 type Answer struct {
 	Body     []byte
 	Sequence uint64 // of the checkpoint: the answer is true for event.EndOf of it
-	Found    bool   // whether there was anything at all
+	Found    bool   // whether there is anything
+	Gone     bool   // whether there was something, which was deleted
 	Next     string // where the next page is; "" where there is none
+	// Tag is the entity tag, in quotes; nil: a hash of the body. What has one is
+	// sent as it is, in no content coding: each coding would need a tag of its own
+	// (RFC 9110, section 8.8.3), and this one is to be sent back in If-Match.
+	Tag []byte
+	// Remembered: it was not read from the database just now, though it is all
+	// that the database is known to have.
+	Remembered bool
 }
 
 // A Request is what clients ask, whichever way they spell it: those who ask it
@@ -70,6 +78,7 @@ type Cached struct {
 	Sequence uint64
 	Position []byte        // what Cairn-Position says
 	at       time.Duration // when its statement began, on the tracker's clock
+	Gone     bool          // there is nothing, since it was deleted
 	*Content               // nil where nothing was found
 }
 
@@ -217,7 +226,11 @@ func (c *Cache) query(r *Request, f *inFlight) {
 		f.err = err
 		return
 	}
-	c.tracker.Read(snapshot, a.Sequence)
+	if a.Remembered {
+		snapshot = c.tracker.last()
+	} else {
+		c.tracker.Read(snapshot, a.Sequence)
+	}
 	f.cached = c.store(r, a, snapshot)
 	if a.Sequence < c.tracker.Target() {
 		r.behind.Store(int64(c.tracker.Now() + RecheckEvery))
@@ -227,7 +240,7 @@ func (c *Cache) query(r *Request, f *inFlight) {
 // store makes the answer what is served from now on, and returns it. Where it
 // says what the one before said, it takes over that one's encoded forms.
 func (c *Cache) store(r *Request, a Answer, s Snapshot) *Cached {
-	fresh := &Cached{Sequence: a.Sequence, Position: positionText(a.Sequence), at: s.at}
+	fresh := &Cached{Sequence: a.Sequence, Position: positionText(a.Sequence), at: s.at, Gone: a.Gone}
 	if a.Found {
 		fresh.Content = newContent(a)
 	}

@@ -120,6 +120,13 @@ func (t *Tracker) Begin() Snapshot {
 	return Snapshot{t.Now(), t.confirmed}
 }
 
+// last is the snapshot in which the database last told its checkpoint.
+func (t *Tracker) last() Snapshot {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return Snapshot{time.Duration(t.checked.Load()), t.confirmed}
+}
+
 // Read takes the checkpoint that a statement, begun at s, has read. If it is
 // less than what had been shown before the statement began, the database is
 // another than before: a backup was restored, or it is one of several replicas.
