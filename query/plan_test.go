@@ -105,20 +105,20 @@ func TestPlans(t *testing.T) {
 }
 
 // A plan is a node of EXPLAIN's.
-type plan struct {
-	Type    string  `json:"Node Type"`
-	Index   string  `json:"Index Name"`
-	Rel     string  `json:"Relation Name"`
-	Way     string  `json:"Scan Direction"`
-	Rows    float64 `json:"Actual Rows"`
-	Loops   float64 `json:"Actual Loops"`
-	Removed float64 `json:"Rows Removed by Filter"`
-	Plans   []plan  `json:"Plans"`
+type planOf struct {
+	Type    string   `json:"Node Type"`
+	Index   string   `json:"Index Name"`
+	Rel     string   `json:"Relation Name"`
+	Way     string   `json:"Scan Direction"`
+	Rows    float64  `json:"Actual Rows"`
+	Loops   float64  `json:"Actual Loops"`
+	Removed float64  `json:"Rows Removed by Filter"`
+	Plans   []planOf `json:"Plans"`
 	text    string
 }
 
 // explain runs a statement as the service does and says what Postgres did.
-func (f *fixture) explain(t *testing.T, st statement, args []any) plan {
+func (f *fixture) explain(t *testing.T, st statement, args []any) planOf {
 	t.Helper()
 	conn, err := f.pool.Acquire(t.Context())
 	if err != nil {
@@ -142,7 +142,7 @@ func (f *fixture) explain(t *testing.T, st statement, args []any) plan {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var out []struct{ Plan plan }
+	var out []struct{ Plan planOf }
 	if err := json.Unmarshal(text, &out); err != nil {
 		t.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func literals(args []any) string {
 
 // read is how many entries of indexes, and rows for them, were read; those of
 // the page itself, which are fetched one by one, are not among them.
-func (p *plan) read() (n int) {
+func (p *planOf) read() (n int) {
 	if strings.Contains(p.Type, "Scan") && (p.Index != "" || p.Rel == "points_1") && p.Way != "Forward" {
 		n = int((p.Rows + p.Removed) * p.Loops)
 	}
@@ -182,9 +182,9 @@ func (p *plan) read() (n int) {
 }
 
 // rows is how many came out, but for the one that holds the checkpoint alone.
-func (p *plan) rows() int {
-	var fetched func(*plan) (int, bool)
-	fetched = func(p *plan) (int, bool) {
+func (p *planOf) rows() int {
+	var fetched func(*planOf) (int, bool)
+	fetched = func(p *planOf) (int, bool) {
 		if p.Type == "Index Scan" && p.Index != "" && (p.Way == "Forward" || p.Way == "Backward") && p.Rel == "points_1" {
 			return int(p.Rows * p.Loops), true
 		}
@@ -199,7 +199,7 @@ func (p *plan) rows() int {
 	return n
 }
 
-func (p *plan) mustNot(t *testing.T, nodes ...string) {
+func (p *planOf) mustNot(t *testing.T, nodes ...string) {
 	t.Helper()
 	for _, node := range nodes {
 		if strings.HasPrefix(p.Type+" on "+p.Rel, node) {

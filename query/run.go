@@ -30,6 +30,8 @@ import (
 	"cairn/bus"
 	"cairn/internal/web"
 	"cairn/query/answer"
+	"cairn/query/page"
+	"cairn/query/plan"
 )
 
 // Config is what the role needs.
@@ -41,6 +43,9 @@ type Config struct {
 	Bus bus.Endpoint
 	// Writable: writes under /collections are taken, here or by what is beside.
 	Writable bool
+	// MapStyle is the URL of a MapLibre style that the map page draws under the
+	// points; "" for the outline of the world that is in the binary.
+	MapStyle string
 	Log      *slog.Logger
 }
 
@@ -58,6 +63,8 @@ type service struct {
 	stopping context.Context
 
 	memory   *memory
+	tiles    *tiler
+	mapPage  *page.Page
 	tail     *tail
 	draining context.Context // ends first: streams must, for the server to drain
 	streams  chan struct{}   // a place each that is open
@@ -118,6 +125,11 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	s.metrics = newMetrics(cfg.Server.Registry())
 	s.tracker = answer.NewTracker(s.checkpoint, s.wentBack)
 	s.cache = answer.NewCache(ctx, s.tracker, cfg.Log, cfg.Server.Registry(), answer.Bytes)
+	s.tiles = newTiler(plan.New(pool, s.metrics.observe))
+	if s.mapPage, err = page.New(cfg.MapStyle); err != nil {
+		pool.Close()
+		return nil, err
+	}
 	s.memory = newMemory(memoryBytes(), s.tracker.Now, s.older)
 	s.tail = newTail(s.tracker, s.changes, s.memory, s.metrics.streams)
 	return s, nil
@@ -131,6 +143,7 @@ func (s *service) routes(r fiber.Router) {
 	r.Options("/points", cors, preflight)
 	r.Options("/points/:id", cors, preflight)
 	s.siteRoutes(r)
+	s.mapRoutes(r)
 }
 
 // wentBack lets go of answers from a future that the database no longer has.

@@ -59,6 +59,9 @@ func (s *service) document(path, media string, document func(ogc.Site, string) m
 			return err
 		}
 		site := s.site(c)
+		if sent == ogc.HTML && path == "/" { // the map, of which this document is an alternative
+			return s.mapPage.Index(c)
+		}
 		d := document(site, sent)
 		if sent == ogc.HTML {
 			return sendView(c, site.ViewDocument(path, d))

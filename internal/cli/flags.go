@@ -108,6 +108,10 @@ func (f replayFlags) window() projector.ReplayWindow {
 	return projector.ReplayWindow{Age: f.ReplayAge, Bytes: f.ReplayBytes}
 }
 
+type mapFlag struct {
+	MapStyle string `env:"CAIRN_MAP_STYLE" placeholder:"URL" help:"MapLibre style that the map page at / draws under the points. Empty: an outline of the world that is in the binary and needs no network."`
+}
+
 type keepFlag struct {
 	Keep age `env:"CAIRN_KEEP" placeholder:"AGE" help:"How long points are kept after they came in, as 90d or 36h: what is older is dropped, whole segments at a time, with their ids. Empty: for ever."`
 }

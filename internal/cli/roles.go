@@ -124,6 +124,7 @@ type queryCmd struct {
 	databaseFlag
 	natsURLFlag
 	natsPasswordsFlag
+	mapFlag
 	logFlags
 }
 
@@ -141,7 +142,7 @@ func (c *queryCmd) Run(s *session) error {
 		return err
 	}
 	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
-		return query.Run(ctx, query.Config{Server: server, Bus: endpoint, DatabaseURL: url, Log: log})
+		return query.Run(ctx, query.Config{Server: server, MapStyle: c.MapStyle, Bus: endpoint, DatabaseURL: url, Log: log})
 	})
 }
 

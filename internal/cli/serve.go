@@ -33,6 +33,7 @@ type serveCmd struct {
 	streamFlags
 	replayFlags
 	keepFlag
+	mapFlag
 	changeFlags
 	logFlags
 }
@@ -69,7 +70,7 @@ func (c *serveCmd) Run(s *session) error {
 	addStop(&g, s.ctx)
 	addActor(&g, s.ctx, server.Run)
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return query.Run(ctx, query.Config{Server: server, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
+		return query.Run(ctx, query.Config{Server: server, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions})

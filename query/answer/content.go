@@ -49,6 +49,9 @@ type packed struct {
 	form Form
 }
 
+// Empty tells whether the answer is nothing.
+func (c *Content) Empty() bool { return len(c.plain.Bytes) == 0 }
+
 func newContent(a Answer) *Content {
 	if a.Tag != nil {
 		return &Content{plain: Form{Bytes: a.Body, Tag: a.Tag}, Next: a.Next, bare: true}

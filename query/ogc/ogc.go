@@ -89,6 +89,7 @@ const (
 	part4  = "http://www.opengis.net/spec/ogcapi-features-4/1.0/conf/"
 	part5  = "http://www.opengis.net/spec/ogcapi-features-5/1.0/conf/"
 	cql    = "http://www.opengis.net/spec/cql2/1.0/conf/"
+	tiles  = "http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/"
 	common = "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/"
 )
 
@@ -97,6 +98,7 @@ func Classes(writable bool) []string {
 	classes := []string{
 		core + "core", core + "oas30", core + "html", core + "geojson",
 		common + "core",
+		tiles + "core", tiles + "tileset", tiles + "tilesets-list", tiles + "geodata-tilesets", tiles + "mvt",
 		part3 + "queryables", part3 + "queryables-query-parameters", part3 + "filter", part3 + "features-filter",
 		cql + "cql2-text", cql + "cql2-json", cql + "basic-cql2", cql + "advanced-comparison-operators",
 		cql + "case-insensitive-comparison", cql + "basic-spatial-functions", cql + "temporal-functions",
@@ -174,6 +176,7 @@ func (s Site) describe(c *Collection) map[string]any {
 			{p + "/schema", relBase + "schema", SchemaJSON, "What the items have"},
 			{p + "/schema", "describedby", SchemaJSON, "What the items have"},
 			{p + "/queryables", relBase + "queryables", SchemaJSON, "What can be filtered by"},
+			{p + "/tiles", relBase + "tilesets-vector", JSON, c.Title + " as vector tiles"},
 			{p + "/sortables", relBase + "sortables", SchemaJSON, "What can be sorted by"},
 		},
 	}

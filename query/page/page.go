@@ -135,7 +135,7 @@ func (p *Page) send(c *fiber.Ctx, name string) error {
 	}
 	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	c.Set(fiber.HeaderCacheControl, "no-cache") // asked for every time, answered by 304
-	c.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
+	c.Vary(fiber.HeaderAcceptEncoding)
 	c.Set(fiber.HeaderContentType, f.media)
 	body, tag := f.plain, f.tag
 	if f.packed != nil && strings.Contains(c.Get(fiber.HeaderAcceptEncoding), "gzip") {

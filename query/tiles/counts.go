@@ -24,6 +24,8 @@ const CellSize = 1.0 / (1 << countBits)
 type Counts struct {
 	cells []uint32
 	n     []uint32
+	// shift is how often cells were merged: one is 2^shift wide.
+	shift uint
 }
 
 // AddCell adds n points to the cell of this column and row (from the north-west).
@@ -88,9 +90,10 @@ func (c *Counts) run(t Tile) (from, to int) {
 func (l *Layer) AddCounts(c *Counts) {
 	l.gather()
 	from, to := c.run(l.tile)
+	middle := float64(uint(1)<<c.shift) / 2
 	for i := from; i < to; i++ {
 		column, row := unmorton(c.cells[i])
-		l.count((float64(column)+0.5)*CellSize, (float64(row)+0.5)*CellSize, uint64(c.n[i]), nil)
+		l.count((float64(column)+middle)*CellSize, (float64(row)+middle)*CellSize, uint64(c.n[i]), nil)
 	}
 }
 
@@ -113,4 +116,27 @@ func squeeze(v uint32) uint32 {
 	v = (v | v>>2) & 0x0f0f0f0f
 	v = (v | v>>4) & 0x00ff00ff
 	return (v | v>>8) & 0xffff
+}
+
+// maxCells bounds the counts of one segment, 8 bytes each.
+const maxCells = 1 << 17
+
+// Coarsen merges cells, four into one, until there are few enough to keep. Call it
+// after Sort.
+func (c *Counts) Coarsen() {
+	for len(c.cells) > maxCells && c.shift < gridBits {
+		c.shift++
+		kept := 0
+		for i, cell := range c.cells {
+			cell = cell >> (2 * c.shift) << (2 * c.shift)
+			if kept > 0 && c.cells[kept-1] == cell {
+				c.n[kept-1] += c.n[i]
+				continue
+			}
+			c.cells[kept], c.n[kept] = cell, c.n[i]
+			kept++
+		}
+		c.cells, c.n = c.cells[:kept], c.n[:kept]
+	}
+	c.cells, c.n = append([]uint32(nil), c.cells...), append([]uint32(nil), c.n...)
 }

@@ -167,6 +167,31 @@ func TestNoTileIsTooLarge(t *testing.T) {
 	}
 }
 
+// Cells are merged without losing a point, and the tiles stay whole.
+func TestCoarsen(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	var counts Counts
+	const n = 3 * maxCells
+	for range n {
+		counts.AddCell(r.Uint32N(1<<countBits), r.Uint32N(1<<countBits), 2)
+	}
+	counts.Sort()
+	fine := counts.Within(Tile{2, 1, 2})
+	counts.Coarsen()
+	if len(counts.cells) > maxCells || counts.Points() != 2*n || counts.Within(Tile{2, 1, 2}) != fine {
+		t.Errorf("%d cells with %d points, %d of %d in a tile", len(counts.cells), counts.Points(), counts.Within(Tile{2, 1, 2}), fine)
+	}
+	l := NewLayer(Tile{2, 1, 2})
+	l.AddCounts(&counts)
+	body, err := l.Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, clustered := decode(t, body); clustered != int(fine) {
+		t.Errorf("%d of %d points are shown", clustered, fine)
+	}
+}
+
 func BenchmarkCounts(b *testing.B) {
 	r := rand.New(rand.NewPCG(9, 10))
 	var counts Counts

@@ -1,0 +1,86 @@
+package query
+
+import (
+	"fmt"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/query/ogc"
+	"cairn/query/tiles"
+)
+
+// mapRoutes are the map page's files, and the tiles that it and others draw.
+func (s *service) mapRoutes(r fiber.Router) {
+	r.Get("/static/:file", s.mapPage.Asset)
+	r.Get("/lib/:file", s.mapPage.Asset)
+	r.Get("/collections/points/tiles", cors, s.getTileSets)
+	r.Options("/collections/points/tiles", cors, preflight)
+	r.Get(tilePath, cors, s.getTileSet)
+	r.Options(tilePath, cors, preflight)
+	r.Get(tilePath+"/:z/:y/:x", cors, s.getTile)
+	r.Options(tilePath+"/:z/:y/:x", cors, preflight)
+}
+
+const (
+	tileJSON  = "application/json"
+	matrixSet = "http://www.opengis.net/def/tilematrixset/OGC/1.0/WebMercatorQuad"
+	mercator  = "http://www.opengis.net/def/crs/EPSG/0/3857"
+)
+
+// GET /collections/points/tiles: the tile sets that there are (OGC API Tiles, part 1,
+// section 9).
+func (s *service) getTileSets(c *fiber.Ctx) error {
+	if err := onlyForm(c); err != nil {
+		return err
+	}
+	base := s.site(c).Base
+	return sendDocument(c, ogc.JSON, map[string]any{
+		"links":    []any{link(base+"/collections/points/tiles", "self", ogc.JSON, "This document")},
+		"tilesets": []any{tileSet(base, false)},
+	})
+}
+
+// GET /collections/points/tiles/WebMercatorQuad: the one tile set (section 8); with
+// f=tilejson as TileJSON 3.0.0.
+func (s *service) getTileSet(c *fiber.Ctx) error {
+	base := s.site(c).Base
+	switch f := c.Query("f"); f {
+	case "", "json":
+		return sendDocument(c, ogc.JSON, tileSet(base, true))
+	case "tilejson":
+		return sendDocument(c, tileJSON, map[string]any{
+			"tilejson": "3.0.0", "name": "points", "scheme": "xyz", "minzoom": 0, "maxzoom": maxTileZoom,
+			"tiles": []string{base + tilePath + "/{z}/{y}/{x}"}, "bounds": []int{-180, -85, 180, 85},
+			"vector_layers": []any{map[string]any{"id": tiles.LayerName, "fields": tileFields}},
+		})
+	default:
+		return badParameter("f", "f: there is no form %q, only json and tilejson", f)
+	}
+}
+
+// maxTileZoom is the deepest zoom level that is told to maps: they enlarge it.
+const maxTileZoom = 14
+
+// tileFields are what a tile tells of a point, or of a cluster.
+var tileFields = map[string]string{
+	"id": "String: of a single point", "name": "String", "time": "String: when it was observed, RFC 3339", "count": "Number: the points of a cluster",
+}
+
+func tileSet(base string, whole bool) map[string]any {
+	self := link(base+tilePath, "self", ogc.JSON, "Points as vector tiles")
+	template := link(base+tilePath+"/{tileMatrix}/{tileRow}/{tileCol}", "item", tiles.Media, "Points as Mapbox Vector Tiles")
+	template["templated"] = true
+	d := map[string]any{
+		"title": "Points", "dataType": "vector", "crs": mercator, "tileMatrixSetURI": matrixSet,
+		"links": []any{self, template, link(matrixSet, "http://www.opengis.net/def/rel/ogc/1.0/tiling-scheme", ogc.JSON, "The tile matrix set"),
+			link(base+tilePath+"?f=tilejson", "describedby", tileJSON, "TileJSON")},
+	}
+	if whole {
+		d["layers"] = []any{map[string]any{"id": tiles.LayerName, "dataType": "vector", "geometryDimension": 0, "minTileMatrix": "0", "maxTileMatrix": fmt.Sprint(tiles.MaxZoom)}}
+	}
+	return d
+}
+
+func link(href, rel, media, title string) map[string]any {
+	return map[string]any{"href": href, "rel": rel, "type": media, "title": title}
+}
