@@ -226,7 +226,7 @@ func (s *service) acquire() (*pgxpool.Conn, error) {
 func (s *service) checkpoint(ctx context.Context) (uint64, error) {
 	defer s.metrics.observe("checkpoint", time.Now())
 	var sequence int64
-	err := s.pool.QueryRow(ctx, checkpointSelect).Scan(&sequence)
+	err := s.feed.QueryRow(ctx, checkpointSelect).Scan(&sequence)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errNoCheckpoint
 	}

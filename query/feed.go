@@ -9,7 +9,9 @@ import (
 	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"cairn/event"
 	tree "cairn/query/filter"
@@ -61,7 +63,7 @@ const catalogueSelect = `select c.sequence, c.floor, s.id, s.low, s.high, coales
 func (s *service) catalogue(ctx context.Context) (catalogue, error) {
 	defer s.metrics.observe("segments", time.Now())
 	var c catalogue
-	rows, err := s.pool.Query(ctx, catalogueSelect)
+	rows, err := s.feed.Query(ctx, catalogueSelect)
 	if err != nil {
 		return c, err
 	}
@@ -117,6 +119,52 @@ func (s *service) changes(after event.Position, only tree.Expr) (batch, error) {
 		}
 	}
 	return batch{}, err
+}
+
+// feedRows runs a statement on one of the feed's own connections, and hands each row
+// to f until that wants no more.
+func (s *service) feedRows(st statement, args []any, f func(row) (more bool, err error)) error {
+	ctx, cancel := s.bounded()
+	defer cancel()
+	conn, err := s.feed.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	defer s.metrics.observe(st.kind, time.Now())
+	rows, err := conn.Query(ctx, st.sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, args...)...)
+	if err != nil {
+		return err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		r := row(rows.RawValues())
+		if len(r) <= colAuthor {
+			return errRow
+		}
+		if r[colID] == nil {
+			continue
+		}
+		if more, err := f(r); err != nil || !more {
+			drain(ctx, conn, rows) // closing rows would read all that is left
+			return err
+		}
+	}
+	return rows.Err()
+}
+
+// feedConnections are the feed's own: one to look at the checkpoint, one to read.
+// Whatever pages cost, they learn what is new.
+const feedConnections = 2
+
+func openFeedPool(ctx context.Context, pages *pgxpool.Pool) (*pgxpool.Pool, error) {
+	cfg := pages.Config()
+	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns = feedConnections, 0, 0
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
+	if err != nil {
+		return nil, fmt.Errorf("prepare the feed's database connections: %w", err)
+	}
+	return pool, nil
 }
 
 // isGone tells whether a segment's table was dropped while it was read.
@@ -198,7 +246,7 @@ func (r *feedRead) created(g *source) error {
 func (r *feedRead) edge(g *source) (edge int64, err error) {
 	ctx, cancel := r.bounded()
 	defer cancel()
-	err = r.pool.QueryRow(ctx, `select coalesce((select position from `+schema.Table(g.id)+`
+	err = r.feed.QueryRow(ctx, `select coalesce((select position from `+schema.Table(g.id)+`
 		where position > $1 order by position offset $2 limit 1), $3)`, int64(r.after), strideRows, g.high-1).Scan(&edge)
 	return edge, err
 }
@@ -208,7 +256,7 @@ func (r *feedRead) edge(g *source) (edge int64, err error) {
 func (r *feedRead) take(st statement, args []any) error {
 	n, bytes := 0, 0
 	last := event.Position(0)
-	_, err := r.rows(st, args, func(row row) (bool, error) {
+	err := r.feedRows(st, args, func(row row) (bool, error) {
 		c, err := newChange(row, r.after)
 		if err != nil {
 			return false, err
@@ -260,7 +308,7 @@ func (s *service) older(below event.Position, limit int) (rows []*change, from e
 	g, bytes := &c.segments[last], 0
 	sql := fmt.Sprintf(feedSelect, `select `+feedColumns+` from `+schema.Table(g.id)+`
 		where position < $1::bigint order by position desc limit $2::bigint`)
-	_, err = s.rows(statement{kind: "older", sql: sql}, []any{int64(below), int64(limit)}, func(r row) (bool, error) {
+	err = s.feedRows(statement{kind: "older", sql: sql}, []any{int64(below), int64(limit)}, func(r row) (bool, error) {
 		c, err := newChange(r, 0)
 		if err == nil {
 			rows = append(rows, c)

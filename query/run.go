@@ -55,6 +55,7 @@ type service struct {
 	server   *web.Server
 	writable bool
 	pool     *pgxpool.Pool
+	feed     *pgxpool.Pool // of the change feed and the tracker
 	metrics  *metrics
 	tracker  *answer.Tracker
 	cache    *answer.Cache
@@ -80,12 +81,12 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	nc, err := bus.Connect(cfg.Bus, cfg.Log)
 	if err != nil {
-		s.pool.Close()
+		s.close()
 		return err
 	}
 	defer nc.Close()
 	if err := bus.OnApplied(nc, func(a bus.Applied) { s.tracker.Saw(a.Sequence) }); err != nil {
-		s.pool.Close()
+		s.close()
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
 	s.run(ctx, cfg.Server)
@@ -93,7 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func (s *service) run(ctx context.Context, server *web.Server) {
-	defer s.pool.Close()
+	defer s.close()
 	server.Mount(web.Role{
 		Name:   "query",
 		Routes: s.routes,
@@ -111,12 +112,22 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 	}
 }
 
+func (s *service) close() {
+	s.pool.Close()
+	s.feed.Close()
+}
+
 func open(ctx context.Context, cfg Config) (*service, error) {
 	pool, err := openPool(ctx, cfg.DatabaseURL)
 	if err != nil {
 		return nil, err
 	}
-	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable, pool: pool, stopping: ctx,
+	feed, err := openFeedPool(ctx, pool)
+	if err != nil {
+		pool.Close()
+		return nil, err
+	}
+	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable, pool: pool, feed: feed, stopping: ctx,
 		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps)}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)
