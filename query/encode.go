@@ -49,7 +49,10 @@ func (r row) revision(position int64) event.Position {
 // that looks as it did when it came in, with what Cairn knows of it added: in its
 // properties for most programs, and beside them, where no user's name is in the
 // way. This is where a page spends its time: no reflection, no allocation.
-func appendFeature(dst []byte, r row) (_ []byte, err error) {
+func appendFeature(dst []byte, r row) ([]byte, error) { return appendSelected(dst, r, nil) }
+
+// appendSelected is appendFeature with the wanted properties only; nil wants all.
+func appendSelected(dst []byte, r row, wanted []string) (_ []byte, err error) {
 	dst = append(dst, `{"type":"Feature","id":`...)
 	if dst, err = appendID(dst, r); err != nil {
 		return dst, err
@@ -62,7 +65,7 @@ func appendFeature(dst []byte, r row) (_ []byte, err error) {
 	if err != nil {
 		return dst, err
 	}
-	if dst, err = appendProperties(dst, properties, r); err != nil {
+	if dst, err = appendProperties(dst, properties, r, wanted); err != nil {
 		return dst, err
 	}
 

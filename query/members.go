@@ -2,7 +2,10 @@ package query
 
 import (
 	"bytes"
+	"slices"
 	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
 )
 
 // What Cairn knows of a point stands in the Feature's properties too, because
@@ -17,11 +20,12 @@ const (
 	memberTime     = `"time": `
 	memberReceived = `"received": `
 	memberPosition = `"position": `
+	memberRevision = `"revision": `
 )
 
 // appendProperties appends the user's properties, which are JSON as jsonb writes
-// it or nil, and Cairn's.
-func appendProperties(dst, user []byte, r row) ([]byte, error) {
+// it or nil, and Cairn's: those that are wanted, or all where wanted is nil.
+func appendProperties(dst, user []byte, r row, wanted []string) ([]byte, error) {
 	position, ok := r.int64(colPosition)
 	received, ok2 := r.int64(colReceived)
 	if !ok || !ok2 {
@@ -30,10 +34,13 @@ func appendProperties(dst, user []byte, r row) ([]byte, error) {
 	if len(user) < len("{}") {
 		user = []byte("{}")
 	}
+	if wanted != nil {
+		user = pick(user, wanted)
+	}
 	dst = append(dst, user[:len(user)-1]...)
 	begin := len(dst) // where Cairn's begin, if the user has none
 	add := func(member string) bool {
-		if hasMember(user, member) {
+		if wanted != nil && !slices.Contains(wanted, member[1:len(member)-len(`": `)]) || hasMember(user, member) {
 			return false
 		}
 		if len(user) > len("{}") || len(dst) > begin {
@@ -57,7 +64,41 @@ func appendProperties(dst, user []byte, r row) ([]byte, error) {
 	if add(memberPosition) {
 		dst = strconv.AppendInt(dst, position, 10)
 	}
+	if add(memberRevision) {
+		dst = strconv.AppendInt(dst, int64(r.revision(position)), 10)
+	}
 	return append(dst, '}'), nil
+}
+
+// pick returns an object, as jsonb writes it, with the wanted members only.
+func pick(object []byte, wanted []string) []byte {
+	d := jsontext.NewDecoder(bytes.NewBuffer(object))
+	if _, err := d.ReadToken(); err != nil {
+		return []byte("{}")
+	}
+	out := []byte{'{'}
+	for d.PeekKind() == '"' {
+		raw, err := d.ReadValue()
+		if err != nil {
+			break
+		}
+		name, err := jsontext.AppendUnquote(nil, raw)
+		quoted := bytes.Clone(raw)
+		if err != nil {
+			break
+		}
+		value, err := d.ReadValue()
+		if err != nil {
+			break
+		}
+		if slices.Contains(wanted, string(name)) {
+			if len(out) > 1 {
+				out = append(out, ", "...)
+			}
+			out = append(append(append(out, quoted...), ": "...), value...)
+		}
+	}
+	return append(out, '}')
 }
 
 // appendIDText appends the id as a string, be it a number or not.

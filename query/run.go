@@ -56,6 +56,7 @@ type service struct {
 	writable bool
 	pool     *pgxpool.Pool
 	feed     *pgxpool.Pool // of the change feed and the tracker
+	reader   *plan.Reader
 	metrics  *metrics
 	tracker  *answer.Tracker
 	cache    *answer.Cache
@@ -134,9 +135,10 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	context.AfterFunc(cfg.Server.Stopping(), drain)
 	s.draining = draining
 	s.metrics = newMetrics(cfg.Server.Registry())
+	s.reader = plan.New(pool, s.metrics.observe)
 	s.tracker = answer.NewTracker(s.checkpoint, s.wentBack)
 	s.cache = answer.NewCache(ctx, s.tracker, cfg.Log, cfg.Server.Registry(), answer.Bytes)
-	s.tiles = newTiler(plan.New(pool, s.metrics.observe))
+	s.tiles = newTiler(s.reader)
 	if s.mapPage, err = page.New(cfg.MapStyle); err != nil {
 		pool.Close()
 		return nil, err

@@ -20,6 +20,7 @@ func (s *service) siteRoutes(r fiber.Router) {
 	get("/conformance", ogc.JSON, ogc.Site.Conformance)
 	get("/collections", ogc.JSON, ogc.Site.List)
 	for _, c := range ogc.Collections {
+		s.itemRoutes(r, c)
 		get(c.Path(), ogc.JSON, func(site ogc.Site, sent string) map[string]any { return site.Describe(c, sent) })
 		get(c.Path()+"/schema", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Schema(c, s.seen()) })
 		get(c.Path()+"/queryables", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Queryables(c, s.seen()) })

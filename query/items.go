@@ -1,0 +1,291 @@
+package query
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/event"
+	"cairn/internal/web"
+	"cairn/query/answer"
+	"cairn/query/ogc"
+	"cairn/query/plan"
+)
+
+// countTimeout bounds the counting of what matches, which a page waits for: without
+// an answer by then the page goes out without numberMatched.
+const countTimeout = 5 * time.Second
+
+// htmlLimit is how many points a page of HTML has where nobody says: what a person
+// looks through.
+const htmlLimit = 100
+
+// itemRoutes are those of a collection's items.
+func (s *service) itemRoutes(r fiber.Router, collection *ogc.Collection) {
+	items := collection.Items()
+	r.Get(items, cors, func(c *fiber.Ctx) error { return s.getItems(c, collection) })
+	r.Get(items+"/:id", cors, func(c *fiber.Ctx) error { return s.getItem(c, collection) })
+	list, one := "GET, HEAD, OPTIONS", "GET, HEAD, OPTIONS"
+	if s.writable {
+		list, one = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"
+	}
+	r.Options(items, cors, options(list))
+	r.Options(items+"/:id", cors, options(one))
+}
+
+// options answers what may be done: browsers ask before they write, and QGIS before
+// it offers to edit.
+func options(methods string) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		if err := preflight(c); err != nil {
+			return err
+		}
+		c.Set(fiber.HeaderAllow, methods)
+		c.Set(fiber.HeaderAccessControlAllowMethods, methods)
+		if bytes.Contains([]byte(methods), []byte("PATCH")) {
+			c.Set("Accept-Patch", "application/merge-patch+json") // RFC 5789, section 3.1
+		}
+		return nil
+	}
+}
+
+// GET /collections/{collection}/items: a page of what the filters let through, as a
+// GeoJSON FeatureCollection or as HTML.
+func (s *service) getItems(c *fiber.Ctx, collection *ogc.Collection) error {
+	site := s.site(c)
+	q, err := parseItems(string(c.Request().URI().QueryString()), itemsParameters)
+	if err != nil {
+		return err
+	}
+	sent, err := form(c, ogc.GeoJSON)
+	if err != nil {
+		return err
+	}
+	if sent == ogc.HTML && c.Query("limit") == "" {
+		q.Limit = htmlLimit
+	}
+	key := site.Base + collection.Items() + "?" + q.text(q.After)
+	r := s.cache.Add(key, "", func() (answer.Answer, error) { return s.items(site, collection, q) })
+	return s.sendItems(c, r, q.minPosition, sent, func(body []byte) (*ogc.View, error) { return site.ViewItems(collection, body) })
+}
+
+// GET /collections/{collection}/items/{id}: one of them.
+func (s *service) getItem(c *fiber.Ctx, collection *ogc.Collection) error {
+	var least event.Position
+	err := eachParameter(string(c.Request().URI().QueryString()), itemParameters, func(name, value string) (err error) {
+		switch name {
+		case "crs":
+			err = checkCRS(value)
+		case "min_position":
+			least, err = parsePosition(value)
+		}
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	sent, err := form(c, ogc.GeoJSON)
+	if err != nil {
+		return err
+	}
+	id, err := pathID(c)
+	if err != nil {
+		return err
+	}
+	id, site := string([]byte(id)), s.site(c) // fiber's text is the request's own buffer
+	key := site.Base + collection.Items() + "/" + url.PathEscape(id)
+	r := s.cache.Add(key, "", func() (answer.Answer, error) {
+		a, err := s.one(event.Key(id))
+		if a.Found {
+			a.Body = withLinks(a.Body, site.ItemLinks(collection, url.PathEscape(id)))
+		}
+		return a, err
+	})
+	return s.sendItems(c, r, least, sent, func(body []byte) (*ogc.View, error) { return site.ViewItem(collection, id, body) })
+}
+
+// sendItems answers from the cache, in the form that the client wants.
+func (s *service) sendItems(c *fiber.Ctx, r *answer.Request, named event.Position, sent string, view func([]byte) (*ogc.View, error)) error {
+	least, err := minPosition(c)
+	if err != nil {
+		return err
+	}
+	a, age, stale, err := s.cache.Get(r, max(least, named).Sequence())
+	if err != nil {
+		return refuseItems(c, err)
+	}
+	if stale {
+		setAge(c, age)
+	}
+	if sent != ogc.HTML || a.Content == nil {
+		err := s.send(c, r, a)
+		c.Vary(fiber.HeaderAccept)
+		return err
+	}
+	v, err := view(s.cache.Form(r, a, nil).Bytes)
+	if err != nil {
+		return err
+	}
+	c.Response().Header.SetBytesV(headerPosition, a.Position)
+	return sendView(c, v)
+}
+
+// refuseItems says what went wrong in reading a page.
+func refuseItems(c *fiber.Ctx, err error) error {
+	var floor plan.BeforeFloor
+	switch {
+	case errors.As(err, &floor):
+		return &web.Problem{Status: http.StatusGone, Detail: floor.Error() + "; begin again without a cursor"}
+	case errors.Is(err, plan.ErrBusy):
+		err = fmt.Errorf("%w: %w", errBusy, err)
+	case errors.Is(err, plan.ErrNoCheckpoint):
+		err = fmt.Errorf("%w: %w", errNoCheckpoint, err)
+	case errors.Is(err, plan.ErrRow), errors.Is(err, plan.ErrOrder):
+		err = fmt.Errorf("%w: %w", errRow, err)
+	}
+	return refuse(c, err)
+}
+
+// items makes a page.
+func (s *service) items(site ogc.Site, collection *ogc.Collection, q *itemsQuery) (answer.Answer, error) {
+	ctx, cancel := s.bounded()
+	defer cancel()
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	w := itemsWriter{body: append((*buf)[:0], pageHead...), query: q}
+	asked := q.Query
+	asked.Limit++ // one more, to know whether there is another page
+	sequence, err := s.reader.Page(ctx, asked, w.add)
+	*buf = w.body
+	if err != nil {
+		return answer.Answer{}, err
+	}
+	s.metrics.rows.Add(float64(w.features))
+	matched, known := int64(w.features), q.After == nil && !w.more
+	if !known {
+		matched, known = s.count(ctx, q)
+	}
+	a := answer.Answer{Sequence: sequence, Found: true}
+	links := site.ItemsLinks(collection, q.text(q.After))
+	if w.more {
+		a.Next = site.Base + collection.Items() + "?" + q.text(&w.last)
+		links = append(links, ogc.Link{Href: a.Next, Rel: "next", Type: ogc.GeoJSON, Title: "The next page"})
+	}
+	if !known {
+		matched = -1
+	}
+	if *buf, err = w.finish(matched, links); err != nil {
+		return answer.Answer{}, err
+	}
+	a.Body = bytes.Clone(*buf)
+	return a, nil
+}
+
+func (s *service) count(ctx context.Context, q *itemsQuery) (n int64, known bool) {
+	ctx, cancel := context.WithTimeout(ctx, countTimeout)
+	defer cancel()
+	n, _, err := s.reader.Count(ctx, q.Filter)
+	if err != nil {
+		s.log.Warn("a page goes out without its number of matches", "error", err)
+	}
+	return n, err == nil
+}
+
+// An itemsWriter encodes Features until the page is full.
+type itemsWriter struct {
+	body     []byte
+	query    *itemsQuery
+	row      row
+	features int
+	last     plan.Key // of the last Feature written
+	more     bool
+}
+
+func (w *itemsWriter) add(r plan.Row) (bool, error) {
+	if w.features == w.query.Limit {
+		w.more = true
+		return false, nil
+	}
+	key, err := keyOf(w.query.Sort, r)
+	if err != nil {
+		return false, err
+	}
+	begin := len(w.body)
+	if w.features > 0 {
+		w.body = append(w.body, ',')
+	}
+	w.row = rowOf(w.row, r)
+	if w.body, err = appendSelected(w.body, w.row, w.query.properties); err != nil {
+		return false, err
+	}
+	if len(w.body) > answer.MaxBytes-tailBytes && w.features > 0 {
+		w.body, w.more = w.body[:begin], true
+		return false, nil
+	}
+	w.features++
+	w.last = key
+	return true, nil
+}
+
+func keyOf(sort plan.Sort, r plan.Row) (k plan.Key, err error) {
+	if k.Position, err = r.Position(); err != nil {
+		return k, err
+	}
+	switch sort {
+	case plan.ByTime:
+		k.Time, err = r.Time()
+	case plan.ByDistance:
+		k.Distance, _ = r.Float64(plan.ColDistance)
+	}
+	return k, err
+}
+
+// finish writes what follows the Features (OGC API Features, part 1, section 7.16).
+// A number that is not known is negative.
+func (w *itemsWriter) finish(matched int64, links []ogc.Link) ([]byte, error) {
+	text, err := json.Marshal(links)
+	if err != nil {
+		return w.body, fmt.Errorf("write links: %w", err)
+	}
+	w.body = append(w.body, `],"numberReturned":`...)
+	w.body = strconv.AppendInt(w.body, int64(w.features), 10)
+	if matched >= 0 {
+		w.body = append(w.body, `,"numberMatched":`...)
+		w.body = strconv.AppendInt(w.body, matched, 10)
+	}
+	w.body = append(append(w.body, `,"links":`...), text...)
+	return append(w.body, '}'), nil
+}
+
+// withLinks adds links to a Feature, unless it has a member of that name itself.
+func withLinks(feature []byte, links []ogc.Link) []byte {
+	if hasMember(feature, `"links": `) || len(feature) < 2 {
+		return feature
+	}
+	text, err := json.Marshal(links)
+	if err != nil {
+		return feature
+	}
+	return append(append(append(feature[:len(feature)-1:len(feature)-1], `,"links":`...), text...), '}')
+}
+
+// rowOf puts the columns of a row of plan's where the encoder has them.
+func rowOf(dst row, r plan.Row) row {
+	if dst == nil {
+		dst = make(row, colCount)
+	}
+	dst[colID], dst[colExternalID], dst[colExternalIDNumber] = r[plan.ColID], r[plan.ColExternalID], r[plan.ColExternalIDNumber]
+	dst[colPosition], dst[colRevision] = r[plan.ColPosition], r[plan.ColRevision]
+	dst[colLongitude], dst[colLatitude], dst[colAltitude] = r[plan.ColLongitude], r[plan.ColLatitude], r[plan.ColAltitude]
+	dst[colObserved], dst[colReceived] = r[plan.ColObserved], r[plan.ColReceived]
+	dst[colProperties], dst[colMembers] = r[plan.ColProperties], r[plan.ColMembers]
+	return dst
+}

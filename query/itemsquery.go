@@ -1,0 +1,203 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"cairn/event"
+	tree "cairn/query/filter"
+	"cairn/query/ogc"
+	"cairn/query/plan"
+)
+
+// An itemsQuery is what GET /collections/{collection}/items was asked.
+type itemsQuery struct {
+	plan.Query
+	parameters  []tree.Parameter // the restrictions, each in its one spelling
+	cql, lang   string
+	cqlExpr     tree.Expr
+	sortby      string
+	properties  []string // nil: all
+	minPosition event.Position
+	form        string // the parameter f
+}
+
+var (
+	itemsParameters = []string{"bbox", "datetime", "name", "near", "filter", "filter-lang", "filter-crs", "bbox-crs", "crs", "sortby",
+		"properties", "limit", "cursor", "min_position", "f"}
+	itemParameters     = []string{"crs", "min_position", "f"}
+	downloadParameters = []string{"bbox", "datetime", "name", "near", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties"}
+)
+
+const (
+	crs84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+	// maxFilterBytes bounds a filter: a request's head has 16 KiB.
+	maxFilterBytes = 12 << 10
+	// maxWanted bounds the properties that are selected.
+	maxWanted = 200
+)
+
+// parseItems reads the query string of GET /collections/{collection}/items, or of a
+// download, which knows fewer parameters.
+func parseItems(raw string, known []string) (*itemsQuery, error) {
+	q := &itemsQuery{Query: plan.Query{Limit: defaultLimit}}
+	var cursor string
+	err := eachParameter(raw, append(known, propertyParameters(raw)...), func(name, value string) (err error) {
+		switch name {
+		case "filter":
+			q.cql = value
+			if len(value) > maxFilterBytes {
+				err = fmt.Errorf("it has more than %d bytes", maxFilterBytes)
+			}
+		case "filter-lang":
+			q.lang = value
+		case "crs", "bbox-crs", "filter-crs":
+			err = checkCRS(value)
+		case "sortby":
+			err = q.parseSort(value)
+		case "properties":
+			q.properties, err = parseProperties(value)
+		case "limit":
+			q.Limit, err = parseLimit(value)
+		case "cursor":
+			cursor = value
+		case "min_position":
+			q.minPosition, err = parsePosition(value)
+		case "f":
+			q.form = value
+		default:
+			var p tree.Parameter
+			p, _, err = tree.ParseParameter(name, value)
+			q.parameters = append(q.parameters, p)
+		}
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return q, q.complete(cursor)
+}
+
+// propertyParameters are the names of parameters that restrict properties: any may
+// be given.
+func propertyParameters(raw string) (names []string) {
+	for part := range strings.SplitSeq(raw, "&") {
+		name, _, _ := strings.Cut(part, "=")
+		if name, err := url.QueryUnescape(name); err == nil && strings.HasPrefix(name, tree.PropertyPrefix) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// complete puts the parts together.
+func (q *itemsQuery) complete(cursor string) error {
+	if q.cql != "" || q.lang != "" {
+		var err error
+		if q.cqlExpr, err = ogc.ParseFilter(q.cql, q.lang); err != nil {
+			return badParameter("filter", "filter: %v", err)
+		}
+	}
+	tree.Sort(q.parameters)
+	q.Filter = tree.All(tree.Combine(q.parameters), q.cqlExpr)
+	for _, p := range q.parameters {
+		if near, ok := p.Expr.(tree.Near); ok && q.sortby == "" {
+			q.Sort, q.Near = plan.ByDistance, near
+		}
+	}
+	if cursor == "" {
+		return nil
+	}
+	sort, key, err := parseKey(cursor)
+	if err == nil && sort != q.Sort {
+		err = errKeyOrder
+	}
+	if err != nil {
+		return badParameter("cursor", "cursor: %v", err)
+	}
+	q.After = key
+	return nil
+}
+
+func checkCRS(value string) error {
+	if value != crs84 {
+		return fmt.Errorf("there is only %s: longitude and latitude", crs84)
+	}
+	return nil
+}
+
+// parseSort reads one key with a sign before it. A + that was sent as it is comes as
+// a space.
+func (q *itemsQuery) parseSort(s string) error {
+	name := strings.TrimLeft(s, "+- ")
+	q.Ascending = !strings.HasPrefix(s, "-")
+	switch {
+	case len(s)-len(name) > 1:
+	case name == "position":
+		q.Sort = plan.ByPosition
+		q.sortby = s
+		return nil
+	case name == "time":
+		q.Sort = plan.ByTime
+		q.sortby = s
+		return nil
+	}
+	return errors.New("it must be one of position, -position, time, -time")
+}
+
+// parseProperties reads names with commas between them; none is none.
+func parseProperties(s string) ([]string, error) {
+	names := []string{}
+	for name := range strings.SplitSeq(s, ",") {
+		if name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	if len(names) > maxWanted {
+		return nil, fmt.Errorf("there are more than %d names", maxWanted)
+	}
+	return names, nil
+}
+
+// text is the query string that parseItems reads back as the same; after is where
+// the page begins, if it is not the first.
+func (q *itemsQuery) text(after *plan.Key) string {
+	var b strings.Builder
+	add := func(name, value string) {
+		if b.Len() > 0 {
+			b.WriteByte('&')
+		}
+		// A + would be read as a space by some and as itself by others.
+		b.WriteString(strings.ReplaceAll(url.QueryEscape(name)+"="+url.QueryEscape(value), "+", "%20"))
+	}
+	for _, p := range q.parameters {
+		add(p.Name, p.Value)
+	}
+	if q.cqlExpr != nil {
+		add("filter", q.cql)
+		if q.lang != "" {
+			add("filter-lang", q.lang)
+		}
+	}
+	if q.sortby != "" {
+		sign := "-"
+		if q.Ascending {
+			sign = ""
+		}
+		add("sortby", sign+strings.TrimLeft(q.sortby, "+- "))
+	}
+	if q.properties != nil {
+		add("properties", strings.Join(q.properties, ","))
+	}
+	if q.Limit != defaultLimit {
+		add("limit", strconv.Itoa(q.Limit))
+	}
+	if after != nil {
+		add("cursor", string(appendKey(nil, q.Sort, after)))
+	}
+	return b.String()
+}
