@@ -83,6 +83,7 @@ func (h *handler) routes(r fiber.Router) {
 		r.Patch(path+"/:id", h.patchPoint)
 		r.Delete(path+"/:id", h.deletePoint)
 	}
+	h.deviceRoutes(r)
 }
 
 // post takes points in; the content type says in which form.

@@ -124,7 +124,17 @@ func postBody(t testing.TB, address, path, contentType string, body io.Reader, h
 	return do(t, http.MethodPost, address, path, contentType, body, headers...)
 }
 
+// do sends a request whose answer is a JSON object.
 func do(t testing.TB, method, address, path, contentType string, body io.Reader, headers ...string) answer {
+	t.Helper()
+	a := exchange(t, method, address, path, contentType, body, headers...)
+	if err := json.Unmarshal([]byte(a.body), &a.json); err != nil && a.status != http.StatusNoContent {
+		t.Fatalf("%d %s: %v", a.status, a.body, err)
+	}
+	return a
+}
+
+func exchange(t testing.TB, method, address, path, contentType string, body io.Reader, headers ...string) answer {
 	t.Helper()
 	r, err := http.NewRequest(method, "http://"+address+path, body)
 	if err != nil {
@@ -145,11 +155,7 @@ func do(t testing.TB, method, address, path, contentType string, body io.Reader,
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := answer{status: response.StatusCode, header: response.Header, body: string(raw)}
-	if err := json.Unmarshal(raw, &a.json); err != nil && a.status != http.StatusNoContent {
-		t.Fatalf("%d %s: %v", a.status, raw, err)
-	}
-	return a
+	return answer{status: response.StatusCode, header: response.Header, body: string(raw)}
 }
 
 // want checks the status and that the answer has each of the texts.

@@ -1,0 +1,179 @@
+package ingest
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"mime"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/event"
+	"cairn/ingest/device"
+	"cairn/ingest/format"
+	"cairn/internal/web"
+)
+
+const (
+	// maxDeviceBytes bounds what a tracking program sends at once: 1,000 positions
+	// of Overland, the most that it can be set to, are about 600 kB.
+	maxDeviceBytes = 2 << 20
+	// deviceBatch is how many positions share an envelope: with 500 of 600 bytes
+	// it is not full.
+	deviceBatch = 500
+)
+
+// deviceRoutes are where tracking programs send their positions, each in its own
+// form, each with the answer that it waits for.
+func (h *handler) deviceRoutes(r fiber.Router) {
+	r.Post("/point/owntracks", h.postOwnTracks)
+	r.Post("/point/overland", h.postOverland)
+	r.Get("/point/osmand", h.osmAnd)
+	r.Post("/point/osmand", h.osmAnd)
+}
+
+// POST /point/owntracks: OwnTracks in HTTP mode. The answer is a JSON array, of
+// friends and commands for the phone, of which there are none.
+func (h *handler) postOwnTracks(c *fiber.Ctx) error {
+	return h.takeFixes(c, func(body []byte) ([]device.Fix, error) {
+		user, name := ownTracksSender(c)
+		return device.OwnTracks(body, user, name)
+	}, `[]`)
+}
+
+// ownTracksSender is who sends: by the app's own header fields, else by the
+// parameters that its Recorder takes, else by the name of HTTP Basic.
+func ownTracksSender(c *fiber.Ctx) (user, name string) {
+	user, name = c.Get("X-Limit-U", c.Query("u")), c.Get("X-Limit-D", c.Query("d"))
+	if user == "" {
+		if packed, ok := strings.CutPrefix(c.Get(fiber.HeaderAuthorization), "Basic "); ok {
+			plain, err := base64.StdEncoding.DecodeString(packed)
+			if err == nil {
+				user, _, _ = strings.Cut(string(plain), ":")
+			}
+		}
+	}
+	return strings.Clone(user), strings.Clone(name)
+}
+
+// POST /point/overland: a batch of the Overland app, which keeps it until the answer
+// says ok: when all of it is on disk.
+func (h *handler) postOverland(c *fiber.Ctx) error {
+	return h.takeFixes(c, device.Overland, `{"result":"ok"}`)
+}
+
+// GET and POST /point/osmand: the OsmAnd protocol, as OsmAnd, Traccar Client and
+// GPSLogger speak it: a query, a form, or Traccar Client's JSON.
+func (h *handler) osmAnd(c *fiber.Ctx) error {
+	query := string(c.Request().URI().QueryString())
+	media, _, _ := mime.ParseMediaType(c.Get(fiber.HeaderContentType)) // what cannot be read is none
+	return h.takeFixes(c, func(body []byte) ([]device.Fix, error) {
+		switch {
+		case media == "application/json" || bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")):
+			return device.Traccar(body)
+		case len(body) > 0 && query != "":
+			return device.OsmAnd(query + "&" + string(body))
+		case len(body) > 0:
+			return device.OsmAnd(string(body))
+		}
+		return device.OsmAnd(query)
+	}, "")
+}
+
+// takeFixes reads what a program sent, puts its positions on disk, and gives the
+// answer. Where one position is refused, all are: the program would not understand
+// which, and sends again what it keeps.
+func (h *handler) takeFixes(c *fiber.Ctx, read func([]byte) ([]device.Fix, error), done string) error {
+	body, err := h.deviceBody(c)
+	if err != nil {
+		return err
+	}
+	fixes, err := read(body)
+	if err == nil {
+		var events []event.Event
+		if events, err = eventsOf(fixes); err == nil {
+			err = h.submitAll(events, traceOf(c))
+		}
+	}
+	if err != nil {
+		h.submit.rejected.Inc()
+		return pointProblem(err)
+	}
+	c.Response().SetStatusCode(http.StatusOK)
+	if done != "" {
+		c.Response().Header.SetContentType(fiber.MIMEApplicationJSON)
+		c.Response().SetBodyString(done)
+	}
+	return nil
+}
+
+var deviceBodies = sync.Pool{New: func() any { return new([]byte) }}
+
+// deviceBody reads the body. What is larger than one point waits for its turn, as
+// an upload does.
+func (h *handler) deviceBody(c *fiber.Ctx) ([]byte, error) {
+	in, err := openInput(c)
+	if err != nil {
+		return nil, err
+	}
+	defer in.close()
+	buffer := deviceBodies.Get().(*[]byte)
+	defer deviceBodies.Put(buffer)
+	body, whole, err := readUpTo(in, (*buffer)[:0], format.MaxPointBytes)
+	if cap(body) <= 2*format.MaxPointBytes {
+		*buffer = body
+	}
+	if err != nil || whole {
+		return bytes.Clone(body), err
+	}
+	leave, err := h.enter()
+	if err != nil {
+		return nil, err
+	}
+	defer leave()
+	body, whole, err = readUpTo(in, bytes.Clone(body), maxDeviceBytes)
+	if err == nil && !whole {
+		err = &web.Problem{Status: http.StatusRequestEntityTooLarge, Detail: "the batch is larger than 2 MiB: let the program send fewer positions at once"}
+	}
+	return body, err
+}
+
+// eventsOf reads the Features of fixes by the one reader of GeoJSON.
+func eventsOf(fixes []device.Fix) ([]event.Event, error) {
+	events := make([]event.Event, len(fixes))
+	for i, f := range fixes {
+		var d format.FeatureDecoder // what it reads stays good as long as it does
+		e := &events[i]
+		if err := d.Decode(f.Feature, &e.Point); err != nil {
+			return nil, err
+		}
+		e.Type = event.Created
+		if key, ok := f.Key(); ok {
+			e.ID = key
+		} else {
+			identify(e, nil, 0)
+		}
+	}
+	return events, nil
+}
+
+// submitAll puts the events on disk, an envelope after the other. When it fails, the
+// program sends them all again, and those that are there add nothing.
+func (h *handler) submitAll(events []event.Event, trace string) error {
+	for len(events) > 0 {
+		n := min(len(events), deviceBatch)
+		_, err := h.submit.Submit(events[:n], trace)
+		for errors.Is(err, errEventSize) && n > 1 {
+			n /= 2
+			_, err = h.submit.Submit(events[:n], trace)
+		}
+		if err != nil {
+			return queueProblem(err, &events[0])
+		}
+		events = events[n:]
+	}
+	return nil
+}
