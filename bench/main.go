@@ -2,6 +2,9 @@
 // limit or a peer that was measured in the same run, in turns, because an
 // absolute time says more about the machine than about Cairn.
 //
+// Most parts have a system and a short table of their own; one system lets its table
+// grow (growth.go) and is measured at each size.
+//
 // It builds nothing: it needs bin/cairn, wrk and PostGIS ("make bench" sees to
 // all three) and starts everything in a folder of its own.
 package main
@@ -14,6 +17,9 @@ import (
 	"os/signal"
 	"runtime"
 	"slices"
+	"strconv"
+	"strings"
+	"syscall"
 	"time"
 )
 
@@ -21,11 +27,20 @@ type settings struct {
 	binary string
 	rounds int
 	post   time.Duration // of one measurement
-	rows   int           // of one bulk upload
+	upload int           // rows of one bulk upload
 	rate   int           // points/s for the time until visible
 	read   time.Duration // of one measurement of reads
-	table  int           // rows in the table that is read
-	only   string
+	sizes  []int         // rows of the table that grows, at which it is measured
+	only   []string
+}
+
+// parts are measured one after the other, each on a system of its own.
+var parts = []struct {
+	name string
+	run  func(context.Context, *system, settings) error
+}{
+	{"post", benchPost}, {"bulk", benchBulk}, {"visible", benchVisible}, {"cached", benchCached}, {"calm", benchCalm},
+	{"commit", benchCommit}, {"stream", benchStream},
 }
 
 func main() {
@@ -39,44 +54,87 @@ func main() {
 			return
 		}
 	}
-	var s settings
-	flag.StringVar(&s.binary, "cairn", "bin/cairn", "the binary to measure")
-	flag.IntVar(&s.rounds, "rounds", 3, "how often each pair is measured")
-	flag.DurationVar(&s.post, "post", 8*time.Second, "how long one measurement of POST /point lasts")
-	flag.IntVar(&s.rows, "rows", 200_000, "rows of one bulk upload")
-	flag.IntVar(&s.rate, "rate", 1000, "points a second for the time from POST to visible")
-	flag.DurationVar(&s.read, "read", 8*time.Second, "how long one measurement of reads lasts")
-	flag.IntVar(&s.table, "table", 1_000_000, "rows in the table for reads of an area")
-	flag.StringVar(&s.only, "only", "", "one of post, bulk, visible, cached, uncached, calm, commit, stream")
-	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, s); err != nil {
+	s, err := parseSettings(os.Args[1:])
+	if err == nil {
+		ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+		defer stop()
+		err = run(ctx, s)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, s settings) error {
-	sys, err := start(ctx, s.binary)
-	if err != nil {
-		return err
+func parseSettings(args []string) (s settings, err error) {
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	flags.StringVar(&s.binary, "cairn", "bin/cairn", "the binary to measure")
+	flags.IntVar(&s.rounds, "rounds", 3, "how often each pair is measured")
+	flags.DurationVar(&s.post, "post", 8*time.Second, "how long one measurement of POST /point lasts")
+	flags.IntVar(&s.upload, "upload", 200_000, "rows of one bulk upload")
+	flags.IntVar(&s.rate, "rate", 1000, "points a second for the time from POST to visible")
+	flags.DurationVar(&s.read, "read", 8*time.Second, "how long one measurement of reads lasts")
+	rows := flags.String("rows", "1,5,20", "millions of rows, rising, at which the table that grows is measured")
+	only := flags.String("only", "", "some of these, with commas between: "+strings.Join(partNames(), ", "))
+	_ = flags.Parse(args) // it exits
+	for text := range strings.SplitSeq(*rows, ",") {
+		millions, err := strconv.ParseFloat(text, 64)
+		if err != nil || millions <= 0 {
+			return s, fmt.Errorf("-rows %s: %q is no number of millions", *rows, text)
+		}
+		s.sizes = append(s.sizes, int(millions*1e6))
 	}
-	defer sys.stop()
-	fmt.Printf("%d cores, %s, %s; %d rounds, median (least to most)\n\n", runtime.NumCPU(), runtime.Version(), sys.postgresVersion(ctx), s.rounds)
-	fmt.Printf("%-66s %8s  %s\n", "", "ratio", "measured")
-	parts := []struct {
-		name string
-		run  func(context.Context, *system, settings) error
-	}{{"post", benchPost}, {"bulk", benchBulk}, {"visible", benchVisible},
-		{"cached", benchCached}, {"uncached", benchUncached}, {"calm", benchCalm}, {"commit", benchCommit}, {"stream", benchStream}}
+	if !slices.IsSorted(s.sizes) {
+		return s, fmt.Errorf("-rows %s: they must rise", *rows)
+	}
+	if *only == "" {
+		return s, nil
+	}
+	s.only = strings.Split(*only, ",")
+	for _, name := range s.only {
+		if !slices.Contains(partNames(), name) {
+			return s, fmt.Errorf("-only %s: there is no %q but %s", *only, name, strings.Join(partNames(), ", "))
+		}
+	}
+	return s, nil
+}
+
+func partNames() (names []string) {
 	for _, p := range parts {
-		if s.only != "" && s.only != p.name {
-			continue
+		names = append(names, p.name)
+	}
+	return append(names, growthParts...)
+}
+
+func (s *settings) wants(name string) bool { return len(s.only) == 0 || slices.Contains(s.only, name) }
+
+func run(ctx context.Context, s settings) error {
+	first := true
+	measure := func(name string, part func(context.Context, *system, settings) error) error {
+		sys, err := start(ctx, s.binary)
+		if err != nil {
+			return err
 		}
-		if err := p.run(ctx, sys, s); err != nil {
-			return fmt.Errorf("%s: %w", p.name, err)
+		defer sys.stop()
+		if first {
+			fmt.Printf("%d cores, %s, %s; %d rounds, median (least to most)\n\n", runtime.NumCPU(), runtime.Version(), sys.postgresVersion(ctx), s.rounds)
+			fmt.Printf("%-66s %8s  %s\n", "", "ratio", "measured")
+			first = false
 		}
+		if err := part(ctx, sys, s); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		return nil
+	}
+	for _, p := range parts {
+		if s.wants(p.name) {
+			if err := measure(p.name, p.run); err != nil {
+				return err
+			}
+		}
+	}
+	if slices.ContainsFunc(growthParts, s.wants) {
+		return measure("growth", benchGrowth)
 	}
 	return nil
 }

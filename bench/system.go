@@ -5,17 +5,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
 
 	"cairn/internal/postgres"
+	"cairn/internal/testrig"
 	"cairn/schema"
 
 	"github.com/gofiber/fiber/v2"
@@ -26,18 +27,28 @@ const (
 	noopCommand = "serve-noop"
 	startWithin = 60 * time.Second
 	stopWithin  = 60 * time.Second
+	// appliedWithin is how long what was written may take to be in the database.
+	appliedWithin = 30 * time.Minute
+	anyPort       = "127.0.0.1:0"
 )
+
+// roleNames are in the order of their start: the first has the queue.
+var roleNames = []string{"ingest", "projector", "query"}
 
 // A system is a cluster, the three roles as processes of their own, so that one
 // can be paused, and the peer that does nothing.
 type system struct {
-	dir       string
-	cluster   *postgres.Cluster
-	processes []*exec.Cmd
-	projector *exec.Cmd
-	ingest    string // base URLs
-	query     string
-	noop      string
+	binary  string
+	dir     string
+	cluster *postgres.Cluster
+	roles   map[string]*testrig.Process
+	peer    *testrig.Process
+	nats    string // URL of the queue
+	ingest  string // base URLs
+	query   string
+	noop    string
+	project string
+	keep    string // retention; "": for ever
 }
 
 func start(ctx context.Context, binary string) (s *system, err error) {
@@ -48,7 +59,7 @@ func start(ctx context.Context, binary string) (s *system, err error) {
 	if err := os.Chmod(dir, 0o755); err != nil { // the user postgres passes through
 		return nil, err
 	}
-	s = &system{dir: dir}
+	s = &system{dir: dir, binary: binary, roles: map[string]*testrig.Process{}}
 	defer func() {
 		if err != nil {
 			s.stop()
@@ -65,87 +76,95 @@ func start(ctx context.Context, binary string) (s *system, err error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, s.noop, err = s.launch("noop", self, noopCommand); err != nil {
+	if s.peer, err = (testrig.Command{Program: self, Args: []string{noopCommand}, Log: filepath.Join(dir, "noop.log")}).Launch(); err != nil {
 		return nil, err
 	}
-	if _, s.ingest, err = s.launch("ingest", binary, "ingest", "--listen", "127.0.0.1:0", "--nats-listen", "127.0.0.1:0", "--data", dir); err != nil {
+	if s.noop, err = says(ctx, s.peer, noopListening); err != nil {
 		return nil, err
 	}
-	nats, err := s.logged("ingest", regexp.MustCompile(`nats=(\S+)`))
-	if err != nil {
-		return nil, err
-	}
-	if s.projector, _, err = s.launch("projector", binary, "projector", "--listen", "127.0.0.1:0", "--nats-url", nats, "--data", dir); err != nil {
-		return nil, err
-	}
-	if _, s.query, err = s.launch("query", binary, "query", "--listen", "127.0.0.1:0", "--nats-url", nats, "--data", dir); err != nil {
-		return nil, err
-	}
-	return s, s.waitReady(ctx)
+	return s, s.startRoles(ctx)
 }
 
-var listening = regexp.MustCompile(`address=(http://\S+)`)
+var noopListening = regexp.MustCompile(`address=(http://\S+)`)
 
-// launch starts a process whose log goes to a file, and waits until it listens.
-func (s *system) launch(name, binary string, args ...string) (*exec.Cmd, string, error) {
-	log, err := os.Create(filepath.Join(s.dir, name+".log"))
+func says(ctx context.Context, p *testrig.Process, pattern *regexp.Regexp) (string, error) {
+	said, err := p.Says(ctx, pattern)
 	if err != nil {
-		return nil, "", err
+		return "", err
 	}
-	cmd := exec.Command(binary, args...)
-	cmd.Stdout, cmd.Stderr = log, log
-	if err := cmd.Start(); err != nil {
-		return nil, "", err
-	}
-	s.processes = append(s.processes, cmd)
-	url, err := s.logged(name, listening)
-	return cmd, url, err
+	return said[1], nil
 }
 
-// logged waits for a line in a process' log.
-func (s *system) logged(name string, what *regexp.Regexp) (string, error) {
-	for deadline := time.Now().Add(startWithin); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		data, err := os.ReadFile(filepath.Join(s.dir, name+".log"))
+// startRoles starts the three and waits until each is ready.
+func (s *system) startRoles(ctx context.Context) error {
+	for _, name := range roleNames {
+		if err := s.startRole(ctx, name); err != nil {
+			return err
+		}
+	}
+	for _, name := range roleNames {
+		err := testrig.Until(ctx, startWithin, name+" is ready", func(ctx context.Context) error {
+			return testrig.GetJSON(ctx, *s.base(name)+"/readyz", nil)
+		})
 		if err != nil {
-			return "", err
-		}
-		if m := what.FindSubmatch(data); m != nil {
-			return string(m[1]), nil
+			return err
 		}
 	}
-	data, _ := os.ReadFile(filepath.Join(s.dir, name+".log"))
-	return "", fmt.Errorf("%s did not start:\n%s", name, tail(data))
+	return nil
 }
 
-func tail(data []byte) []byte {
-	const lines = 10
-	parts := bytes.SplitAfter(data, []byte("\n"))
-	return bytes.Join(parts[max(0, len(parts)-lines):], nil)
+// base is where a role listens.
+func (s *system) base(name string) *string {
+	return map[string]*string{"ingest": &s.ingest, "projector": &s.project, "query": &s.query}[name]
 }
 
-func (s *system) waitReady(ctx context.Context) error {
-	for deadline := time.Now().Add(startWithin); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		resp, err := http.Get(s.ingest + "/readyz")
-		if err == nil {
-			_, _ = io.Copy(io.Discard, resp.Body)
-			_ = resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return nil
-			}
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
+// startRole starts one and waits until it listens.
+func (s *system) startRole(ctx context.Context, name string) error {
+	args := []string{name, "--listen", anyPort, "--data", s.dir}
+	if name == "ingest" {
+		args = append(args, "--nats-listen", anyPort)
+	} else {
+		args = append(args, "--nats-url", s.nats)
+	}
+	if name == "projector" && s.keep != "" {
+		args = append(args, "--keep", s.keep)
+	}
+	// One log a start, or the last start's addresses would be found.
+	log, err := os.CreateTemp(s.dir, name+"-*.log")
+	if err != nil {
+		return err
+	}
+	_ = log.Close()
+	p, err := testrig.Command{Program: s.binary, Args: args, Log: log.Name()}.Launch()
+	if err != nil {
+		return err
+	}
+	s.roles[name] = p
+	if name == "ingest" {
+		if s.nats, err = says(ctx, p, testrig.QueueIsOpen); err != nil {
+			return err
 		}
 	}
-	return errors.New("ingest did not get ready")
+	*s.base(name), err = says(ctx, p, testrig.Listening)
+	return err
+}
+
+// stopRoles stops them in order, the queue last.
+func (s *system) stopRoles() (err error) {
+	for i := len(roleNames) - 1; i >= 0; i-- {
+		if p := s.roles[roleNames[i]]; p != nil && p.Running() {
+			err = errors.Join(err, p.Stop())
+		}
+	}
+	return err
 }
 
 func (s *system) stop() {
-	for i := len(s.processes) - 1; i >= 0; i-- {
-		p := s.processes[i]
-		_ = p.Process.Signal(syscall.SIGCONT)
-		_ = p.Process.Signal(syscall.SIGTERM)
-		_ = p.Wait()
+	if err := s.stopRoles(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+	}
+	if s.peer != nil {
+		s.peer.Kill()
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), stopWithin)
 	defer cancel()
@@ -155,10 +174,33 @@ func (s *system) stop() {
 	_ = os.RemoveAll(s.dir)
 }
 
-func (s *system) pause() error  { return s.projector.Process.Signal(syscall.SIGSTOP) }
-func (s *system) resume() error { return s.projector.Process.Signal(syscall.SIGCONT) }
+func (s *system) pause()  { s.roles["projector"].Signal(syscall.SIGSTOP) }
+func (s *system) resume() { s.roles["projector"].Signal(syscall.SIGCONT) }
 
-// settle waits until all that is in the queue is in the database, and empties it.
+// peakBytes is the most memory that each role ever had resident, since it was
+// started: VmHWM in /proc/PID/status.
+func (s *system) peakBytes() (map[string]int64, error) {
+	peaks := map[string]int64{}
+	for _, name := range roleNames {
+		text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.roles[name].PID()))
+		if err != nil {
+			return nil, err
+		}
+		_, rest, _ := strings.Cut(string(text), "VmHWM:")
+		fields := strings.Fields(rest)
+		if len(fields) < 2 {
+			return nil, fmt.Errorf("%s has no VmHWM", name)
+		}
+		kilobytes, err := strconv.ParseInt(fields[0], 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		peaks[name] = kilobytes << 10
+	}
+	return peaks, nil
+}
+
+// settle waits until all that is in the queue is in the database, and on disk.
 func (s *system) settle(ctx context.Context) error {
 	last, err := s.lastSequence()
 	if err != nil {
@@ -168,10 +210,7 @@ func (s *system) settle(ctx context.Context) error {
 		return err
 	}
 	return s.withConn(ctx, func(conn *pgx.Conn) error {
-		_, err := conn.Exec(ctx, "truncate points")
-		if err == nil {
-			_, err = conn.Exec(ctx, "checkpoint")
-		}
+		_, err := conn.Exec(ctx, "checkpoint")
 		return err
 	})
 }
@@ -179,13 +218,14 @@ func (s *system) settle(ctx context.Context) error {
 // applied waits until the checkpoint is at sequence.
 func (s *system) applied(ctx context.Context, sequence uint64) error {
 	return s.withConn(ctx, func(conn *pgx.Conn) error {
-		for {
+		return testrig.Until(ctx, appliedWithin, "all is in the database", func(ctx context.Context) error {
 			var at uint64
-			if err := conn.QueryRow(ctx, "select sequence from checkpoint").Scan(&at); err != nil || at >= sequence {
-				return err
+			err := conn.QueryRow(ctx, "select sequence from checkpoint").Scan(&at)
+			if err == nil && at < sequence {
+				err = fmt.Errorf("the checkpoint is at %d of %d", at, sequence)
 			}
-			time.Sleep(5 * time.Millisecond)
-		}
+			return err
+		})
 	})
 }
 

@@ -150,12 +150,18 @@ func (r *Readers) Reach(t testing.TB, more int) {
 	testkit.Eventually(t, Patience, fmt.Sprintf("%d reads are answered", target), func() bool { return count() >= target })
 }
 
-// Stop ends the readers; each read that failed fails the test.
+// End ends the readers, and tells how many reads there were and what failed.
+func (r *Readers) End() (reads int, failed []string) {
+	r.stop()
+	return r.reads, r.failed
+}
+
+// Stop is End where each read that failed fails the test.
 func (r *Readers) Stop(t testing.TB) {
 	t.Helper()
-	r.stop()
-	for _, f := range r.failed {
+	reads, failed := r.End()
+	for _, f := range failed {
 		t.Error(f)
 	}
-	t.Logf("%d reads", r.reads)
+	t.Logf("%d reads", reads)
 }

@@ -80,6 +80,8 @@ func (b *Body) reason(err error) error {
 		return ErrBodyCut
 	case b.conn != nil && b.conn.failure != nil:
 		return b.conn.failure
+	case b.length < 0 && err != io.EOF:
+		return BadRequest("the chunks of the body cannot be read (RFC 9112, section 7.1)")
 	}
 	return err
 }

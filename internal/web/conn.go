@@ -106,6 +106,20 @@ func (c *conn) readWithin(p []byte, d time.Duration) (int, error) {
 	return c.Conn.Read(p)
 }
 
+// The deadlines of a connection that was cut are nobody's concern: fasthttp panics
+// where it cannot set one, and the next read or write fails anyhow.
+
+func (c *conn) SetDeadline(t time.Time) error      { return c.unlessCut(c.Conn.SetDeadline(t)) }
+func (c *conn) SetReadDeadline(t time.Time) error  { return c.unlessCut(c.Conn.SetReadDeadline(t)) }
+func (c *conn) SetWriteDeadline(t time.Time) error { return c.unlessCut(c.Conn.SetWriteDeadline(t)) }
+
+func (c *conn) unlessCut(err error) error {
+	if c.closed.Load() {
+		return nil
+	}
+	return err
+}
+
 // Write writes in steps, each with a deadline of its own, so that a large answer
 // may take its time.
 func (c *conn) Write(p []byte) (int, error) {

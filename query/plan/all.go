@@ -1,0 +1,88 @@
+package plan
+
+import (
+	"context"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"cairn/query/filter"
+)
+
+// beginSnapshot begins what reads for as long as it takes, and most of each table: the
+// bounds and plans of other statements are for questions.
+const beginSnapshot = `begin isolation level repeatable read read only;
+	set local statement_timeout = 0; set local plan_cache_mode = force_custom_plan;
+	set local enable_seqscan = on; set local enable_bitmapscan = on`
+
+// All hands every row that passes the filter to f, in one snapshot, whose sequence
+// begin is told first. The newest segments come first; inside a segment the order is
+// the table's, which is the cheapest to read. It has a connection of its own until it
+// ends, and the caller bounds how many run and for how long.
+func (r *Reader) All(ctx context.Context, e filter.Expr, begin func(sequence uint64) error, f func(Row) error) error {
+	conn, err := r.own(ctx)
+	if err != nil {
+		return err
+	}
+	// Where it breaks off there may be a million rows to come, and nobody waits.
+	defer func() { _ = conn.PgConn().Conn().Close() }()
+	defer r.observe("download", time.Now())
+	if _, err := conn.Exec(ctx, beginSnapshot); err != nil {
+		return err
+	}
+	// The catalogue as this snapshot has it, whatever others do meanwhile.
+	c, err := load(ctx, conn)
+	if err != nil {
+		return noRow(err)
+	}
+	var sequence int64
+	if err := conn.QueryRow(ctx, `select sequence from checkpoint where id`).Scan(&sequence); err != nil {
+		return noRow(err)
+	}
+	if err := begin(uint64(sequence)); err != nil { //nolint:gosec // not negative
+		return err
+	}
+	x := filter.Bound(e)
+	for _, s := range c.reaching(x.Low, x.High, false) {
+		st, ok := s.choose(&goal{extent: &x, need: s.rows, gather: s})
+		if !ok {
+			continue
+		}
+		if err := r.allOf(ctx, conn, e, &x, st, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// own is a connection beside the pool's, which are for questions.
+func (r *Reader) own(ctx context.Context) (*pgx.Conn, error) {
+	cfg := r.pool.Config()
+	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
+	if err == nil && cfg.AfterConnect != nil {
+		if err = cfg.AfterConnect(ctx, conn); err != nil {
+			_ = conn.Close(context.WithoutCancel(ctx))
+		}
+	}
+	return conn, err
+}
+
+func (r *Reader) allOf(ctx context.Context, conn *pgx.Conn, e filter.Expr, x *filter.Extent, st step, f func(Row) error) error {
+	s := newStatement(&Query{Filter: e}, 0)
+	s.after = s.limit + " = 0"
+	from := st.segment.table
+	if st.way != along && st.way != bounded {
+		from = s.gathered(st, x) + " s"
+	}
+	s.WriteString("select " + s.selected() + " from " + from + " where " + s.passing())
+	rows, err := conn.Query(ctx, s.String(), append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, s.Args...)...)
+	if err != nil {
+		return err
+	}
+	for rows.Next() {
+		if err := f(Row(rows.RawValues())); err != nil {
+			return err // All closes the connection
+		}
+	}
+	return rows.Err()
+}
