@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
 	"cairn/event"
@@ -71,12 +72,16 @@ type memory struct {
 	epoch atomic.Uint64
 	valid atomic.Bool // it was begun in that epoch
 
+	pagesWhole, pagesBegun prometheus.Counter
+
 	mu    sync.Mutex
 	moved chan struct{} // closed when the rows are newer
 }
 
-func newMemory(bytes int, clock func() time.Duration, older func(event.Position, int) ([]*change, event.Position, uint64, error)) *memory {
-	return &memory{rows: recent.New(bytes), older: older, clock: clock, wanted: make(chan struct{}, 1), moved: make(chan struct{})}
+func newMemory(bytes int, clock func() time.Duration, older func(event.Position, int) ([]*change, event.Position, uint64, error), r prometheus.Registerer) *memory {
+	m := &memory{rows: recent.New(bytes), older: older, clock: clock, wanted: make(chan struct{}, 1), moved: make(chan struct{})}
+	registerMemory(r, m)
+	return m
 }
 
 // asked counts a page that the memory may answer.

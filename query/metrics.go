@@ -44,6 +44,21 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
+// registerMemory tells of the newest rows in memory.
+func registerMemory(r prometheus.Registerer, m *memory) {
+	gauge := func(name, help string, f func() int) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) })
+	}
+	m.pagesWhole, m.pagesBegun = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "cairn_query_memory_pages_total", Help: "Pages that came from memory as a whole.",
+	}), prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "cairn_query_memory_begun_total", Help: "Pages that came from memory in part, and went on in the database.",
+	})
+	r.MustRegister(m.pagesWhole, m.pagesBegun,
+		gauge("cairn_query_memory_rows", "The newest rows in memory, deleted ones among them.", func() int { n, _ := m.rows.Stat(); return n }),
+		gauge("cairn_query_memory_bytes", "What they cost, in bytes.", func() int { _, n := m.rows.Stat(); return n }))
+}
+
 func (m *metrics) observe(statement string, start time.Time) {
 	m.seconds.WithLabelValues(statement).Observe(time.Since(start).Seconds())
 }

@@ -55,6 +55,11 @@ func (s *service) page(f filter) (answer.Answer, error) {
 		if a.Remembered = false; !ok || read < sequence {
 			a.Sequence = read
 		}
+		if n > 0 {
+			s.memory.pagesBegun.Inc()
+		}
+	} else {
+		s.memory.pagesWhole.Inc()
 	}
 	if w.more {
 		f.before = w.last

@@ -143,7 +143,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 		pool.Close()
 		return nil, err
 	}
-	s.memory = newMemory(memoryBytes(), s.tracker.Now, s.older)
+	s.memory = newMemory(memoryBytes(), s.tracker.Now, s.older, cfg.Server.Registry())
 	s.tail = newTail(s.tracker, s.changes, s.memory, s.metrics.streams)
 	return s, nil
 }

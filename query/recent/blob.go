@@ -36,12 +36,20 @@ func newBlob(rows []Row, above event.Position) blob {
 
 func (r *Row) size() int {
 	n := len(r.Feature)
-	for _, text := range r.texts() {
+	texts := r.texts()
+	texts[2] = head(texts[2])
+	for _, text := range texts {
 		if !bytes.Contains(r.Feature, text) {
-			n += len(text)
+			n += len(text) + len("}")
 		}
 	}
 	return n
+}
+
+// head is what of properties stands in a Feature that has more of them: all but the
+// brace at the end.
+func head(text []byte) []byte {
+	return text[:max(len(text)-1, 0)]
 }
 
 func (r *Row) texts() [3][]byte {
@@ -67,7 +75,11 @@ func (b *blob) add(r *Row) entry {
 		return spanOf(len(b.bytes)-len(text), len(text))
 	}
 	texts := r.texts()
-	e.name, e.author, e.properties = part(texts[0]), part(texts[1]), part(texts[2])
+	e.name, e.author = part(texts[0]), part(texts[1])
+	if !bytes.Contains(r.Feature, r.Properties) && bytes.Contains(r.Feature, head(r.Properties)) {
+		texts[2], e.open = head(r.Properties), true
+	}
+	e.properties = part(texts[2])
 	return e
 }
 

@@ -41,6 +41,8 @@ const (
 type Row struct {
 	filter.Row
 	Feature []byte // as it is answered; nil where the row is deleted
+
+	scratch []byte // for properties that are not there as they are
 }
 
 // Rows are the newest rows. One goroutine changes them, any number read.
@@ -72,6 +74,7 @@ type entry struct {
 	time, received           int64
 	blob                     uint32 // in the chunk's blobs
 	own                      bool   // the blob is this row's alone
+	open                     bool   // the properties want a brace at their end
 	feature                  span   // none: deleted
 	name, author, properties span
 }
@@ -344,12 +347,17 @@ func (r *Rows) At(p event.Position) (row Row, ok bool) {
 	return row, true
 }
 
-// fill sets what filters compare, without copying: blobs do not change.
+// fill sets what filters compare, nearly without copying: blobs do not change.
 func (e *entry) fill(row *Row, blob []byte) {
 	row.X, row.Y, row.Altitude, row.Time, row.Received = e.x, e.y, e.altitude, e.time, e.received
 	row.Name, row.Author = text(e.name.of(blob)), text(e.author.of(blob))
-	row.Properties = nil
-	if e.properties.n > 0 {
+	switch {
+	case e.properties.n == 0:
+		row.Properties = nil
+	case e.open:
+		row.scratch = append(append(row.scratch[:0], e.properties.of(blob)...), '}')
+		row.Properties = row.scratch
+	default:
 		row.Properties = e.properties.of(blob)
 	}
 }

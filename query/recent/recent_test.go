@@ -36,6 +36,9 @@ func row(r *rand.Rand, position, revision event.Position) Row {
 		x, y = []float64{-180, 180, 0}[r.IntN(3)], []float64{-90, 90, 0}[r.IntN(3)]
 	}
 	feature := fmt.Sprintf(`{"p":%d,"r":%d,"properties":%s}`, position, revision, properties)
+	if r.IntN(3) == 0 { // with a member that is not the user's
+		feature = fmt.Sprintf(`{"p":%d,"r":%d,"properties":%s,"p":1}}`, position, revision, properties[:len(properties)-1])
+	}
 	if r.IntN(10) == 0 {
 		feature = fmt.Sprintf(`{"p":%d,"r":%d,"properties":{}}`, position, revision)
 	}

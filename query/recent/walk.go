@@ -45,7 +45,7 @@ func (r *Rows) Walk(sequence uint64, q *Query, f func(*Row) bool) (from event.Po
 	defer walks.Put(w)
 	w.prepare(r, q, f)
 	from = w.run()
-	w.rows, w.q, w.f, w.match, w.box, w.row = nil, nil, nil, nil, nil, Row{}
+	w.rows, w.q, w.f, w.match, w.box, w.row = nil, nil, nil, nil, nil, Row{scratch: w.row.scratch}
 	return from, r.sequence, true
 }
 
