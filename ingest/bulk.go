@@ -55,14 +55,18 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 	}
 	defer leave()
 	u := &upload{h: h, mode: mode, trace: traceOf(c), warnings: options.Warnings}
-	if key != "" {
-		rows := event.RowsOf(event.Upload, "", key)
-		u.keyed = &rows
-	}
 	w := waitOf(c)
-	if w.asked {
+	if w.asked || key != "" {
 		u.tally = h.submit.projection.track()
-		defer h.submit.projection.drop(u.tally)
+		defer u.untrack()
+	}
+	if key != "" {
+		end, err := u.recall(key, body)
+		if err != nil {
+			return err
+		}
+		defer end()
+		body = u.printed
 	}
 	defer u.release()
 	defer web.RollDeadline(c, h.limits.readStall, h.limits.flushAge, u.flush)()
@@ -71,12 +75,17 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 	defer func() { r.Reset(nil); readers.Put(r) }()
 	source, err := format.Open(r, k, options)
 	if err == nil {
-		if raw, ok := format.Single(source); ok {
+		raw, one := format.Single(source)
+		if one {
 			return h.postFeature(c, raw, key, mode, options)
+		}
+		if key != "" && h.usedForOne(key) {
+			return &web.Problem{Status: http.StatusUnprocessableEntity,
+				Detail: "this " + headerIdempotencyKey + " was used for a request of one point: nothing is stored. Send another body with a key of its own"}
 		}
 		err = u.run(source)
 	}
-	return u.answer(c, source, w, in.failure(err))
+	return u.answer(c, source, w, u.failure(in.failure(err)))
 }
 
 // enter waits for the upload's turn.
@@ -155,7 +164,7 @@ type summary struct {
 
 	Warnings     []format.Warning `json:"warnings,omitempty"`
 	WarningCount int64            `json:"warnings_total,omitempty"`
-	*outcomes
+	*Outcomes
 }
 
 // answer tells what became of the body. source is nil where not even its first
@@ -168,6 +177,17 @@ func (u *upload) answer(c *fiber.Ctx, source format.Rows, w wait, err error) err
 	if w := u.warnings; w != nil && w.Total() > 0 {
 		s.Warnings, s.WarningCount = w.List(), w.Total()
 	}
+	broke := err != nil || u.err != nil
+	status := http.StatusAccepted
+	if w.asked && !broke && s.Accepted > 0 {
+		ctx, cancel := context.WithTimeout(u.h.stop, w.time)
+		defer cancel()
+		if s.Outcomes = u.h.submit.projection.outcomesOf(ctx, u.tally); s.known() {
+			status = http.StatusOK
+			c.Set(headerPreferenceApplied, w.applied())
+		}
+	}
+	u.note(s, broke)
 	switch {
 	case u.err != nil:
 		return u.stuck(s, source.Row())
@@ -179,15 +199,6 @@ func (u *upload) answer(c *fiber.Ctx, source format.Rows, w wait, err error) err
 		return s.problem(http.StatusUnprocessableEntity, fmt.Sprintf("none of the %d points is accepted", s.Rejected))
 	case s.Accepted == 0:
 		return web.BadRequest("the body has no points")
-	}
-	status := http.StatusAccepted
-	if w.asked {
-		ctx, cancel := context.WithTimeout(u.h.stop, w.time)
-		defer cancel()
-		if s.outcomes = u.h.submit.projection.outcomesOf(ctx, u.tally); s.known() {
-			status = http.StatusOK
-			c.Set(headerPreferenceApplied, w.applied())
-		}
 	}
 	body, err := json.Marshal(s)
 	if err != nil {
@@ -206,7 +217,7 @@ func broken(err error, s summary, row int64) error {
 	told := s.problem(p.Status, p.Detail)
 	told.Pointer, told.RetryAfter = p.Pointer, p.RetryAfter
 	told.Members["row"] = row
-	if s.Accepted > 0 {
+	if s.Accepted > 0 && p.Status != http.StatusUnprocessableEntity {
 		told.Detail += "; what was accepted stays, and sending the whole body again with the same Idempotency-Key adds nothing twice"
 	}
 	return told

@@ -58,6 +58,7 @@ type handler struct {
 	log     *slog.Logger
 	limits  limits
 	uploads chan struct{}
+	memory  *memory
 	// read asks for a point as it is in the database.
 	read func(context.Context, uuid.UUID) (bus.Stored, error)
 	// lastSequence is that of the newest message that is acknowledged.
@@ -66,17 +67,21 @@ type handler struct {
 	requireConditions bool
 }
 
-// newHandler makes the handler; read and lastSequence are the caller's to set. When
+// newHandler makes the handler. It can ask nobody until the caller says whom: by
+// read, lastSequence and those of memory. When
 // stop ends, which is when the server begins to drain, uploads read no more rows,
 // hand over what they have read, and answer how far they got. The queue must go on
 // until the server has drained.
 func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Registerer, l limits) *handler {
-	return &handler{stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads)}
+	nobody := func(context.Context, uuid.UUID) (bus.Stored, error) { return bus.Stored{}, bus.ErrReaderAway }
+	unknown := func(context.Context) (uint64, error) { return 0, bus.ErrUnavailable }
+	return &handler{memory: newMemory(), read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads)}
 }
 
 // routes mounts the resource. Both paths have the same handlers: /points is for
 // those whose proxy can route by method.
 func (h *handler) routes(r fiber.Router) {
+	r.Get("/point/uploads/:key", h.getUpload)
 	for _, path := range []string{"/point", "/points"} {
 		r.Post(path, h.post)
 		r.Put(path+"/:id", h.putPoint)

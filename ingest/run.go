@@ -55,6 +55,8 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	h.requireConditions = cfg.RequireConditions
 	h.read = func(ctx context.Context, id uuid.UUID) (bus.Stored, error) { return bus.Read(ctx, nc, id) }
+	h.memory.read = func(ctx context.Context, key string) ([]byte, error) { return bus.ReadUpload(ctx, nc, key) }
+	h.memory.keep = func(ctx context.Context, key string, data []byte) error { return bus.KeepUpload(ctx, js, key, data) }
 	w := &streamWatch{js: js}
 	h.lastSequence = w.lastSequence
 	w.look(ctx)

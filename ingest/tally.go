@@ -123,8 +123,8 @@ func (t *tally) take(a *bus.Applied, s stretch) bool {
 	return true
 }
 
-// outcomes are what became of an upload's rows.
-type outcomes struct {
+// Outcomes are what became of an upload's rows.
+type Outcomes struct {
 	Created   int64 `json:"created"`
 	Unchanged int64 `json:"unchanged"`
 	Replaced  int64 `json:"replaced"`
@@ -152,19 +152,19 @@ var outcomeNames = map[bus.Outcome]string{
 }
 
 // known tells whether all is.
-func (o *outcomes) known() bool { return o.Open == 0 && o.Unknown == 0 }
+func (o *Outcomes) known() bool { return o.Open == 0 && o.Unknown == 0 }
 
 // outcomesOf waits until nothing is open, or ctx ends.
-func (p *projection) outcomesOf(ctx context.Context, t *tally) *outcomes {
+func (p *projection) outcomesOf(ctx context.Context, t *tally) *Outcomes {
 	p.await(ctx, func() bool { return len(t.open) == 0 })
 	return p.told(t)
 }
 
 // told is what is known so far.
-func (p *projection) told(t *tally) *outcomes {
+func (p *projection) told(t *tally) *Outcomes {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	o := &outcomes{
+	o := &Outcomes{
 		Created: t.counts[bus.OutcomeCreated], Unchanged: t.counts[bus.OutcomeUnchanged], Replaced: t.counts[bus.OutcomeReplaced],
 		Deleted: t.counts[bus.OutcomeDeleted], Skipped: t.counts[bus.OutcomePrecondition],
 		Missing:   t.counts[bus.OutcomeMissing] + t.counts[bus.OutcomeGone],

@@ -55,6 +55,9 @@ type upload struct {
 	trace    string      // traceparent
 	mode     onConflict
 	tally    *tally // nil: nobody asks for outcomes
+	followed bool   // the tally goes on after the answer
+	key      string // what it is remembered as; "" where it has no Idempotency-Key
+	printed  *printed
 	open     *pending
 	inFlight []*pending // oldest first
 	err      error      // errStuck, or the end of the role; sticky

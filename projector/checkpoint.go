@@ -58,6 +58,9 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 // openStream finds the stream that the checkpoint speaks of, or makes the first
 // one, and checks that the two belong together.
 func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c checkpoint, cfg Config) (jetstream.Stream, checkpoint, error) {
+	if err := bus.CreateUploads(ctx, js); err != nil {
+		cfg.Log.Warn("uploads with an Idempotency-Key will not be remembered", "error", err)
+	}
 	s, err := js.Stream(ctx, bus.Stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):

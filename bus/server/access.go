@@ -55,8 +55,11 @@ var readKeys = []string{api + "STREAM.INFO." + bus.KeysStream, api + "DIRECT.GET
 
 var accesses = map[string]access{
 	bus.UserIngest: {
-		services: append([]string{bus.Subject, api + "STREAM.INFO." + bus.Stream, bus.SubjectRead}, readKeys...),
-		hears:    []string{bus.SubjectApplied},
+		services: append([]string{
+			bus.Subject, api + "STREAM.INFO." + bus.Stream, bus.SubjectRead,
+			"$KV." + bus.UploadsBucket + ".*", api + "DIRECT.GET." + bus.UploadsStream + ".$KV." + bus.UploadsBucket + ".*",
+		}, readKeys...),
+		hears: []string{bus.SubjectApplied},
 	},
 	bus.UserQuery: {
 		services: readKeys,
@@ -79,6 +82,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 	bus.UserProjector: {
 		publish: append([]string{
 			api + "STREAM.INFO." + bus.Stream, api + "STREAM.CREATE." + bus.Stream, api + "STREAM.PURGE." + bus.Stream,
+			api + "STREAM.CREATE." + bus.UploadsStream,
 			api + "STREAM.MSG.GET." + bus.Stream, api + "DIRECT.GET." + bus.Stream, api + "DIRECT.GET." + bus.Stream + ".>",
 			api + "CONSUMER.CREATE." + bus.Stream + ".>", api + "CONSUMER.INFO." + bus.Stream + ".*",
 			api + "CONSUMER.DELETE." + bus.Stream + ".*", api + "CONSUMER.RESET." + bus.Stream + ".*",

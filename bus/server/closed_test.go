@@ -88,7 +88,7 @@ func TestNoRequestCanBeAimed(t *testing.T) {
 // aim makes the request so that its answer, or the trace of it, goes to target.
 func aim(t *testing.T, nc *nats.Conn, request, target, body string) {
 	t.Helper()
-	if request == bus.Subject {
+	if request == bus.Subject || strings.HasPrefix(request, "$KV.") {
 		// Refused by the stream, so that nothing is written, and answered.
 		m := nats.NewMsg(request)
 		m.Reply, m.Data = target, []byte(body)
@@ -152,6 +152,9 @@ func newQueueOfTwo(t *testing.T) *queueOfTwo {
 		t.Fatal(err)
 	}
 	if _, err := bus.ResumeAfter(t.Context(), projector, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := bus.CreateUploads(t.Context(), projector); err != nil {
 		t.Fatal(err)
 	}
 	writer := testkit.JetStream(t, q.server, bus.UserIngest)
