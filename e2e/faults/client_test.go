@@ -130,7 +130,8 @@ func (c *client) judge(r *testrig.Request, response *http.Response, body []byte)
 			return hopeless, 0, 0
 		}
 		return acknowledged, position, 0
-	case http.StatusTooManyRequests, http.StatusServiceUnavailable:
+	// A conflict is an earlier attempt with the same key, which hangs.
+	case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusConflict:
 		if seconds == 0 {
 			c.s.find("%d without Retry-After: %s", response.StatusCode, body)
 		}

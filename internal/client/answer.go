@@ -69,6 +69,11 @@ func readAnswer(response *http.Response, raw []byte, now time.Time) (answer, err
 		return a, nil
 	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
 		return a, &retryError{reason: describe(response, &a), after: retryAfter(response.Header, now)}
+	case http.StatusConflict: // of an earlier attempt with the same key, which hangs
+		if response.Header.Get("Retry-After") != "" {
+			return a, &retryError{reason: describe(response, &a), after: retryAfter(response.Header, now)}
+		}
+		return a, errors.New(describe(response, &a))
 	default:
 		return a, errors.New(describe(response, &a))
 	}
