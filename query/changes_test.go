@@ -290,6 +290,27 @@ func TestMemoryIsTheDatabase(t *testing.T) {
 	}
 }
 
+// What retention drops is in no page, wherever that comes from.
+func TestMemoryForgetsWhatIsDropped(t *testing.T) {
+	f := newFixture(t)
+	for n := range uint64(5) {
+		f.put(n+1, grid(100, n+1)...)
+	}
+	f.remember()
+	f.exec("delete from points_1 where position < $1", int64(event.At(4, 0)))
+	f.exec("update checkpoint set floor = $1", int64(event.At(4, 0)))
+	f.put(6, [2]float64{1, 1})
+	f.tracker.Saw(6)
+	testkit.Eventually(t, within, "a page from memory", func() bool {
+		l, _ := parseList("limit=1000")
+		a, err := f.page(l.filter)
+		if err != nil || strings.Contains(string(a.Body), `"p3.`) {
+			t.Fatalf("%v, or what was dropped is there", err)
+		}
+		return a.Remembered && strings.Contains(string(a.Body), `"numberReturned":201`)
+	})
+}
+
 // A page that begins in memory goes on in the database.
 func TestPageOfBoth(t *testing.T) {
 	f := newFixture(t)

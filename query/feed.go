@@ -91,6 +91,14 @@ func (s *service) catalogue(ctx context.Context) (catalogue, error) {
 	return c, nil
 }
 
+// floor is the position below which retention has dropped all.
+func (s *service) floor() (event.Position, error) {
+	ctx, cancel := s.bounded()
+	defer cancel()
+	c, err := s.catalogue(ctx)
+	return c.floor, err
+}
+
 // changes reads what was created or changed after a position: rows created in
 // the order of their positions, rows changed, deleted ones among them, in the
 // order of their revisions. It is what a reader that knows all up to that

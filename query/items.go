@@ -18,6 +18,7 @@ import (
 	"cairn/query/answer"
 	"cairn/query/ogc"
 	"cairn/query/plan"
+	"cairn/query/recent"
 )
 
 // countTimeout bounds the counting of what matches, which a page waits for: without
@@ -161,9 +162,7 @@ func (s *service) items(site ogc.Site, collection *ogc.Collection, q *itemsQuery
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
 	w := itemsWriter{body: append((*buf)[:0], pageHead...), query: q}
-	asked := q.Query
-	asked.Limit++ // one more, to know whether there is another page
-	sequence, err := s.reader.Page(ctx, asked, w.add)
+	sequence, remembered, err := s.readItems(ctx, &w)
 	*buf = w.body
 	if err != nil {
 		return answer.Answer{}, err
@@ -173,7 +172,7 @@ func (s *service) items(site ogc.Site, collection *ogc.Collection, q *itemsQuery
 	if !known {
 		matched, known = s.count(ctx, q)
 	}
-	a := answer.Answer{Sequence: sequence, Found: true}
+	a := answer.Answer{Sequence: sequence, Found: true, Remembered: remembered && known && matched == int64(w.features)}
 	links := site.ItemsLinks(collection, q.text(q.After))
 	if w.more {
 		a.Next = site.Base + collection.Items() + "?" + q.text(&w.last)
@@ -187,6 +186,41 @@ func (s *service) items(site ogc.Site, collection *ogc.Collection, q *itemsQuery
 	}
 	a.Body = bytes.Clone(*buf)
 	return a, nil
+}
+
+// readItems reads a page: newest first it begins in memory, as far as that goes, and
+// the rest comes from the database. remembered: there was no rest.
+func (s *service) readItems(ctx context.Context, w *itemsWriter) (sequence uint64, remembered bool, err error) {
+	asked := w.query.Query
+	asked.Limit++ // one more, to know whether there is another page
+	if asked.Sort != plan.ByPosition || asked.Ascending || w.query.properties != nil {
+		sequence, err = s.reader.Page(ctx, asked, w.add)
+		return sequence, false, err
+	}
+	before := newest
+	if asked.After != nil {
+		before = asked.After.Position
+	}
+	begin := len(w.body)
+	q := recent.Query{Filter: asked.Filter, Before: before, Limit: asked.Limit}
+	from, held, ok := s.walk(&q, func(r *recent.Row) bool { return w.addFeature(r.Position, r.Feature) })
+	switch {
+	case !ok:
+		*w = itemsWriter{body: w.body[:begin], query: w.query}
+	case w.more || from <= 0:
+		s.memory.pagesWhole.Inc()
+		return held, true, nil
+	default:
+		asked.After = &plan.Key{Position: min(from, before)}
+		if asked.Limit -= w.features; w.features > 0 {
+			s.memory.pagesBegun.Inc()
+		}
+	}
+	sequence, err = s.reader.Page(ctx, asked, w.add)
+	if ok {
+		sequence = min(sequence, held)
+	}
+	return sequence, false, err
 }
 
 func (s *service) count(ctx context.Context, q *itemsQuery) (n int64, known bool) {
@@ -226,13 +260,32 @@ func (w *itemsWriter) add(r plan.Row) (bool, error) {
 	if w.body, err = appendSelected(w.body, w.row, w.query.properties); err != nil {
 		return false, err
 	}
+	return w.end(begin, key), nil
+}
+
+// addFeature writes a row that is encoded already, and says whether it wants another.
+func (w *itemsWriter) addFeature(position event.Position, feature []byte) bool {
+	if w.features == w.query.Limit {
+		w.more = true
+		return false
+	}
+	begin := len(w.body)
+	if w.features > 0 {
+		w.body = append(w.body, ',')
+	}
+	w.body = append(w.body, feature...)
+	return w.end(begin, plan.Key{Position: position})
+}
+
+// end takes back what began there if the page is too large with it.
+func (w *itemsWriter) end(begin int, key plan.Key) bool {
 	if len(w.body) > answer.MaxBytes-tailBytes && w.features > 0 {
 		w.body, w.more = w.body[:begin], true
-		return false, nil
+		return false
 	}
 	w.features++
 	w.last = key
-	return true, nil
+	return true
 }
 
 func keyOf(sort plan.Sort, r plan.Row) (k plan.Key, err error) {

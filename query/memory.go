@@ -39,6 +39,8 @@ const (
 	catchUpPatience = 20 * time.Millisecond
 	// catchUpPause is how long none waits after one did in vain.
 	catchUpPause = time.Second
+	// floorEvery is how often the memory looks what retention has dropped.
+	floorEvery = 5 * time.Second
 )
 
 // memoryBytes is what the newest rows may take of this machine, or of the part of
@@ -70,9 +72,12 @@ type memory struct {
 	until atomic.Int64 // when it is wanted no more
 	hasty atomic.Int64 // until when nobody waits for it
 	epoch atomic.Uint64
-	valid atomic.Bool // it was begun in that epoch
+	valid atomic.Bool  // it was begun in that epoch
+	floor atomic.Int64 // below it there is nothing any more
 
 	pagesWhole, pagesBegun prometheus.Counter
+
+	floorAt time.Duration // when it last looked what was dropped; the tail's
 
 	mu    sync.Mutex
 	moved chan struct{} // closed when the rows are newer
@@ -129,10 +134,27 @@ func (m *memory) add(b batch) {
 		sequence--
 	}
 	m.rows.Add(rowsOf(b.changes), sequence)
+	m.floor.Store(int64(b.floor))
+	m.rows.Drop(b.floor)
 	m.mu.Lock()
 	close(m.moved)
 	m.moved = make(chan struct{})
 	m.mu.Unlock()
+}
+
+// needsFloor tells whether it is time to look what was dropped.
+func (m *memory) needsFloor() bool {
+	now := m.clock()
+	return m.inUse(now) && now-m.floorAt > floorEvery
+}
+
+// drop takes away what retention has dropped.
+func (m *memory) drop(floor event.Position, err error) {
+	m.floorAt = m.clock()
+	if err == nil {
+		m.floor.Store(int64(floor))
+		m.rows.Drop(floor)
+	}
 }
 
 // fill reads some older rows, if there is room for them, and returns how long to
@@ -190,6 +212,9 @@ func (s *service) walk(q *recent.Query, f func(*recent.Row) bool) (from event.Po
 	need := s.tracker.Target()
 	s.memory.asked()
 	epoch := s.tail.epoch.Load()
+	if int64(q.Before) < s.memory.floor.Load() {
+		return 0, 0, false // the database says that what was there was dropped
+	}
 	if !s.tracker.Current(need) || s.memory.stale(epoch) || !s.memory.has(need) {
 		return 0, 0, false
 	}

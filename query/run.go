@@ -144,7 +144,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 		return nil, err
 	}
 	s.memory = newMemory(memoryBytes(), s.tracker.Now, s.older, cfg.Server.Registry())
-	s.tail = newTail(s.tracker, s.changes, s.memory, s.metrics.streams)
+	s.tail = newTail(s.tracker, s.changes, s.floor, s.memory, s.metrics.streams)
 	return s, nil
 }
 

@@ -220,7 +220,7 @@ func TestStreamRefuses(t *testing.T) {
 // Ten thousand filtered readers each get what passes, and no more.
 func TestManyReaders(t *testing.T) {
 	tr := answer.NewTracker(func(context.Context) (uint64, error) { return 0, nil }, func() {})
-	tail := newTail(tr, nil, newMemory(minMemoryBytes, tr.Now, nil, prometheus.NewRegistry()), newStreamMetrics(prometheus.NewRegistry()))
+	tail := newTail(tr, nil, nil, newMemory(minMemoryBytes, tr.Now, nil, prometheus.NewRegistry()), newStreamMetrics(prometheus.NewRegistry()))
 	readers := make([]*reader, 10_000)
 	for i := range readers {
 		west, south := float64(i%100), float64(i/100)-50

@@ -32,6 +32,7 @@ type tail struct {
 	tracker *answer.Tracker
 	changes func(event.Position, tree.Expr) (batch, error)
 	memory  *memory
+	floor   func() (event.Position, error) // below it, retention has dropped all
 	metrics *streamMetrics
 	came    chan struct{} // holds one: there is somebody to follow for
 	epoch   atomic.Uint64 // how often the database has gone back
@@ -43,8 +44,8 @@ type tail struct {
 	readers   []*reader
 }
 
-func newTail(t *answer.Tracker, changes func(event.Position, tree.Expr) (batch, error), memory *memory, m *streamMetrics) *tail {
-	return &tail{tracker: t, changes: changes, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]tree.Row{}}
+func newTail(t *answer.Tracker, changes func(event.Position, tree.Expr) (batch, error), floor func() (event.Position, error), memory *memory, m *streamMetrics) *tail {
+	return &tail{tracker: t, changes: changes, floor: floor, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]tree.Row{}}
 }
 
 // A reader is one client of a stream.
@@ -149,6 +150,9 @@ func (t *tail) follow(ctx context.Context) {
 			if !t.step(at) {
 				pause = answer.RecheckEvery // the database is behind, or away
 			}
+		case t.memory.needsFloor():
+			t.memory.drop(t.floor())
+			pause = 0
 		default:
 			pause = t.memory.fill(pause)
 		}

@@ -276,15 +276,50 @@ func (r *Rows) shrink() {
 	for r.bytes > r.bound && len(r.chunks) > 0 {
 		c := r.chunks[0]
 		r.low = c.rows[len(c.rows)-1].position + 1
-		for i := range c.rows {
-			if e := &c.rows[i]; e.feature.n > 0 {
-				r.bytes += r.grid.shift(e.x, e.y)
-			}
+		r.drop()
+	}
+}
+
+// drop lets go of the oldest chunk.
+func (r *Rows) drop() {
+	c := r.chunks[0]
+	for i := range c.rows {
+		r.vanish(&c.rows[i])
+	}
+	r.bytes -= c.bytes
+	r.chunks[0] = nil
+	r.chunks = r.chunks[1:]
+	r.first++
+}
+
+// vanish takes the oldest row that there still is out of its cell.
+func (r *Rows) vanish(e *entry) {
+	if e.feature.n > 0 {
+		r.bytes += r.grid.shift(e.x, e.y)
+	}
+	e.feature = span{}
+}
+
+// Drop takes away what is below a position: there is nothing any more, so that what
+// is held may be all there is.
+func (r *Rows) Drop(below event.Position) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if below > r.low {
+		r.low = 0
+	}
+	for len(r.chunks) > 0 {
+		c := r.chunks[0]
+		if c.rows[len(c.rows)-1].position < below {
+			r.drop()
+			continue
 		}
-		r.bytes -= c.bytes
-		r.chunks[0] = nil
-		r.chunks = r.chunks[1:]
-		r.first++
+		for i := range c.rows {
+			if c.rows[i].position >= below {
+				return
+			}
+			r.vanish(&c.rows[i])
+		}
 	}
 }
 

@@ -152,6 +152,13 @@ func TestRowsAreTheModels(t *testing.T) {
 				switch n := r.IntN(40); {
 				case n == 0:
 					rows.Reset(m.sequence)
+				case n == 1 && len(m.order) > 0:
+					k := r.IntN(len(m.order))
+					for _, p := range m.order[:k] {
+						delete(m.rows, p)
+					}
+					rows.Drop(m.order[k])
+					m.order = m.order[k:]
 				case n < 8 && rows.Room():
 					rows.Fill(m.older(rows.Low(), 1+r.IntN(MaxFill)))
 				default:
