@@ -283,9 +283,9 @@ func (h *handler) patchPoint(c *fiber.Ctx) error {
 			return unprocessable(err)
 		}
 		e.Type, e.ID, e.If = event.Put, t.key, event.IfRevision(stored.Revision)
-		position, err := h.submit.Submit(r.events[:], t.trace)
+		position, err := h.store(c, r, t)
 		if err != nil {
-			return queueProblem(err, e)
+			return err
 		}
 		outcome, known := h.submit.Outcome(ctx, position)
 		if known && outcome == bus.OutcomePrecondition && len(t.want.tags) == 0 {
@@ -341,11 +341,20 @@ func unprocessable(err error) error {
 	return err
 }
 
-// change hands the event of r over and answers for it.
-func (h *handler) change(c *fiber.Ctx, r *pointRequest, t target) error {
+// store puts the event of r on disk, whichever request it is of.
+func (h *handler) store(_ *fiber.Ctx, r *pointRequest, t target) (event.Position, error) {
 	position, err := h.submit.Submit(r.events[:], t.trace)
 	if err != nil {
-		return queueProblem(err, r.event())
+		err = queueProblem(err, r.event())
+	}
+	return position, err
+}
+
+// change hands the event of r over and answers for it.
+func (h *handler) change(c *fiber.Ctx, r *pointRequest, t target) error {
+	position, err := h.store(c, r, t)
+	if err != nil {
+		return err
 	}
 	r.accept(c, position)
 	if t.wait.time == 0 {

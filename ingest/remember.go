@@ -33,7 +33,7 @@ const (
 
 // A record is what is remembered of an upload with an Idempotency-Key.
 type record struct {
-	Print *bodyPrint `json:"print"`
+	Print *bodyPrint `json:"print,omitempty"`
 	At    time.Time  `json:"at"`
 	// Broken says that the body did not come to its end.
 	Broken bool `json:"broken,omitempty"`
