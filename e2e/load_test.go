@@ -258,10 +258,10 @@ func TestLoadBadRows(t *testing.T) {
 	s := serveOn(t, testkit.Postgres(t))
 	file := writeFile(t, "some.csv", "lon,lat,name\n1,2,good\n181,2,east of east\n3,x,not a number\n4,5,good\n")
 	p, code := run(t, "load", "--url", s.Base, file)
-	if code != 1 {
+	if code != 3 { // which tells it from a load that failed
 		t.Errorf("exit code %d", code)
 	}
-	for _, want := range []string{"2 accepted, 2 rejected", "row 2: ", "row 3: ", "180"} {
+	for _, want := range []string{"2 accepted, 2 rejected", "2 created", "row 2: ", "row 3: ", "180", "some.rejected.csv"} {
 		if !strings.Contains(p.Stdout.String(), want) {
 			t.Errorf("it does not say %q but\n%s", want, p.Stdout.Tail())
 		}
@@ -269,6 +269,17 @@ func TestLoadBadRows(t *testing.T) {
 	p.Complains("2 of 4 rows rejected")
 	s.Settled()
 	if all := testrig.AllPoints(t, s.Base); len(all) != 2 || all[0].Properties["name"] != "good" || all[1].Properties["name"] != "good" {
+		t.Errorf("%+v", all)
+	}
+
+	// Corrected, one way or the other, the good rows are in already.
+	fixed := writeFile(t, "fixed.csv", "lon,lat,name\n1,2,good\n-179,2,east of east\n4,5,good\n")
+	p, code = run(t, "load", "--url", s.Base, fixed)
+	if code != 0 || !strings.Contains(p.Stdout.String(), "1 created, 2 unchanged") {
+		t.Errorf("exit code %d: %s", code, p.Stdout.Tail())
+	}
+	s.Settled()
+	if all := testrig.AllPoints(t, s.Base); len(all) != 3 {
 		t.Errorf("%+v", all)
 	}
 }

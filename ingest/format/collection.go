@@ -35,8 +35,9 @@ type collection struct {
 	array    bool   // the body is a list itself
 	had      string // the list that was read
 	ended    bool
-	queue    timeline  // what an element of several points has left
-	exploder *exploder // nil: a MultiPoint is refused
+	text     jsontext.Value // that Next was about
+	queue    timeline       // what an element of several points has left
+	exploder *exploder      // nil: a MultiPoint is refused
 
 	// single is the whole body where that is one object.
 	single []byte
@@ -179,6 +180,7 @@ func (c *collection) Next(p *event.Point) error {
 
 // element reads one of a list.
 func (c *collection) element() (jsontext.Value, error) {
+	c.text = nil
 	raw, err := c.json.ReadValue()
 	switch {
 	case errors.Is(err, ErrRowSize):
@@ -198,6 +200,7 @@ func (c *collection) element() (jsontext.Value, error) {
 }
 
 func (c *collection) decode(raw jsontext.Value, p *event.Point) error {
+	c.text = raw
 	if c.exploder != nil {
 		return c.explode(raw, p)
 	}

@@ -96,6 +96,7 @@ type lines struct {
 	decoder *ObjectDecoder
 	number  int64
 	explode *exploder // nil: a MultiPoint is refused
+	text    []byte    // that Next was about
 }
 
 func newLines(r *bufio.Reader, o Options) *lines {
@@ -126,6 +127,7 @@ func (l *lines) Next(p *event.Point) error {
 			return io.EOF
 		}
 		l.number++
+		l.text = line
 		if err != nil {
 			if l.explode != nil {
 				l.explode.number++
@@ -148,6 +150,7 @@ type sequence struct {
 	decoder *ObjectDecoder
 	number  int64
 	begun   bool // the first separator was seen
+	text    []byte
 }
 
 func newSequence(r *bufio.Reader, o Options) *sequence {
@@ -169,6 +172,7 @@ func (s *sequence) Next(p *event.Point) error {
 			continue
 		}
 		s.number++
+		s.text = text
 		switch {
 		case outside:
 			return &event.FieldError{Reason: "it does not begin with the record separator, the byte 0x1E"}

@@ -27,7 +27,7 @@ const (
 // and in their order; anyParameters are those of every format.
 var (
 	tableParameters = []string{"longitude", "latitude", "altitude", "name", "time", "id", "geometry",
-		"delimiter", "strings", "header", "columns", "charset", "time-format", "time-zone", "strict"}
+		"delimiter", "strings", "header", "columns", "charset", "time-format", "time-zone", "strict", "explode"}
 	anyParameters = []string{"time", "charset", "time-format", "time-zone", "strict", "explode"}
 )
 

@@ -32,6 +32,7 @@ type table struct {
 	layout     *layout
 	options    *Options
 	number     int64
+	record     []string // that Next was about
 	properties []byte
 	id         []byte
 	decoder    event.Decoder // of cells with GeoJSON
@@ -164,6 +165,7 @@ func (t *table) Next(p *event.Point) error {
 		return io.EOF
 	}
 	t.number++
+	t.record = record
 	if err != nil {
 		return t.unreadable(err)
 	}

@@ -12,6 +12,8 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"cairn/internal/client"
+
 	"github.com/alecthomas/kong"
 )
 
@@ -20,6 +22,8 @@ const (
 	exitOK     = 0
 	exitFailed = 1
 	exitUsage  = 2 // the command line or the settings are wrong
+	// exitRejected is of a load of which rows were rejected, while all else is in.
+	exitRejected = 3
 )
 
 // Build tells which build this is.
@@ -131,6 +135,9 @@ func execute(s *session, args []string) int {
 	case errors.As(err, &usage):
 		fmt.Fprintln(s.stderr, "cairn:", err)
 		return exitUsage
+	case errors.Is(err, client.ErrOnlyRejected):
+		fmt.Fprintln(s.stderr, "cairn:", err)
+		return exitRejected
 	default:
 		fmt.Fprintln(s.stderr, "cairn:", err)
 		return exitFailed

@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"os"
+
 	"cairn/internal/client"
 )
 
@@ -10,24 +12,38 @@ type urlFlag struct {
 
 type loadCmd struct {
 	urlFlag
-	Files     []string `arg:"" name:"FILE" help:"Files to send: .csv .tsv .geojson .json .ndjson .jsonl .geojsons, also packed as .gz or .zst."`
-	Format    string   `enum:",csv,geojson,ndjson,geojsonseq" default:"" help:"csv, geojson, ndjson or geojsonseq, where the file's extension does not tell."`
-	Longitude string   `placeholder:"COLUMN" help:"CSV column with the longitude, where its name is not a usual one."`
-	Latitude  string   `placeholder:"COLUMN" help:"CSV column with the latitude."`
-	Altitude  string   `placeholder:"COLUMN" help:"CSV column with the altitude in metres."`
-	Name      string   `placeholder:"COLUMN" help:"CSV column with the name."`
-	Time      string   `placeholder:"COLUMN" help:"CSV column with the time of observation, RFC 3339."`
-	ID        string   `name:"id" placeholder:"COLUMN" help:"CSV column with the points' ids. Without it, a column called id is a property."`
-	Strings   []string `placeholder:"COLUMN,…" help:"CSV columns that stay strings even where they look like numbers."`
-	Delimiter string   `placeholder:"CHARACTER" help:"What separates CSV columns: one character, or tab."`
+	Files      []string `arg:"" name:"FILE" help:"Files or folders to send, or - for what comes in: .csv .tsv .geojson .json .ndjson .jsonl .geojsons .gpx .kml, also packed as .gz or .zst."`
+	Format     string   `enum:",csv,geojson,json,ndjson,geojsonseq,gpx,kml" default:"" help:"csv, geojson, ndjson, geojsonseq, gpx or kml, where neither the file's extension nor its beginning tells."`
+	Longitude  string   `placeholder:"COLUMN" help:"CSV column with the longitude, where its name is not a usual one."`
+	Latitude   string   `placeholder:"COLUMN" help:"CSV column with the latitude."`
+	Geometry   string   `placeholder:"COLUMN" help:"CSV column with whole positions: WKT, EWKB, GeoJSON, or \"latitude, longitude\"."`
+	Altitude   string   `placeholder:"COLUMN" help:"CSV column with the altitude in metres."`
+	Name       string   `placeholder:"COLUMN" help:"CSV column with the name."`
+	Time       string   `placeholder:"COLUMN" help:"CSV column, or property, with the time of observation."`
+	TimeFormat string   `placeholder:"PATTERN" help:"How times are written: %d.%m.%Y %H:%M:%S and the like, or s, ms, us, ns since 1970."`
+	TimeZone   string   `placeholder:"ZONE" help:"The zone of times that name none, such as Europe/Berlin (UTC)."`
+	ID         string   `name:"id" placeholder:"COLUMN" help:"CSV column with the points' ids. Without it, a column called id is a property."`
+	Strings    []string `placeholder:"COLUMN,…" help:"CSV columns that stay strings even where they look like numbers."`
+	Delimiter  string   `placeholder:"CHARACTER" help:"What separates CSV columns: one character, or tab. Without it, the header shows it."`
+	Header     string   `enum:"yes,no" default:"yes" help:"no: the CSV has no header row."`
+	Columns    []string `placeholder:"COLUMN,…" help:"The names of the columns of a CSV without a header row."`
+	Charset    string   `placeholder:"CHARSET" help:"What text is written in that is not UTF-8 and has no byte order mark, such as windows-1252."`
+	Strict     bool     `help:"Reject rows of which a part is not understood, such as their time."`
+	Explode    bool     `help:"Take a MultiPoint as one point each."`
+	Replace    bool     `help:"Replace what is there under a row's id."`
+	Key        string   `placeholder:"TEXT" help:"Rows without ids are the same points as rows of the same content loaded before; under another key they are new ones."`
+	DryRun     bool     `help:"Send nothing: show what would be sent, and what would be rejected."`
 }
 
+// Run ends with exit code 3 where rows were rejected and all else went well.
 func (c *loadCmd) Run(s *session) error {
 	return client.Load(s.ctx, client.LoadConfig{
 		Files: c.Files, URL: c.URL, Format: c.Format,
 		Longitude: c.Longitude, Latitude: c.Latitude, Altitude: c.Altitude, Name: c.Name, Time: c.Time, ID: c.ID,
-		Strings: c.Strings, Delimiter: c.Delimiter,
-		Out: s.stdout, Err: s.stderr, Progress: isTerminal(s.stderr),
+		Geometry: c.Geometry, Strings: c.Strings, Delimiter: c.Delimiter, NoHeader: c.Header == "no", Columns: c.Columns,
+		Charset: c.Charset, TimeFormat: c.TimeFormat, TimeZone: c.TimeZone, Strict: c.Strict, Explode: c.Explode,
+		Replace: c.Replace, DryRun: c.DryRun, Key: c.Key,
+		In: os.Stdin, Out: s.stdout, Err: s.stderr, Progress: isTerminal(s.stderr),
 	})
 }
 

@@ -14,20 +14,20 @@ import (
 
 func TestLoadChecksAllFilesFirst(t *testing.T) {
 	s := serve(t, accepted(2))
-	b := newBench(t, s.URL, "good.csv", twoRows, "empty.csv", "", "what.xlsx", "x", "plain.gz", "x")
+	b := newBench(t, s.URL, "good.csv", twoRows, "empty.csv", "", "what.xlsx", "x", "shape.zip", "x")
 	if err := os.Mkdir("folder.csv", 0o755); err != nil {
 		t.Fatal(err)
 	}
 	if err := syscall.Mkfifo("pipe.csv", 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b.cfg.Files = append(b.cfg.Files, "missing.csv", "folder.csv", "pipe.csv")
+	b.cfg.Files = append(b.cfg.Files, "missing.csv", "folder.csv", "pipe.csv", "http://example.org/a.csv")
 	err := b.load(context.Background())
 	if err == nil {
 		t.Fatal("no error")
 	}
-	mustContain(t, err.Error(), "empty.csv: the file is empty", "what.xlsx: the extension does not tell", "say --format", "plain.gz: the extension",
-		"missing.csv: there is no such file", "folder.csv: this is a folder", "pipe.csv: this is not a regular file")
+	mustContain(t, err.Error(), "empty.csv: the file is empty and has no points", "what.xlsx: this is a spreadsheet", "ogr2ogr -f GeoJSONSeq /vsistdout/ what.xlsx | cairn load -", "ogr2ogr -f GeoJSONSeq /vsistdout/ /vsizip/shape.zip | cairn load -",
+		"missing.csv: there is no such file", "folder.csv: no file in this folder", "pipe.csv: this is not a regular file", "http://example.org/a.csv: this is an address")
 	if n := len(s.seen()); n > 0 {
 		t.Errorf("%d requests before the check", n)
 	}
@@ -38,7 +38,7 @@ func TestLoadRefusesWrongConfig(t *testing.T) {
 		"no file is named":              func(c *LoadConfig) { c.Files = nil },
 		`"xml" is not known`:            func(c *LoadConfig) { c.Format = "xml" },
 		"must be one character":         func(c *LoadConfig) { c.Delimiter = ";;" },
-		"neither a quote":               func(c *LoadConfig) { c.Delimiter = `"` },
+		"--time-zone=":                  func(c *LoadConfig) { c.TimeZone = "Mars" },
 		"of CSV, and no file is CSV":    func(c *LoadConfig) { c.Format, c.Longitude = "ndjson", "x" },
 		"is not the address of a":       func(c *LoadConfig) { c.URL = "ftp://example.org" },
 		"address ends before the ?":     func(c *LoadConfig) { c.URL = "http://example.org/?a=b" },

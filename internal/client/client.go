@@ -1,10 +1,11 @@
 // Package client is what "cairn load" and "cairn status" do: it stands before
 // everything else in the flow, on the user's side of POST /point.
 //
-// Load sends each file as one request, streamed from disk, under an idempotency
-// key made of the file's bytes and its mapping. So whatever breaks half-way
-// (the connection, the server, a Ctrl-C), sending the same file again is safe
-// and completes it: what is in already is not added twice. Load retries by
+// Load reads each file with the readers of ingest and sends it as one request of
+// NDJSON, in which each row has an id: its own, or one of its content. So whatever
+// breaks half-way (the connection, the server, a Ctrl-C), sending the same file
+// again is safe and completes it, and so is sending it corrected: what is in
+// already is not added twice. Load retries by
 // itself what may pass, and gives up what will not, saying which file, why and
 // how to mend it.
 package client
@@ -16,6 +17,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 )
@@ -26,6 +28,9 @@ const DefaultURL = "http://127.0.0.1:8080"
 // ErrRejected is what Load's error wraps when the server refused rows.
 var ErrRejected = errors.New("rejected")
 
+// ErrOnlyRejected is wrapped too where nothing else went wrong.
+var ErrOnlyRejected = errors.New("all else went in")
+
 // LoadConfig says what to load, and where to.
 type LoadConfig struct {
 	Files []string
@@ -35,12 +40,25 @@ type LoadConfig struct {
 	// names.
 	Longitude, Latitude, Altitude, Name, Time, ID string
 
+	Geometry  string   // CSV column with whole positions
 	Strings   []string // CSV columns whose values stay strings, be they digits
-	Delimiter string   // of CSV: one character, or "tab"; "" is a comma, in a .tsv file a tab
+	Delimiter string   // of CSV: one character, or "tab"; "" is as the header shows
+	NoHeader  bool     // CSV without a header row
+	Columns   []string // the names of its columns
 
-	// Format is csv, geojson, ndjson or geojsonseq; "" goes by each file's
-	// extension.
+	Charset, TimeFormat, TimeZone string // "": UTF-8; what leaves no doubt; UTC
+	Strict                        bool   // warnings are rejections
+	Explode                       bool   // a MultiPoint is one point each
+
+	// Format is csv, geojson, ndjson, geojsonseq, gpx or kml; "" goes by each
+	// file's extension, and by how it begins.
 	Format string
+
+	Replace bool   // what is there under a row's id
+	DryRun  bool   // send nothing, and show what would be
+	Key     string // rows of the same content under another key are other points
+
+	In io.Reader // what the file - stands for
 
 	Out      io.Writer // results, one line a file and one a rejected row
 	Err      io.Writer // what happens on the way
@@ -69,6 +87,8 @@ type loader struct {
 	client *http.Client
 
 	// Tests have a clock of their own.
+	spooled []string // files that go with the loader
+
 	now   func() time.Time
 	sleep func(context.Context, time.Duration) error
 	stall time.Duration
@@ -113,9 +133,17 @@ func parseURL(s string) (*url.URL, error) {
 
 // load is the whole run.
 func (l *loader) load(ctx context.Context) error {
-	files, err := l.check()
+	defer func() {
+		for _, name := range l.spooled {
+			_ = os.Remove(name)
+		}
+	}()
+	files, err := l.check(ctx)
 	if err != nil {
 		return err
+	}
+	if l.cfg.DryRun {
+		return l.dryRun(ctx, files)
 	}
 	var t tally
 	for i := range files {

@@ -2,8 +2,6 @@ package client
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -12,114 +10,155 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"cairn/ingest/format"
 )
 
-// A format is one of those that POST /point reads many points from.
-type format struct {
-	name        string
-	contentType string
+// kindsByName are what --format takes.
+var kindsByName = map[string]format.Kind{
+	"csv": format.Table, "geojson": format.JSON, "json": format.JSON, "ndjson": format.Lines, "geojsonseq": format.Sequence,
+	"gpx": format.GPX, "kml": format.KML,
 }
 
-var (
-	csvFormat  = format{"csv", "text/csv"}
-	jsonFormat = format{"geojson", "application/geo+json"}
-	lineFormat = format{"ndjson", "application/x-ndjson"}
-	seqFormat  = format{"geojsonseq", "application/geo+json-seq"} // RFC 8142
-)
+const formatNames = "csv, geojson, ndjson, geojsonseq, gpx or kml"
 
-var formatsByName = map[string]format{
-	"csv": csvFormat, "geojson": jsonFormat, "ndjson": lineFormat, "geojsonseq": seqFormat,
-}
-
-var formatsByExtension = map[string]format{
-	".csv": csvFormat, ".tsv": csvFormat,
-	".geojson": jsonFormat, ".json": jsonFormat,
-	".ndjson": lineFormat, ".jsonl": lineFormat, ".geojsonl": lineFormat,
-	".geojsons": seqFormat,
-}
-
-var encodingsByExtension = map[string]string{".gz": "gzip", ".zst": "zstd"}
-
-// hashBytes is read at a time for the key: large enough to keep a disk busy,
-// small enough for a Ctrl-C to be seen at once.
-const hashBytes = 256 << 10
+// stdin is what stands for the standard input among the files.
+const stdin = "-"
 
 // errChanged says that a file was written to while it was being loaded.
 var errChanged = errors.New("the file changed while it was being loaded: wait until nothing writes to it, then load it again")
 
-// A file is one that was checked, and what is to be sent with it.
+// A file is one that was checked, and how to read it.
 type file struct {
-	path     string // as the user wrote it
-	format   format
-	encoding string // gzip, zstd or ""
-	mapping  mapping
+	path  string      // as the user wrote it
+	real  string      // where it is
+	kind  format.Kind // 0: by how it begins
+	query string
 }
 
 // check looks at every file, so that a mistake in the last name does not come
 // to light after an hour of loading the first.
-func (l *loader) check() ([]file, error) {
+func (l *loader) check(ctx context.Context) ([]file, error) {
 	if len(l.cfg.Files) == 0 {
 		return nil, errors.New("no file is named: cairn load FILE…")
 	}
-	if _, known := formatsByName[l.cfg.Format]; !known && l.cfg.Format != "" {
-		return nil, fmt.Errorf("the format %q is not known: give csv, geojson, ndjson or geojsonseq", l.cfg.Format)
+	if _, known := kindsByName[l.cfg.Format]; !known && l.cfg.Format != "" {
+		return nil, fmt.Errorf("the format %q is not known: give %s", l.cfg.Format, formatNames)
 	}
-	m, err := newMapping(&l.cfg)
-	if err != nil {
-		return nil, err
+	if _, err := format.ParseFlags(format.Table, l.cfg.query()); err != nil {
+		return nil, inWords(err)
 	}
 	var files []file
 	var wrong []error
-	var anyCSV bool
+	anyTable := false
 	for _, path := range l.cfg.Files {
-		f, err := l.checkFile(path)
+		found, err := l.find(ctx, path)
 		if err != nil {
 			wrong = append(wrong, fmt.Errorf("%s: %w", clean(path), err))
-			continue
 		}
-		if f.format == csvFormat {
-			anyCSV = true
-			f.mapping = m.forFile(path)
+		for _, f := range found {
+			f, err := l.checkFile(f)
+			if err != nil {
+				wrong = append(wrong, fmt.Errorf("%s: %w", clean(f.path), err))
+				continue
+			}
+			anyTable = anyTable || f.kind == format.Table || f.kind == 0
+			files = append(files, f)
 		}
-		files = append(files, f)
 	}
-	if len(wrong) == 0 && !anyCSV && len(m) > 0 {
+	if _, had := forOthers(l.cfg.query()); len(wrong) == 0 && had && !anyTable {
 		wrong = append(wrong, errors.New("columns, strings and the delimiter are of CSV, and no file is CSV: leave these flags out, or say --format csv"))
 	}
 	return files, errors.Join(wrong...)
 }
 
-func (l *loader) checkFile(path string) (file, error) {
-	f := file{path: path}
-	info, err := os.Stat(path)
+// find is the files that a name stands for: itself, those in a folder, or what
+// comes in, which is kept until the load ends because it is read twice.
+func (l *loader) find(ctx context.Context, path string) ([]file, error) {
+	if path == stdin {
+		spooled, err := l.spool(ctx)
+		return []file{{path: "stdin", real: spooled}}, err
+	}
+	if info, err := os.Stat(path); err != nil || !info.IsDir() {
+		return []file{{path: path, real: path}}, nil
+	}
+	var files []file
+	err := filepath.WalkDir(path, func(name string, entry fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return reason(err)
+		case strings.HasPrefix(entry.Name(), ".") && name != path:
+			if entry.IsDir() {
+				return fs.SkipDir
+			}
+		case strings.Contains(entry.Name(), ".rejected."):
+		case entry.Type().IsRegular():
+			if kind, err := format.KindOfFile(name); kind != 0 || err != nil {
+				files = append(files, file{path: name, real: name})
+			}
+		}
+		return nil
+	})
+	if err == nil && len(files) == 0 {
+		err = errors.New("no file in this folder has an extension that tells its format: name the files")
+	}
+	return files, err
+}
+
+// spool keeps what comes in in a file that goes when the load ends.
+func (l *loader) spool(ctx context.Context) (string, error) {
+	if l.cfg.In == nil {
+		return "", errors.New("there is no standard input")
+	}
+	f, err := os.CreateTemp("", "cairn-load-*")
+	if err != nil {
+		return "", err
+	}
+	l.spooled = append(l.spooled, f.Name())
+	done := make(chan error, 1)
+	go func() {
+		_, err := io.Copy(f, l.cfg.In)
+		done <- errors.Join(err, f.Close())
+	}()
+	select {
+	case err = <-done:
+	case <-ctx.Done():
+		err = context.Cause(ctx)
+	}
+	return f.Name(), err
+}
+
+func (l *loader) checkFile(f file) (file, error) {
+	info, err := os.Stat(f.real)
 	switch {
+	case strings.Contains(f.path, "://"):
+		return f, errors.New("this is an address, not a file: curl it and pipe what comes to cairn load -")
 	case errors.Is(err, fs.ErrNotExist):
 		return f, errors.New("there is no such file: check the name and the folder")
 	case err != nil:
 		return f, reason(err)
-	case info.IsDir():
-		return f, errors.New("this is a folder: name the files in it")
 	case !info.Mode().IsRegular():
-		return f, errors.New("this is not a regular file, and it must be read twice: save what comes out of it to a file first")
+		return f, errors.New("this is not a regular file, and it must be read twice: pipe what comes out of it to cairn load -")
 	case info.Size() == 0:
-		return f, errors.New("the file is empty: check how it was made")
+		return f, errors.New("the file is empty and has no points: check how it was made")
 	}
-	inner := strings.ToLower(path)
-	f.encoding = encodingsByExtension[filepath.Ext(inner)]
-	if f.encoding != "" {
-		inner = strings.TrimSuffix(inner, filepath.Ext(inner))
+	f.query = l.cfg.query()
+	if f.kind = kindsByName[l.cfg.Format]; f.kind == 0 {
+		if f.kind, err = format.KindOfFile(f.path); err != nil {
+			return f, inFile(f.path, err)
+		}
 	}
-	var known bool
-	if l.cfg.Format != "" {
-		f.format = formatsByName[l.cfg.Format]
-	} else if f.format, known = formatsByExtension[filepath.Ext(inner)]; !known {
-		return f, errors.New("the extension does not tell the format: say --format csv, geojson, ndjson or geojsonseq")
-	}
-	opened, err := os.Open(path)
+	opened, err := os.Open(f.real)
 	if err != nil {
 		return f, reason(err)
 	}
 	return f, opened.Close()
+}
+
+// inFile is the error of a file that another program must read, with its name in
+// the command that does.
+func inFile(path string, err error) error {
+	return errors.New(strings.ReplaceAll(inWords(err).Error(), "FILE", clean(path)))
 }
 
 // reason is an error without the path, which the caller's message has already.
@@ -162,28 +201,4 @@ func (f *openFile) unchanged() error {
 		return errChanged
 	}
 	return nil
-}
-
-// key is the Idempotency-Key: rows get their ids from it and from their number,
-// so the same key must mean the same rows. That is why it is made of the bytes
-// and of all that decides how they are read. A path or a date will not do: a
-// copy in another folder or a fresh download would be added a second time, and
-// a file that was corrected in place would be taken for the one before. The
-// price is that the file is read twice.
-func (f *openFile) key(ctx context.Context, of *file) (string, error) {
-	hash := sha256.New()
-	_, _ = fmt.Fprintf(hash, "cairn load 1\nformat %q\nmapping %q\n\n", of.format.name, of.mapping.query().Encode())
-	section := io.NewSectionReader(f, 0, f.size)
-	buffer := make([]byte, hashBytes)
-	for ctx.Err() == nil {
-		n, err := section.Read(buffer)
-		_, _ = hash.Write(buffer[:n])
-		if err == io.EOF {
-			return hex.EncodeToString(hash.Sum(nil)), f.unchanged()
-		}
-		if err != nil {
-			return "", fmt.Errorf("read the file: %w", reason(err))
-		}
-	}
-	return "", context.Cause(ctx)
 }

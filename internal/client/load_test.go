@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,14 +18,13 @@ func TestLoadSendsTheFile(t *testing.T) {
 	b := newBench(t, s.URL+"/", "cities.csv", twoRows)
 	b.run()
 	c := s.seen()[0]
-	if c.path != "/point" || c.query != "" || c.body != twoRows || c.length != int64(len(twoRows)) {
+	want := `{"type":"Feature","id":"ID","geometry":{"type":"Point","coordinates":[2.35,48.85]},"properties":{"name":"Paris"}}` + "\n" +
+		`{"type":"Feature","id":"ID","geometry":{"type":"Point","coordinates":[13.4,52.5]},"properties":{"name":"Berlin"}}` + "\n"
+	if got := idPattern.ReplaceAllString(c.body, `"id":"ID"`); c.path != "/point" || c.query != "" || got != want {
 		t.Errorf("the server saw %+v", c)
 	}
-	if got := c.header.Get("Content-Type"); got != "text/csv" {
+	if got := c.header.Get("Content-Type"); got != "application/x-ndjson" {
 		t.Errorf("Content-Type %q", got)
-	}
-	if key := c.header.Get("Idempotency-Key"); len(key) != 64 {
-		t.Errorf("Idempotency-Key %q is not a SHA-256 in hex", key)
 	}
 	if got, want := b.out.String(), "cities.csv: 2 accepted, 0 rejected in 0 s, position 4096\n"; got != want {
 		t.Errorf("got %q, want %q", got, want)
@@ -33,84 +34,147 @@ func TestLoadSendsTheFile(t *testing.T) {
 	}
 }
 
-func TestLoadFormats(t *testing.T) {
-	for name, want := range map[string]struct{ contentType, encoding, query string }{
-		"a.CSV": {"text/csv", "", ""}, "a.tsv": {"text/csv", "", "delimiter=%09"},
-		"a.tsv.gz": {"text/csv", "gzip", "delimiter=%09"}, "a.csv.zst": {"text/csv", "zstd", ""},
-		"a.geojson": {"application/geo+json", "", ""}, "a.json": {"application/geo+json", "", ""},
-		"a.ndjson": {"application/x-ndjson", "", ""}, "a.jsonl": {"application/x-ndjson", "", ""},
-		"a.geojsonl.gz": {"application/x-ndjson", "gzip", ""}, "a.geojsons": {"application/geo+json-seq", "", ""},
+// Ids are part of the wire form: they must never change.
+var idPattern = regexp.MustCompile(`"id":"([0-9a-f]{8}-[0-9a-f]{4}-8[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12})"`)
+
+// idsOf are the ids of a request's lines, "" where a line has none.
+func idsOf(c call) (ids []string) {
+	for line := range strings.Lines(c.body) {
+		id := ""
+		if found := idPattern.FindStringSubmatch(line); found != nil {
+			id = found[1]
+		}
+		ids = append(ids, id)
+	}
+	return ids
+}
+
+// A file that was corrected, or of which rows went, is the same points but for
+// what changed.
+func TestLoadKnowsRowsAgain(t *testing.T) {
+	s := serve(t, accepted(1))
+	load := func(name, text string, change ...func(*LoadConfig)) []string {
+		b := newBench(t, s.URL, name, text)
+		for _, f := range change {
+			f(&b.cfg)
+		}
+		_ = b.load(context.Background()) // some rows are rejected
+		calls := s.seen()
+		return idsOf(calls[len(calls)-1])
+	}
+	const head = "lat,lon,name\n"
+	first := load("a.csv", head+"1,2,a\n99,2,b\n1,2,a\n3,4,c\n")
+	if len(first) != 4 || first[1] != "" || first[0] == "" || first[0] == first[2] || first[2] == first[3] {
+		t.Fatalf("ids %q", first)
+	}
+	if want := "d7884dc7-cdc9-8fc9-bb26-54437d3d00cd"; first[0] != want {
+		t.Errorf("id %s, want %s", first[0], want)
+	}
+	for name, test := range map[string]struct {
+		ids  []string
+		want []string
+	}{
+		"the same":        {load("a.csv", head+"1,2,a\n99,2,b\n1,2,a\n3,4,c\n"), first},
+		"corrected":       {load("a.csv", head+"1,2,a\n9,2,b\n1,2,a\n3,4,c\n"), []string{first[0], "new", first[2], first[3]}},
+		"taken out":       {load("b.csv", head+"1,2,a\n1,2,a\n3,4,c\n"), []string{first[0], first[2], first[3]}},
+		"another order":   {load("a.csv", head+"3,4,c\n1,2,a\n"), []string{first[3], first[0]}},
+		"another format":  {load("a.ndjson", `{"lat":1,"lon":2,"name":"a"}`), []string{first[0]}},
+		"another key":     {load("a.csv", head+"1,2,a\n", func(c *LoadConfig) { c.Key = "k" }), []string{"new"}},
+		"another mapping": {load("a.csv", head+"1,2,a\n", func(c *LoadConfig) { c.Strings = []string{"name"}; c.ID = "name" }), []string{""}},
+	} {
+		for i, want := range test.want {
+			if len(test.ids) != len(test.want) || want != "new" && test.ids[i] != want || want == "new" && slices.Contains(first, test.ids[i]) {
+				t.Errorf("%s: %q, want %q", name, test.ids, test.want)
+				break
+			}
+		}
+	}
+}
+
+func TestLoadReplaces(t *testing.T) {
+	s := serve(t, respond(http.StatusOK, `{"accepted":2,"rejected":0,"position":1,"created":1,"unchanged":0,"replaced":0,"conflicts":1,"rows":{"conflicts":[2]}}`))
+	b := newBench(t, s.URL, "a.csv", "key,lat,lon\na,1,2\nb,3,4\n")
+	b.cfg.ID, b.cfg.Replace = "key", true
+	b.run()
+	c := s.seen()[0]
+	if c.query != "on-conflict=replace" || c.header.Get("Prefer") != "wait=30" || !strings.Contains(c.body, `"id":"a"`) {
+		t.Errorf("the server saw %+v", c)
+	}
+	mustContain(t, b.out.String(), "a.csv: 1 created, 0 unchanged", "1 row in conflict (row 2)", "--replace")
+}
+
+func TestLoadWritesRejectedRows(t *testing.T) {
+	for name, test := range map[string]struct{ text, rejected, want string }{
+		"a.csv": {"lat;lon;name\n1;2;a\n99;2;b\n1;2\n", "a.rejected.csv",
+			"lat;lon;name;cairn_rejected\n99;2;b;\"the latitude is \"\"99\"\": the latitude must be from -90 to 90 degrees\"\n1;2;;it has 2 cells, but the header has 3\n"},
+		"b.ndjson": {`{"lat":1,"lon":2}` + "\n" + `{"lat":99,"lon":2}` + "\nx\n", "b.rejected.ndjson",
+			`{"cairn_rejected":"/lat: the latitude must be from -90 to 90 degrees","lat":99,"lon":2}` + "\n" + `{"cairn_rejected":"not JSON: invalid character 'x' at start of value","text":"x"}` + "\n"},
+		"c.geojson": {`{"type":"FeatureCollection","features":[{"type":"Feature","geometry":null},{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]}}]}`, "c.rejected.ndjson",
+			`{"cairn_rejected":"/geometry: it has no position: the geometry is null","type":"Feature","geometry":null}` + "\n"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, accepted(1))
-			newBench(t, s.URL, name, "x").run()
-			c := s.seen()[0]
-			if c.header.Get("Content-Type") != want.contentType || c.header.Get("Content-Encoding") != want.encoding || c.query != want.query {
-				t.Errorf("the server saw %+v", c)
+			b := newBench(t, s.URL, name, test.text)
+			err := b.load(context.Background())
+			if !errors.Is(err, ErrOnlyRejected) || !errors.Is(err, ErrRejected) {
+				t.Errorf("got %v", err)
 			}
+			got, err := os.ReadFile(test.rejected)
+			if err != nil || string(got) != test.want {
+				t.Errorf("%s, %v, want\n%s", got, err, test.want)
+			}
+			mustContain(t, b.out.String(), "the rejected rows are in "+test.rejected)
 		})
+	}
+}
+
+func TestLoadTakesFoldersAndStdin(t *testing.T) {
+	s := serve(t, accepted(1))
+	b := newBench(t, s.URL)
+	b.write("in/a.csv", twoRows)
+	b.write("in/deep/b.ndjson", `{"lat":1,"lon":2}`)
+	b.write("in/readme.txt", "x")
+	b.write("in/a.rejected.csv", twoRows)
+	b.write("in/.hidden.csv", twoRows)
+	b.cfg.Files, b.cfg.In = []string{"in", "-"}, strings.NewReader(`{"lat":3,"lon":4}`+"\n"+`{"lat":5,"lon":6}`)
+	b.run()
+	if calls := s.seen(); len(calls) != 3 || !strings.Contains(calls[2].body, "[6,5]") {
+		t.Errorf("the server saw %+v", calls)
+	}
+	mustContain(t, b.out.String(), "in/a.csv: ", "in/deep/b.ndjson: ", "stdin: ")
+	if _, err := os.Stat(b.spooled[0]); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what came in is still there: %v", err)
+	}
+}
+
+func TestLoadDryRun(t *testing.T) {
+	s := serve(t, accepted(1))
+	b := newBench(t, s.URL, "a.csv", "lat,lon,name,time\n1,2,a,soon\n99,2,b,\n")
+	b.cfg.DryRun = true
+	if err := b.load(context.Background()); !errors.Is(err, ErrOnlyRejected) {
+		t.Errorf("got %v", err)
+	}
+	mustContain(t, b.out.String(), "a.csv: 1 would be sent, 1 rejected", "  row  longitude  latitude", "  1    2          1", "warning: row 1: time: \"soon\"", "a.csv: row 2: the latitude")
+	if _, err := os.Stat("a.rejected.csv"); err == nil || len(s.seen()) > 0 {
+		t.Error("it did something")
 	}
 }
 
 func TestLoadOneFeature(t *testing.T) {
 	s := serve(t, respond(http.StatusAccepted, `{"id":"ci1","position":8192}`))
-	b := newBench(t, s.URL, "one.geojson", `{"type":"Feature"}`)
+	b := newBench(t, s.URL, "one.geojson", `{"type":"Feature","id":"ci1","geometry":{"type":"Point","coordinates":[1,2]}}`)
 	b.run()
 	mustContain(t, b.out.String(), "one.geojson: 1 accepted, 0 rejected", "position 8192")
 }
 
-func TestLoadHeaderOnly(t *testing.T) {
-	s := serve(t, respond(http.StatusAccepted, `{"accepted":0,"rejected":0}`))
+func TestLoadFindsNothing(t *testing.T) {
+	s := serve(t, accepted(1))
 	b := newBench(t, s.URL, "a.csv", "longitude,latitude\n")
-	b.run()
-	if got, want := b.out.String(), "a.csv: 0 accepted, 0 rejected in 0 s\n"; got != want {
-		t.Errorf("got %q, want %q", got, want)
+	err := b.load(context.Background())
+	if err == nil || len(s.seen()) > 0 {
+		t.Fatalf("got %v after %d requests", err, len(s.seen()))
 	}
-}
-
-func TestLoadMappingAndKey(t *testing.T) {
-	s := serve(t, accepted(2))
-	load := func(name string, change func(*LoadConfig)) call {
-		b := newBench(t, s.URL, name, twoRows)
-		change(&b.cfg)
-		b.run()
-		calls := s.seen()
-		return calls[len(calls)-1]
-	}
-	key := func(c call) string { return c.header.Get("Idempotency-Key") }
-	plain := load("a.csv", func(*LoadConfig) {})
-	if again := load("elsewhere/b.txt", func(c *LoadConfig) { c.Format = "csv" }); key(again) != key(plain) {
-		t.Error("the key changes with the file's name")
-	}
-	mapped := load("a.csv", func(c *LoadConfig) {
-		c.Longitude, c.Latitude, c.Altitude, c.Name, c.Time, c.ID = "lon", "lat", "alt", "n", "t", "i"
-		c.Strings, c.Delimiter = []string{"zip", "code"}, ";"
-	})
-	if want := "altitude=alt&delimiter=%3B&id=i&latitude=lat&longitude=lon&name=n&strings=code%2Czip&time=t"; mapped.query != want {
-		t.Errorf("query %s, want %s", mapped.query, want)
-	}
-	seen := map[string]string{key(plain): "nothing"}
-	for what, change := range map[string]func(*LoadConfig){
-		"longitude": func(c *LoadConfig) { c.Longitude = "x" },
-		"latitude":  func(c *LoadConfig) { c.Latitude = "x" },
-		"altitude":  func(c *LoadConfig) { c.Altitude = "x" },
-		"name":      func(c *LoadConfig) { c.Name = "x" },
-		"time":      func(c *LoadConfig) { c.Time = "x" },
-		"id":        func(c *LoadConfig) { c.ID = "x" },
-		"strings":   func(c *LoadConfig) { c.Strings = []string{"x", "y"} },
-		"delimiter": func(c *LoadConfig) { c.Delimiter = "tab" },
-		"format":    func(c *LoadConfig) { c.Format = "ndjson" },
-	} {
-		k := key(load("a.csv", change))
-		if other, ok := seen[k]; ok {
-			t.Errorf("%s makes the same key as %s", what, other)
-		}
-		seen[k] = what
-	}
-	swapped := load("a.csv", func(c *LoadConfig) { c.Strings = []string{"y", "x", "y"} })
-	if seen[key(swapped)] != "strings" {
-		t.Error("the key changes with the order of the columns that are kept as strings")
-	}
+	mustContain(t, err.Error(), "no points were found in it")
 }
 
 func TestLoadRejectedRows(t *testing.T) {
@@ -131,7 +195,7 @@ func TestLoadRejectedRows(t *testing.T) {
 	golden(t, path, b.out.String()+"\n"+err.Error()+"\n")
 }
 
-func TestLoadRetriesWithTheSameKey(t *testing.T) {
+func TestLoadRetriesWithTheSameIDs(t *testing.T) {
 	s := serve(t, cut,
 		respond(http.StatusTooManyRequests, `{"detail":"too many writes are waiting"}`, "Retry-After: 7"),
 		respond(http.StatusServiceUnavailable, `{"detail":"the queue is full"}`, "Retry-After: 600"),
@@ -142,7 +206,7 @@ func TestLoadRetriesWithTheSameKey(t *testing.T) {
 	b.run()
 	calls := s.seen()
 	for i, c := range calls {
-		if c.body != twoRows || c.header.Get("Idempotency-Key") != calls[0].header.Get("Idempotency-Key") {
+		if c.body != calls[0].body || len(idsOf(c)) != 2 {
 			t.Errorf("attempt %d sent something else: %+v", i+1, c)
 		}
 	}
@@ -276,27 +340,29 @@ func TestLoadReplacedFileIsTheOneBefore(t *testing.T) {
 		}
 	}
 	b.run()
-	if got := s.seen()[1].body; got != twoRows {
-		t.Errorf("sent %q", got)
+	if got := s.seen(); got[1].body != got[0].body {
+		t.Errorf("sent %q", got[1].body)
 	}
 }
 
+const cutCollection = `{"type":"FeatureCollection","features":[{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]}},{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]}},{"type":"Fea`
+
 func TestLoadProblems(t *testing.T) {
 	s := serve(t,
-		respond(http.StatusUnprocessableEntity, `{"detail":"the JSON ends in a string","pointer":"/features/2","row":3,"accepted":1,"rejected":1,"rejections":[{"row":2,"reason":"no geometry"}],"position":1}`),
+		respond(http.StatusAccepted, `{"accepted":1,"rejected":1,"rejections":[{"row":2,"reason":"not today"}],"position":1}`),
 		respond(http.StatusPermanentRedirect, ``, "Location: https://example.org/point"),
 		respond(http.StatusNotFound, `nginx`, "Content-Type: text/html"),
 		respond(http.StatusAccepted, `<html>`),
 		accepted(2))
-	b := newBench(t, s.URL, "a.geojson", "{", "b.csv", twoRows, "c.csv", twoRows, "d.csv", twoRows, "e.csv", twoRows)
+	b := newBench(t, s.URL, "a.geojson", cutCollection, "b.csv", twoRows, "c.csv", twoRows, "d.csv", twoRows, "e.csv", twoRows)
 	err := b.load(context.Background())
 	if !errors.Is(err, ErrRejected) {
 		t.Errorf("got %v", err)
 	}
 	mustContain(t, err.Error(), "4 of 5 files failed: a.geojson, b.csv, c.csv, d.csv", "1 of 4 rows rejected")
-	mustContain(t, b.out.String(), "a.geojson: 1 accepted, 1 rejected", "a.geojson: row 2: no geometry", "e.csv: 2 accepted", "total: 1 of 5 files: 3 accepted, 1 rejected")
+	mustContain(t, b.out.String(), "a.geojson: 1 accepted, 1 rejected", "a.geojson: row 2: not today", "e.csv: 2 accepted", "total: 1 of 5 files: 3 accepted, 1 rejected")
 	mustContain(t, b.err.String(),
-		"a.geojson: failed: the server answered 422 Unprocessable Entity: the JSON ends in a string (row 3) (at /features/2)",
+		"a.geojson: failed: row 3: not JSON", "what came before went in",
 		"b.csv: failed: the server answered 308 Permanent Redirect: it is at another address, perhaps https://example.org",
 		"c.csv: failed: the server answered 404 Not Found: this is not Cairn's", "d.csv: failed: the answer 202 is not one of Cairn's")
 	if len(b.slept) > 0 {

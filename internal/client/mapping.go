@@ -1,75 +1,44 @@
 package client
 
 import (
-	"errors"
 	"net/url"
-	"path/filepath"
 	"slices"
 	"strings"
-	"unicode/utf8"
 )
 
-// A mapping says how CSV becomes points: names and values of the query's
-// parameters, without those that are left to the server.
-type mapping map[string]string
-
-func newMapping(cfg *LoadConfig) (mapping, error) {
-	m := mapping{}
+// query is how to read the files, in the terms of the server's query string.
+func (c *LoadConfig) query() string {
+	values := url.Values{}
 	for name, value := range map[string]string{
-		"longitude": cfg.Longitude, "latitude": cfg.Latitude, "altitude": cfg.Altitude,
-		"name": cfg.Name, "time": cfg.Time, "id": cfg.ID,
+		"longitude": c.Longitude, "latitude": c.Latitude, "altitude": c.Altitude, "geometry": c.Geometry,
+		"name": c.Name, "time": c.Time, "id": c.ID, "delimiter": c.Delimiter, "columns": strings.Join(c.Columns, ","),
+		"strings": strings.Join(slices.Compact(slices.Sorted(slices.Values(c.Strings))), ","),
+		"charset": c.Charset, "time-format": c.TimeFormat, "time-zone": c.TimeZone,
 	} {
 		if value != "" {
-			m[name] = value
+			values.Set(name, value)
 		}
 	}
-	// In another order they mean the same, and must make the same key.
-	kept := slices.Compact(slices.Sorted(slices.Values(cfg.Strings)))
-	if len(kept) > 0 {
-		m["strings"] = strings.Join(kept, ",")
+	if len(c.Columns) > 0 || c.NoHeader {
+		values.Set("header", "no")
 	}
-	switch cfg.Delimiter {
-	case "":
-		return m, nil
-	case "tab", `\t`:
-		m["delimiter"] = "\t"
-		return m, nil
+	for name, given := range map[string]bool{"strict": c.Strict, "explode": c.Explode} {
+		if given {
+			values.Set(name, "yes")
+		}
 	}
-	r, size := utf8.DecodeRuneInString(cfg.Delimiter)
-	if size != len(cfg.Delimiter) || r == utf8.RuneError || strings.ContainsRune("\"\r\n\x00", r) {
-		return nil, errors.New("the delimiter must be one character, neither a quote nor a line break: give for example ';' or tab")
-	}
-	m["delimiter"] = cfg.Delimiter
-	return m, nil
+	return values.Encode()
 }
 
-// forFile is the mapping with what the file's extension adds to it.
-func (m mapping) forFile(path string) mapping {
-	path = strings.ToLower(path)
-	if _, packed := encodingsByExtension[filepath.Ext(path)]; packed {
-		path = strings.TrimSuffix(path, filepath.Ext(path))
-	}
-	if _, given := m["delimiter"]; given || filepath.Ext(path) != ".tsv" {
-		return m
-	}
-	with := mapping{"delimiter": "\t"}
-	for name, value := range m {
-		with[name] = value
-	}
-	return with
-}
+// ofTables are the parameters that mean nothing to other formats.
+var ofTables = []string{"longitude", "latitude", "altitude", "geometry", "name", "id", "delimiter", "columns", "strings", "header"}
 
-func (m mapping) query() url.Values {
-	values := url.Values{}
-	for name, value := range m {
-		values.Set(name, value)
+// forOthers is the query without what is of tables, and whether it had any.
+func forOthers(query string) (rest string, had bool) {
+	values, _ := url.ParseQuery(query) // it was encoded just now
+	for _, name := range ofTables {
+		had = had || values.Has(name)
+		values.Del(name)
 	}
-	return values
-}
-
-func (m mapping) delimiter() string {
-	if d := m["delimiter"]; d != "" {
-		return d
-	}
-	return ","
+	return values.Encode(), had
 }

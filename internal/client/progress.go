@@ -19,7 +19,7 @@ func (l *loader) showProgress(f *file, b *body) (stop func()) {
 		return func() {}
 	}
 	name := clean(filepath.Base(f.path))
-	bar := progressbar.NewOptions64(b.file.size,
+	bar := progressbar.NewOptions64(b.of.size,
 		progressbar.OptionSetWriter(l.cfg.Err),
 		progressbar.OptionSetDescription(name),
 		progressbar.OptionShowBytes(true),
@@ -50,13 +50,11 @@ func (l *loader) showProgress(f *file, b *body) (stop func()) {
 }
 
 func draw(bar *progressbar.ProgressBar, name string, b *body, took time.Duration) {
-	if b.counter != nil {
-		rows := b.rows.Load()
-		bar.Describe(name + " " + plural(rows, "row") + ", " + rate(rows, took))
-	}
+	rows := b.rows.Load()
+	bar.Describe(name + " " + plural(rows, "row") + ", " + rate(rows, took))
 	// A full bar counts as finished and goes away, but it is the answer that
 	// ends the load: so the last byte is held back.
-	if sent := min(b.bytes.Load(), b.file.size-1); sent > 0 {
+	if sent := min(b.bytes.Load(), b.of.size-1); sent > 0 {
 		_ = bar.Set64(sent)
 	}
 }

@@ -4,8 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"strings"
 	"time"
+
+	"cairn/ingest/format"
 )
 
 // say writes for people. A terminal that went away does not stop a load.
@@ -23,11 +26,77 @@ func (l *loader) report(f *file, r result, took time.Duration) {
 		line += fmt.Sprintf(", position %d", r.Position)
 	}
 	say(l.cfg.Out, "%s\n", line)
+	l.reportOutcomes(name, &r.answer)
+	if r.warnings != nil {
+		reportWarnings(l.cfg.Out, name, r.warnings)
+	}
 	for _, row := range r.Rejections {
 		say(l.cfg.Out, "%s: row %d: %s%s\n", name, row.Row, clean(row.Reason), at(row.Pointer))
 	}
 	if more := r.Rejected - int64(len(r.Rejections)); more > 0 {
 		say(l.cfg.Out, "%s: and %s more\n", name, thousands(more))
+	}
+	if rejected := r.rejects.name(); rejected != "" {
+		say(l.cfg.Out, "%s: the rejected rows are in %s: correct them there, then cairn load %s\n", name, clean(rejected), clean(rejected))
+	}
+}
+
+// reportOutcomes writes what became of the rows, where the server told.
+func (l *loader) reportOutcomes(name string, a *answer) {
+	if a.Created == nil {
+		return
+	}
+	line := fmt.Sprintf("%s: %s created, %s unchanged", name, thousands(*a.Created), thousands(a.Unchanged))
+	for _, one := range []struct {
+		n    int64
+		what string
+	}{
+		{a.Replaced, "replaced"}, {a.Deleted, "deleted"}, {a.Missing, "not there to be deleted"}, {a.Refused, "refused by the database"},
+		{a.Open, "not yet projected"}, {a.Unknown, "of unknown outcome"},
+	} {
+		if one.n > 0 {
+			line += fmt.Sprintf(", %s %s", thousands(one.n), one.what)
+		}
+	}
+	say(l.cfg.Out, "%s\n", line)
+	if a.Conflicts > 0 {
+		say(l.cfg.Out, "%s: %s in conflict%s: the id is there with other content, which stays; --replace replaces it\n",
+			name, plural(a.Conflicts, "row"), rowsOf(a.Rows["conflicts"], a.Conflicts))
+	}
+}
+
+// rowsOf names some rows.
+func rowsOf(rows []int64, all int64) string {
+	const most = 10
+	if len(rows) == 0 {
+		return ""
+	}
+	names := make([]string, 0, most)
+	for _, row := range rows[:min(len(rows), most)] {
+		names = append(names, strconv.FormatInt(row, 10))
+	}
+	text := " (row " + strings.Join(names, ", ")
+	if int64(len(names)) < all {
+		text += ", …"
+	}
+	return text + ")"
+}
+
+// reportWarnings writes what went in, but perhaps not as it was meant.
+func reportWarnings(w io.Writer, name string, warnings *format.Warnings) {
+	for _, one := range warnings.List() {
+		where := ""
+		if one.Row > 0 {
+			where = fmt.Sprintf("row %d: ", one.Row)
+		}
+		if one.Field != "" {
+			where += clean(one.Field) + ": "
+		}
+		times := ""
+		if one.Count > 1 {
+			times = fmt.Sprintf(" (%s so)", plural(one.Count, "row"))
+		}
+		say(w, "%s: warning: %s%s%s\n", name, where, clean(one.Reason), times)
 	}
 }
 
@@ -73,6 +142,9 @@ func (t *tally) err(files int) error {
 	}
 	if t.rejected > 0 {
 		rejected = fmt.Errorf("%s of %s %w", thousands(t.rejected), plural(t.accepted+t.rejected, "row"), ErrRejected)
+	}
+	if failed == nil && rejected != nil {
+		return &runError{rejected.Error(), []error{rejected, ErrOnlyRejected}}
 	}
 	return errors.Join(failed, rejected)
 }

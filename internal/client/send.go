@@ -6,7 +6,11 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
+	"strings"
 	"time"
+
+	"cairn/ingest/format"
 )
 
 const (
@@ -21,6 +25,9 @@ const (
 	// maxStall bounds the time in which the server neither takes a byte nor
 	// answers.
 	maxStall = 5 * time.Minute
+	// waitOutcomes is how long the server may wait, after the last row, for what
+	// became of all of them: the most that it does.
+	waitOutcomes = 30 * time.Second
 )
 
 var (
@@ -34,24 +41,22 @@ var (
 type result struct {
 	answer
 	sentBytes, sentRows int64
+	warnings            *format.Warnings
+	rejects             rejects
+	broken              error // why the file could not be read to its end
 }
 
-// file loads one file: key, then attempt upon attempt under that key. Every one
-// sends the whole file; the rows that are in already are recognised by their
-// ids.
+// file loads one file: attempt upon attempt, each of the whole file; the rows
+// that are in already are recognised by their ids.
 func (l *loader) file(ctx context.Context, f *file) (result, error) {
-	opened, err := open(f.path)
+	opened, err := open(f.real)
 	if err != nil {
 		return result{}, err
 	}
 	defer func() { _ = opened.Close() }()
-	key, err := opened.key(ctx, f)
-	if err != nil {
-		return result{}, err
-	}
 	var p patience
 	for {
-		result, err := l.attempt(ctx, f, opened, key)
+		result, err := l.attempt(ctx, f, opened)
 		var again *retryError
 		if !errors.As(err, &again) {
 			return result, err
@@ -69,23 +74,32 @@ func (l *loader) file(ctx context.Context, f *file) (result, error) {
 
 // attempt sends the file once. Its error is a *retryError where another attempt
 // may go better.
-func (l *loader) attempt(ctx context.Context, f *file, opened *openFile, key string) (result, error) {
+func (l *loader) attempt(ctx context.Context, f *file, opened *openFile) (r result, err error) {
 	guarded, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	watchdog := time.AfterFunc(l.stall, func() { cancel(errStalled) })
 	defer watchdog.Stop()
-	b := newBody(opened, newRowCounter(f), func() { watchdog.Reset(l.stall) })
-	request, err := l.request(guarded, f, b, key)
+	b, err := l.newBody(guarded, f, opened, func() { watchdog.Reset(l.stall) })
 	if err != nil {
-		return result{}, err
+		return r, err
 	}
-	stop := l.showProgress(f, b)
-	a, err := l.exchange(request)
-	stop()
-	r := result{answer: a, sentBytes: b.bytes.Load(), sentRows: b.rows.Load()}
+	defer b.source.close()
+	r.warnings, r.rejects.path = b.source.warnings, stem(f.path)
+	b.reject = r.rejects.add
+	a, err := l.send(guarded, f, b)
+	b.stop() // the transport may read on after its answer
+	r.answer = a
+	r.Rejected += b.rejected
+	r.Rejections = append(r.rejects.listed, r.Rejections...)
+	r.sentBytes, r.sentRows, r.broken = b.bytes.Load(), b.rows.Load(), b.broken
+	if closed := r.rejects.close(); err == nil {
+		err = closed
+	}
 	switch {
+	case err == nil && r.broken != nil && r.sentRows > 0:
+		return r, fmt.Errorf("%w; what came before went in", r.broken)
 	case err == nil:
-		return r, nil
+		return r, r.broken
 	case ctx.Err() != nil:
 		return r, context.Cause(ctx)
 	case errors.Is(context.Cause(guarded), errStalled):
@@ -94,22 +108,45 @@ func (l *loader) attempt(ctx context.Context, f *file, opened *openFile, key str
 	return r, err
 }
 
-func (l *loader) request(ctx context.Context, f *file, b *body, key string) (*http.Request, error) {
+// stem is a file's path without its extensions.
+func stem(path string) string {
+	for _, packed := range []string{".gz", ".zst"} {
+		path = strings.TrimSuffix(path, packed)
+	}
+	return strings.TrimSuffix(path, filepath.Ext(path))
+}
+
+// send makes the request, if the file has any good row.
+func (l *loader) send(ctx context.Context, f *file, b *body) (answer, error) {
+	switch err := b.prime(); {
+	case err == io.EOF && b.rejected == 0 && b.broken == nil:
+		return answer{}, errors.New("no points were found in it")
+	case err == io.EOF:
+		return answer{}, nil // all of it is wrong
+	case err != nil:
+		return answer{}, err
+	}
+	request, err := l.request(ctx, b)
+	if err != nil {
+		return answer{}, err
+	}
+	stop := l.showProgress(f, b)
+	defer stop()
+	return l.exchange(request)
+}
+
+func (l *loader) request(ctx context.Context, b *body) (*http.Request, error) {
 	target := l.base.JoinPath("point")
-	target.RawQuery = f.mapping.query().Encode()
+	if l.cfg.Replace {
+		target.RawQuery = "on-conflict=replace"
+	}
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), b)
 	if err != nil {
 		return nil, err
 	}
-	// Without GetBody, the transport never sends a second time by itself, which
-	// it would do for a request that has an Idempotency-Key.
-	request.ContentLength = b.file.size
-	request.Header.Set("Content-Type", f.format.contentType)
+	request.Header.Set("Content-Type", "application/x-ndjson")
 	request.Header.Set("Accept", "application/json, application/problem+json")
-	request.Header.Set("Idempotency-Key", key)
-	if f.encoding != "" {
-		request.Header.Set("Content-Encoding", f.encoding)
-	}
+	request.Header.Set("Prefer", fmt.Sprintf("wait=%d", int(waitOutcomes.Seconds())))
 	return request, nil
 }
 
