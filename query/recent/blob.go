@@ -11,6 +11,7 @@ type blob struct {
 	bytes   []byte
 	entries []entry
 	charged bool
+	number  uint32 // in the chunk that took it last
 }
 
 // newBlob copies the text of the rows above a position. A name or properties that

@@ -148,7 +148,7 @@ func (r *Rows) Add(rows []Row, sequence uint64) {
 					return
 				}
 			}
-			r.append(last, row, fresh.spans(i))
+			r.append(last, row, fresh.spans(i), fresh.number)
 			top = row.Position
 		case row.Position >= r.low:
 			r.change(row)
@@ -188,6 +188,7 @@ func (r *Rows) open(b *blob) *chunk {
 		r.charge(c, chunkRows*rowBytes)
 	}
 	if b.bytes != nil {
+		b.number = uint32(len(c.blobs)) //nolint:gosec // a chunk has few blobs
 		c.blobs = append(c.blobs, b.bytes)
 		if !b.charged { // it may be part of two chunks
 			b.charged = true
@@ -202,8 +203,10 @@ func (r *Rows) charge(c *chunk, n int) {
 	r.bytes += n
 }
 
-func (r *Rows) append(c *chunk, row *Row, e entry) {
-	e.blob = uint32(len(c.blobs) - 1) //nolint:gosec // a chunk has few blobs
+// append adds the row, whose text is in the chunk's blob of that number: a row that
+// changed meanwhile may have put its own behind it.
+func (r *Rows) append(c *chunk, row *Row, e entry, blob uint32) {
+	e.blob = blob
 	n := r.number(len(r.chunks)-1, len(c.rows))
 	c.rows = append(c.rows, e)
 	c.from, c.to = min(c.from, row.Time), max(c.to, row.Time)

@@ -75,6 +75,21 @@ func (m *model) step(r *rand.Rand, created, changed int) (batch []Row) {
 	return batch
 }
 
+// Within what is added at once, changes of what is held stand between creations.
+func TestChangesBetweenCreations(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 1))
+	rows := New(1 << 26) // all of it in one chunk
+	rows.Add([]Row{row(r, event.At(1, 0), event.At(1, 0))}, 1)
+	batch := []Row{row(r, event.At(2, 0), event.At(2, 0)), row(r, event.At(1, 0), event.At(2, 1)), row(r, event.At(2, 2), event.At(2, 2))}
+	rows.Add(batch, 2)
+	for _, want := range batch {
+		got, ok := rows.At(want.Position)
+		if !ok || !bytes.Equal(got.Feature, want.Feature) || got.Name != want.Name {
+			t.Errorf("at %d: %s, %v, want %s", want.Position, got.Feature, ok, want.Feature)
+		}
+	}
+}
+
 func (m *model) walk(q *Query, from event.Position) (out []string) {
 	for _, p := range slices.Backward(m.order) {
 		if row := m.rows[p]; p >= from && p < q.Before && row.Feature != nil && filter.Match(q.Filter, &row.Row) {
