@@ -63,7 +63,7 @@ func live(t *testing.T, logs string, plan []*round, f *figures) {
 			s.keep(t)
 			return
 		}
-		t.Logf("%s: %d points in all, %v", r, s.ledger.Sent(), time.Since(began).Round(10*time.Millisecond))
+		t.Logf("%s: %d points and %d changes in all, %v", r, s.ledger.Sent(), s.changes.Done(), time.Since(began).Round(10*time.Millisecond))
 	}
 	if err := s.halt(t.Context()); err != nil {
 		t.Error(err)
@@ -80,10 +80,11 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 	writes, end := context.WithCancel(ctx)
 	defer end()
 	seed := *seed<<32 + uint64(r.number)<<8 //nolint:gosec // a small number
-	finish := s.writing(writes, r.number, seed)
+	finishWriting := s.writing(writes, r.number, seed)
+	finishChanging := s.changing(writes, seed+uint64(len(writers)))
 	reads, endReads := context.WithCancel(ctx)
 	var readers sync.WaitGroup
-	readers.Go(func() { s.reading(reads, seed+uint64(len(writers))) })
+	readers.Go(func() { s.reading(reads, seed+uint64(len(writers)+len(changers))) })
 	s.strike(ctx, r)
 	began := time.Now()
 	err := s.heal(ctx)
@@ -92,7 +93,8 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 		s.find("%v after the end of the faults a writer has no answer", settleBound)
 		end()
 	})
-	finish()
+	finishWriting()
+	finishChanging()
 	patience.Stop()
 	if err == nil {
 		err = s.settle(ctx)
@@ -101,6 +103,9 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 	endReads()
 	readers.Wait()
 	if err != nil {
+		return err
+	}
+	if err := s.compareChanges(ctx); err != nil {
 		return err
 	}
 	return s.compare(ctx, last)

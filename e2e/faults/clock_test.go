@@ -77,12 +77,16 @@ func steppedClock(dir string) (overlay string, err error) {
 	if err != nil {
 		return "", err
 	}
-	replace := map[string]string{}
-	for path, text := range map[string]string{
+	files := map[string]string{
 		original: changed,
 		filepath.Join(filepath.Dir(original), "stepped.go"): timeFile,
 		filepath.Join(repository, "stepped.go"):             mainFile,
-	} {
+	}
+	if err := shrinkSegments(repository, files); err != nil {
+		return "", err
+	}
+	replace := map[string]string{}
+	for path, text := range files {
 		file := filepath.Join(dir, strconv.Itoa(len(replace))+".go")
 		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 			return "", err

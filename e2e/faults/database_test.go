@@ -36,7 +36,12 @@ begin
 	return null;
 end $$;
 create or replace trigger faults_fence after update on checkpoint for each statement execute function faults.strike('fence');
-create or replace trigger faults_copy after insert on points for each statement execute function faults.strike('copy');
+create or replace function faults.arm() returns void language plpgsql as $$
+begin
+	-- The head takes the rows; another one begins with every segment.
+	execute (select format('create or replace trigger faults_copy after insert on points_%s for each statement execute function faults.strike(''copy'')', id)
+		from segments where state = 'head');
+end $$;
 drop trigger if exists faults_commit on checkpoint;
 create table if not exists faults.backwards (was bigint, became bigint);
 create or replace function faults.note() returns trigger language plpgsql as $$
@@ -85,7 +90,7 @@ func (s *system) prepareDatabase(ctx context.Context) error {
 	if code, err := p.End(ctx); err != nil || code != 0 {
 		return fmt.Errorf("migrate: code %d, %w: %s", code, err, p.Stdout.Tail())
 	}
-	return s.exec(ctx, faultsSchema)
+	return s.exec(ctx, faultsSchema+holdSchema)
 }
 
 // socket is where the cluster listens.

@@ -21,6 +21,7 @@ type figures struct {
 	requests int // that were acknowledged
 	retries  int
 	reads    int
+	changes  int
 
 	last      time.Time // of the acknowledgements, or the beginning of the writing
 	longest   time.Duration
@@ -72,6 +73,12 @@ func (f *figures) retried() {
 	f.retries++
 }
 
+func (f *figures) changed(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.changes += n
+}
+
 func (f *figures) read() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -114,6 +121,7 @@ func (f *figures) String() string {
 	line("points acknowledged, and there once with their values", f.acked)
 	line("points there that no answer vouched for", f.unsureIn)
 	line("requests acknowledged", f.requests)
+	line("changes (put, patched, deleted, uploaded), each as the model has it", f.changes)
 	line("retries", f.retries)
 	line("reads during the faults that saw what they had to", f.reads)
 	line("longest time without an acknowledged write", f.longest.Round(10*time.Millisecond).String()+" ("+f.longestIn+")")

@@ -104,5 +104,5 @@ func (s *system) rebuilt(ctx context.Context) error {
 		return err
 	}
 	s.repair.due.Store(false)
-	return s.exec(ctx, faultsSchema)
+	return s.exec(ctx, faultsSchema+holdSchema)
 }

@@ -100,6 +100,8 @@ var kinds = []kind{
 	{"refuse", wires},
 	{"two-projectors", projectorOnly},
 	{"zombie-in-copy", projectorOnly},
+	{"kill-in-segments", map[string][]string{apart: {"projector"}, together: {"serve"}, private: {"private"}}},
+	{"kill-in-segments", map[string][]string{apart: {"projector"}, together: {"serve"}}}, // it has many points
 	{"stream-full", map[string][]string{apart: {"projector"}}},
 	{"freeze", map[string][]string{apart: {"nats-projector", "pg-projector", "pg-query"}, together: {"pg-serve"}}},
 }

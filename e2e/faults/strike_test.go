@@ -38,6 +38,7 @@ var strikers = map[string]func(*system, context.Context, fault) error{
 	"two-projectors":      (*system).strikeSecond,
 	"zombie-in-copy":      (*system).strikeZombie,
 	"stream-full":         (*system).strikeFull,
+	"kill-in-segments":    (*system).strikeHold,
 }
 
 // strike lets all faults of a round happen, each at its time, and returns when
@@ -77,6 +78,9 @@ func (s *system) heal(ctx context.Context) error {
 		return s.exec(ctx, "truncate faults.now")
 	})
 	if err != nil {
+		return err
+	}
+	if err := s.release(ctx); err != nil {
 		return err
 	}
 	for _, n := range rolesOf(s.shape) {
@@ -186,7 +190,8 @@ func (s *system) strikeState(ctx context.Context, f fault) error {
 	steps := []string{"fence", "copy", "commit"}
 	step := steps[f.salt%uint64(len(steps))]
 	s.figures.count(fmt.Sprintf("SQLSTATE %s at the %s", f.target, step))
-	_ = s.exec(ctx, "insert into faults.now values ($1, $2)", step, f.target) // Postgres may be away
+	_ = s.exec(ctx, "select faults.arm()") // Postgres may be away
+	_ = s.exec(ctx, "insert into faults.now values ($1, $2)", step, f.target)
 	_ = testrig.Pause(ctx, f.lasts)
 	return testrig.Until(ctx, settleBound, "the database takes commands", func(ctx context.Context) error {
 		if s.shape == private || s.postmaster() > 0 {

@@ -49,6 +49,8 @@ type system struct {
 	roles   map[string]*role
 	shape   string // how the roles are put together now
 	ledger  *testrig.Ledger
+	changes *testrig.Changes
+	minds   map[string]*mind // of the changers
 	figures *figures
 	replay  time.Duration // what is projected stays in the stream for so long
 	serial  atomic.Int64  // of ids that are numbers
@@ -66,7 +68,7 @@ var proxyNames = []string{"client-ingest", "client-query", "nats-projector", "na
 	"pg-serve", "nats-second", "pg-second"}
 
 func newSystem(t testing.TB, name, logs string, f *figures) *system {
-	s := &system{t: t, name: name, data: testkit.Folder(t), logs: logs, proxies: map[string]*proxy{}, ledger: testrig.NewLedger(""), figures: f, replay: replayAge}
+	s := &system{t: t, name: name, data: testkit.Folder(t), logs: logs, proxies: map[string]*proxy{}, ledger: testrig.NewLedger(""), changes: testrig.NewChanges(), minds: map[string]*mind{}, figures: f, replay: replayAge}
 	for _, n := range proxyNames {
 		p, err := newProxy(n)
 		if err != nil {

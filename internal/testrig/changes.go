@@ -31,8 +31,8 @@ type Changing struct {
 // A Version is what a change makes of a point.
 type Version struct {
 	Point *Point // nil: deleted
-	// Position is that of the acknowledgement, an upper bound; the change is behind
-	// After. Both are 0 until it is acknowledged.
+	// The change is not before After and not behind Position, which was
+	// acknowledged. Both are 0 until then.
 	Position, After int64
 	// Late says that an attempt had no answer: it may be stored at any time.
 	Late  bool
@@ -129,8 +129,8 @@ func (c *Changes) Done() int {
 	return c.done
 }
 
-// Mark is where a reader begins: how many changes the point has had, and the
-// position by which it must have seen those that are acknowledged.
+// Mark is where a reader begins: up to which change of the point all is settled
+// by an acknowledgement, and by which position that must have been seen.
 func (c *Changes) Mark(id string) (changes int, position int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,14 +138,16 @@ func (c *Changes) Mark(id string) (changes int, position int64) {
 	if point == nil {
 		return 0, 0
 	}
-	for _, v := range point.versions {
-		position = max(position, v.Position)
+	for i, v := range point.versions {
+		if v.Position > 0 {
+			changes, position = i+1, max(position, v.Position)
+		}
 	}
-	return len(point.versions), position
+	return changes, position
 }
 
-// Wrong tells what is wrong with what was found of a point, by who began to look
-// when it had had so many changes; "" for nothing.
+// Wrong tells what is wrong with what was found of a point, by who began to look at
+// that Mark; "" for nothing.
 func (c *Changes) Wrong(id string, f Found, changes int) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
