@@ -81,3 +81,38 @@ func (p *Point) repeats(s *shown, name, value []byte) bool {
 	}
 	return own != nil && bytes.Equal(own, value)
 }
+
+// readOnly are the properties that Cairn gives every Feature and no client sets, with
+// the kind of JSON that they are.
+var readOnly = map[string]jsontext.Kind{`"id"`: '"', `"received"`: '"', `"position"`: '0', `"revision"`: '0'}
+
+// DropReadOnly takes out of the properties what a program that edits sends back of
+// what it was shown, by the schema that it was given: those that Cairn makes, as they
+// are made or null. What is of another kind is the user's.
+func (p *Point) DropReadOnly() {
+	var d jsontext.Decoder
+	d.Reset(bytes.NewBuffer(p.Properties))
+	if _, err := d.ReadToken(); err != nil {
+		return
+	}
+	kept := append(make(jsontext.Value, 0, len(p.Properties)), '{')
+	for d.PeekKind() == '"' {
+		token, err := d.ReadValue()
+		if err != nil {
+			return
+		}
+		name := bytes.Clone(token)
+		value, err := d.ReadValue()
+		if err != nil {
+			return
+		}
+		if kind, ours := readOnly[string(name)]; ours && (value.Kind() == kind || value.Kind() == 'n') {
+			continue
+		}
+		if len(kept) > 1 {
+			kept = append(kept, ',')
+		}
+		kept = append(append(append(kept, name...), ':'), value...)
+	}
+	p.Properties = append(kept, '}')
+}

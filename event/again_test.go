@@ -26,3 +26,21 @@ func TestWhatCairnWroteIsTakenOut(t *testing.T) {
 		})
 	}
 }
+
+func TestReadOnlyPropertiesAreDropped(t *testing.T) {
+	for in, want := range map[string]string{
+		`{"id":"42","received":"2026-11-21T22:43:01Z","position":4097,"revision":8193,"time":"2026-01-01T00:00:00Z","a":1}`: `{"time":"2026-01-01T00:00:00Z","a":1}`,
+		`{"id":null,"received":null,"position":null,"a":null}`:                                                              `{"a":null}`,
+		`{"id":7,"received":true,"position":"goalkeeper","revision":[]}`:                                                    `{"id":7,"received":true,"position":"goalkeeper","revision":[]}`,
+		`{"position":5}`: `{}`,
+		``:               ``,
+	} {
+		p := Point{Properties: []byte(in)}
+		if in == "" {
+			p.Properties = nil
+		}
+		if p.DropReadOnly(); string(p.Properties) != want {
+			t.Errorf("%s became %s, want %s", in, p.Properties, want)
+		}
+	}
+}

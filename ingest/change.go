@@ -117,6 +117,9 @@ func (h *handler) putPoint(c *fiber.Ctx) error {
 	if err = format.NewObjectDecoder(&r.options).Decode(r.body, &e.Point); err == nil {
 		err = h.keepID(t, &e.Point)
 	}
+	if c.Locals(isItem{}) != nil {
+		e.Point.DropReadOnly()
+	}
 	if err != nil {
 		h.submit.rejected.Inc()
 		return pointProblem(err)

@@ -63,6 +63,8 @@ type handler struct {
 	read func(context.Context, uuid.UUID) (bus.Stored, error)
 	// lastSequence is that of the newest message that is acknowledged.
 	lastSequence func(context.Context) (uint64, error)
+	// base is what absolute links of an answer begin with.
+	base func(*fiber.Ctx) string
 	// requireConditions refuses changes without If-Match or If-None-Match.
 	requireConditions bool
 }
@@ -75,7 +77,7 @@ type handler struct {
 func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Registerer, l limits) *handler {
 	nobody := func(context.Context, uuid.UUID) (bus.Stored, error) { return bus.Stored{}, bus.ErrReaderAway }
 	unknown := func(context.Context) (uint64, error) { return 0, bus.ErrUnavailable }
-	return &handler{memory: newMemory(), read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads)}
+	return &handler{memory: newMemory(), base: func(*fiber.Ctx) string { return "" }, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads)}
 }
 
 // routes mounts the resource. Both paths have the same handlers: /points is for
@@ -89,6 +91,7 @@ func (h *handler) routes(r fiber.Router) {
 		r.Delete(path+"/:id", h.deletePoint)
 	}
 	h.deviceRoutes(r)
+	h.itemRoutes(r)
 }
 
 // post takes points in; the content type says in which form.

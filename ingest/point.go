@@ -117,7 +117,11 @@ func (h *handler) create(c *fiber.Ctx, r *pointRequest, key string, mode onConfl
 	e := r.event()
 	mode.mark(e)
 	identify(e, keyed, 1)
-	return h.change(c, r, target{key: e.ID, wait: waitOf(c), trace: traceOf(c)})
+	t := target{key: e.ID, wait: waitOf(c), trace: traceOf(c)}
+	if c.Locals(isItem{}) != nil && !t.wait.asked && !t.wait.async {
+		t.wait.time = conditionWait
+	}
+	return h.change(c, r, t)
 }
 
 // openOutcome goes out with an id of the client's own, of which only the projector

@@ -34,6 +34,9 @@ func (s *service) itemRoutes(r fiber.Router, collection *ogc.Collection) {
 	items := collection.Items()
 	r.Get(items, cors, func(c *fiber.Ctx) error { return s.getItems(c, collection) })
 	r.Get(items+"/:id", cors, func(c *fiber.Ctx) error { return s.getItem(c, collection) })
+	if s.forwarder != nil {
+		s.forwarder.routes(r, collection)
+	}
 	list, one := "GET, HEAD, OPTIONS", "GET, HEAD, OPTIONS"
 	if s.writable {
 		list, one = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"

@@ -41,8 +41,11 @@ type Config struct {
 	// Bus is where the projector's announcements are heard. They save polling;
 	// nothing that is answered rests on them.
 	Bus bus.Endpoint
-	// Writable: writes under /collections are taken, here or by what is beside.
+	// Writable: the ingest role is in this process, and takes writes under
+	// /collections.
 	Writable bool
+	// IngestURL is where writes under /collections are passed on to, if they are.
+	IngestURL string
 	// MapStyle is the URL of a MapLibre style that the map page draws under the
 	// points; "" for the outline of the world that is in the binary.
 	MapStyle string
@@ -54,12 +57,14 @@ type service struct {
 	log      *slog.Logger
 	server   *web.Server
 	writable bool
-	pool     *pgxpool.Pool
-	feed     *pgxpool.Pool // of the change feed and the tracker
-	reader   *plan.Reader
-	metrics  *metrics
-	tracker  *answer.Tracker
-	cache    *answer.Cache
+	// forwarder passes writes on; nil where ingest is beside, or nowhere.
+	forwarder *forwarder
+	pool      *pgxpool.Pool
+	feed      *pgxpool.Pool // of the change feed and the tracker
+	reader    *plan.Reader
+	metrics   *metrics
+	tracker   *answer.Tracker
+	cache     *answer.Cache
 	// stopping ends the waits, not the statements, which are bounded anyhow
 	// and which a drain lets finish.
 	stopping context.Context
@@ -128,12 +133,18 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 		pool.Close()
 		return nil, err
 	}
-	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable, pool: pool, feed: feed, stopping: ctx,
+	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, feed: feed, stopping: ctx,
 		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps)}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)
 	context.AfterFunc(cfg.Server.Stopping(), drain)
 	s.draining = draining
+	if cfg.IngestURL != "" {
+		if s.forwarder, err = newForwarder(cfg.IngestURL, cfg.Server); err != nil {
+			s.close()
+			return nil, err
+		}
+	}
 	s.metrics = newMetrics(cfg.Server.Registry())
 	s.reader = plan.New(pool, s.metrics.observe)
 	s.tracker = answer.NewTracker(s.checkpoint, s.wentBack)

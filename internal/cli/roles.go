@@ -68,6 +68,7 @@ type ingestCmd struct {
 	natsPasswordsFlag
 	streamFlags
 	changeFlags
+	publicFlag
 	logFlags
 }
 
@@ -79,6 +80,9 @@ func (c *ingestCmd) Run(s *session) error {
 	}
 	defer q.close()
 	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
+		if err := c.publish(server); err != nil {
+			return err
+		}
 		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions})
 	})
 }
@@ -125,6 +129,8 @@ type queryCmd struct {
 	natsURLFlag
 	natsPasswordsFlag
 	mapFlag
+	publicFlag
+	ingestURLFlag
 	logFlags
 }
 
@@ -142,7 +148,10 @@ func (c *queryCmd) Run(s *session) error {
 		return err
 	}
 	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
-		return query.Run(ctx, query.Config{Server: server, MapStyle: c.MapStyle, Bus: endpoint, DatabaseURL: url, Log: log})
+		if err := c.publish(server); err != nil {
+			return err
+		}
+		return query.Run(ctx, query.Config{Server: server, IngestURL: c.IngestURL, MapStyle: c.MapStyle, Bus: endpoint, DatabaseURL: url, Log: log})
 	})
 }
 

@@ -35,6 +35,7 @@ type serveCmd struct {
 	keepFlag
 	mapFlag
 	changeFlags
+	publicFlag
 	logFlags
 }
 
@@ -55,6 +56,9 @@ func (c *serveCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	if err := c.publish(server); err != nil {
+		return err
+	}
 	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.natsListenFlag, c.natsPasswordsFlag, c.streamFlags, log)
 	if err != nil {
 		return err
@@ -70,7 +74,7 @@ func (c *serveCmd) Run(s *session) error {
 	addStop(&g, s.ctx)
 	addActor(&g, s.ctx, server.Run)
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return query.Run(ctx, query.Config{Server: server, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
+		return query.Run(ctx, query.Config{Server: server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions})

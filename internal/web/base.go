@@ -28,8 +28,8 @@ func ParsePublicURL(s string) (string, error) {
 // what the request says, else what the proxies before it say of it, who are
 // believed where they are on this machine or in a private network.
 func (s *Server) Base(c *fiber.Ctx) string {
-	if s.cfg.PublicURL != "" {
-		return s.cfg.PublicURL
+	if s.publicURL != "" {
+		return s.publicURL
 	}
 	return requestBase(c)
 }

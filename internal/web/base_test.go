@@ -34,7 +34,7 @@ func TestBase(t *testing.T) {
 			app := fiber.New()
 			c := app.AcquireCtx(ctx)
 			defer app.ReleaseCtx(c)
-			s := &Server{cfg: Config{PublicURL: tt.public}}
+			s := &Server{publicURL: tt.public}
 			if got := s.Base(c); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}

@@ -47,9 +47,6 @@ type Config struct {
 	Listen  string // host:port
 	Version string
 	Log     *slog.Logger
-	// PublicURL is where clients reach the server, without a slash at its end;
-	// "" where the requests tell it.
-	PublicURL string
 	// MaxConnections bounds them; 0: what the limit of open files leaves.
 	MaxConnections int
 }
@@ -77,6 +74,7 @@ type Server struct {
 	roles      []Role
 	mounted    chan struct{} // closed and made anew when a role is mounted
 	operations []Operation
+	publicURL  string
 	handler    atomic.Pointer[fasthttp.RequestHandler]
 	expected   int
 	stopping   context.Context //nolint:containedctx // ends when the server begins to drain
@@ -125,6 +123,10 @@ func (s *Server) Addr() string { return s.listener.Addr().String() }
 // Stopping ends when the server begins to drain: what may last long should come
 // to an end then.
 func (s *Server) Stopping() context.Context { return s.stopping }
+
+// SetPublicURL says where clients reach the server, without a slash at its end; where
+// it is not said the requests tell it. It is called before a role is mounted.
+func (s *Server) SetPublicURL(url string) { s.publicURL = url }
 
 // Version is that of the program.
 func (s *Server) Version() string { return s.cfg.Version }

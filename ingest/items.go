@@ -1,0 +1,88 @@
+package ingest
+
+import (
+	"bytes"
+	"net/http"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/ingest/format"
+	"cairn/internal/web"
+)
+
+// itemsPath is where OGC API Features has the points; the query role answers GET
+// there.
+const itemsPath = "/collections/points/items"
+
+// itemRoutes are those of OGC API Features, part 4: the same points under the paths
+// that they are read from, for programs that edit. They wait for the outcome, for
+// such a program reads the point at once.
+func (h *handler) itemRoutes(r fiber.Router) {
+	r.Post(itemsPath, h.item(h.postItem))
+	r.Put(itemsPath+"/:id", h.item(h.putPoint))
+	r.Patch(itemsPath+"/:id", h.item(h.patchPoint))
+	r.Delete(itemsPath+"/:id", h.item(h.deletePoint))
+}
+
+// isItem marks a request that came by one of those paths.
+type isItem struct{}
+
+// item prepares a request for the handlers of /point, and says in the answer where
+// the item is. Without a condition a change is of a point that is there: PUT replaces,
+// and makes nothing (part 4, section 8).
+func (h *handler) item(handle fiber.Handler) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		c.Locals(isItem{}, true)
+		c.Set(fiber.HeaderAccessControlAllowOrigin, "*")
+		c.Set(fiber.HeaderAccessControlExposeHeaders, "Location, ETag, Retry-After")
+		head := &c.Request().Header
+		conditional := len(head.Peek(fiber.HeaderIfMatch)) > 0 || len(head.Peek(fiber.HeaderIfNoneMatch)) > 0
+		if !conditional && !h.requireConditions && c.Method() != http.MethodPost {
+			head.Set(fiber.HeaderIfMatch, "*")
+		}
+		if err := handle(c); err != nil {
+			return err
+		}
+		if at, ok := bytes.CutPrefix(c.Response().Header.Peek(fiber.HeaderLocation), []byte("/points/")); ok {
+			id, _, _ := strings.Cut(string(at), "?") // QGIS takes all that follows as the id
+			c.Set(fiber.HeaderLocation, h.base(c)+itemsPath+"/"+id)
+		}
+		return nil
+	}
+}
+
+// postItem creates a point of a GeoJSON Feature:
+//
+//	POST /collections/points/items
+//
+// The answer is 201 when it is visible.
+func (h *handler) postItem(c *fiber.Ctx) error {
+	m, err := format.ReadType(string(c.Request().Header.ContentType()))
+	if err == nil && (m.Kind != format.JSON && m.Kind != format.GeoJSON || m.Coded()) {
+		err = &web.Problem{Status: http.StatusUnsupportedMediaType, Detail: "POST takes one point here, as " + onePointTypes + "; POST /point takes many"}
+	}
+	if err != nil {
+		c.Set(fiber.HeaderAccept, onePointTypes)
+		return err
+	}
+	if err := format.NoParameters(c.Context().URI().QueryString()); err != nil {
+		return err
+	}
+	key, err := idempotencyKey(c)
+	if err != nil {
+		return err
+	}
+	r := pointRequests.Get().(*pointRequest)
+	defer pointRequests.Put(r)
+	if r.body, err = readPoint(c, r.body[:0]); err != nil {
+		return err
+	}
+	r.reset()
+	if err := format.NewObjectDecoder(&r.options).Decode(r.body, &r.event().Point); err != nil {
+		h.submit.rejected.Inc()
+		return pointProblem(err)
+	}
+	r.event().Point.DropReadOnly()
+	return h.create(c, r, key, park)
+}

@@ -1,0 +1,114 @@
+package query
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/internal/web"
+	"cairn/query/ogc"
+)
+
+const (
+	// forwardTimeout bounds a write that is passed on: what ingest waits for the
+	// outcome, and some more.
+	forwardTimeout = 45 * time.Second
+	// forwardBytes bounds its answer, which has a few fields.
+	forwardBytes = 1 << 20
+)
+
+// passedOn and passedBack are the header fields that matter to a write and its answer.
+var (
+	passedOn = []string{fiber.HeaderContentType, fiber.HeaderContentEncoding, fiber.HeaderIfMatch, fiber.HeaderIfNoneMatch, fiber.HeaderAuthorization,
+		"Prefer", "Idempotency-Key", "Traceparent"}
+	passedBack = []string{fiber.HeaderContentType, fiber.HeaderLocation, fiber.HeaderETag, fiber.HeaderRetryAfter, fiber.HeaderWWWAuthenticate,
+		fiber.HeaderAccept, "Accept-Patch", "Preference-Applied"}
+)
+
+// A forwarder passes writes on to the ingest service, so that a program that edits
+// finds them under the path that it reads from, whatever the proxy before can route
+// by.
+type forwarder struct {
+	ingest *url.URL
+	server *web.Server
+	client *http.Client
+}
+
+func newForwarder(ingest string, server *web.Server) (*forwarder, error) {
+	u, err := url.Parse(ingest)
+	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+		return nil, fmt.Errorf("the ingest URL %q must be like http://ingest:8081", ingest)
+	}
+	return &forwarder{ingest: u, server: server, client: &http.Client{Timeout: forwardTimeout}}, nil
+}
+
+func (f *forwarder) routes(r fiber.Router, c *ogc.Collection) {
+	r.Post(c.Items(), cors, f.forward)
+	r.Put(c.Items()+"/:id", cors, f.forward)
+	r.Patch(c.Items()+"/:id", cors, f.forward)
+	r.Delete(c.Items()+"/:id", cors, f.forward)
+}
+
+func (f *forwarder) forward(c *fiber.Ctx) error {
+	target := *f.ingest
+	target.Path, target.RawPath = strings.TrimRight(target.Path, "/")+c.Path(), ""
+	if raw := string(c.Request().URI().PathOriginal()); raw != c.Path() {
+		target.RawPath = strings.TrimRight(f.ingest.EscapedPath(), "/") + raw
+		if path, err := url.PathUnescape(target.RawPath); err == nil {
+			target.Path = path
+		}
+	}
+	target.RawQuery = string(c.Request().URI().QueryString())
+	var body io.Reader = http.NoBody
+	length := int64(c.Request().Header.ContentLength())
+	if stream := c.Context().RequestBodyStream(); stream != nil && length != 0 {
+		body = stream
+	}
+	// Not under the request's context: what is stored is stored, whoever listens.
+	request, err := http.NewRequest(c.Method(), target.String(), body) //nolint:noctx // the client bounds it
+	if err != nil {
+		return web.BadRequest("the path cannot be passed on")
+	}
+	request.ContentLength = max(length, -1)
+	for _, name := range passedOn {
+		if value := c.Get(name); value != "" {
+			request.Header.Set(name, value)
+		}
+	}
+	f.tellBase(c, request)
+	response, err := f.client.Do(request)
+	if err != nil {
+		return errors.Join(web.Unavailable("the ingest service, which takes writes, does not answer: the change may be stored or not", retryAfter), err)
+	}
+	defer response.Body.Close()
+	answer, err := io.ReadAll(io.LimitReader(response.Body, forwardBytes))
+	if err != nil {
+		return errors.Join(web.Unavailable("the answer of the ingest service broke off: the change may be stored or not", retryAfter), err)
+	}
+	for _, name := range passedBack {
+		if value := response.Header.Get(name); value != "" {
+			c.Set(name, value)
+		}
+	}
+	c.Status(response.StatusCode)
+	return c.Send(answer)
+}
+
+// tellBase lets ingest make its links as this service would.
+func (f *forwarder) tellBase(c *fiber.Ctx, request *http.Request) {
+	base, err := url.Parse(f.server.Base(c))
+	if err != nil {
+		return
+	}
+	request.Header.Set("X-Forwarded-Proto", base.Scheme)
+	request.Header.Set("X-Forwarded-Host", base.Host)
+	if base.Path != "" {
+		request.Header.Set("X-Forwarded-Prefix", base.Path)
+	}
+}
