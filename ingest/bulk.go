@@ -116,13 +116,10 @@ func (u *upload) run(source format.Rows) error {
 		if u.err != nil { // of a flush while the body paused
 			return u.err
 		}
-		var deletion *format.Deletion
 		if err == nil {
 			err = u.addPoint(&e, source.Row())
-		} else if errors.As(err, &deletion) {
-			err = u.addDeletion(&e, deletion, source.Row())
 		} else {
-			err = u.refuse(source.Row(), err)
+			err = u.noPoint(&e, source.Row(), err)
 		}
 		if err != nil {
 			if stuck := u.finish(); stuck != nil || err == io.EOF {
@@ -143,9 +140,13 @@ func (u *upload) next(source format.Rows, p *event.Point) error {
 	}
 }
 
-// refuse rejects the row, if the error is about that alone; other errors it
-// returns.
-func (u *upload) refuse(row int64, err error) error {
+// noPoint takes a row that is a deletion, and rejects one that is wrong, if the
+// error is about that alone; other errors it returns.
+func (u *upload) noPoint(e *event.Event, row int64, err error) error {
+	var deletion *format.Deletion
+	if errors.As(err, &deletion) {
+		return u.addDeletion(e, deletion, row)
+	}
 	var wrong *event.FieldError
 	if !errors.As(err, &wrong) {
 		return err

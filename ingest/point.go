@@ -150,13 +150,14 @@ func (r *pointRequest) accept(c *fiber.Ctx, position event.Position) {
 		list, _ := json.Marshal(r.options.Warnings.List()) // strings and numbers
 		a = append(append(a, `,"warnings":`...), list...)
 	}
-	r.answer = a
+	begun := len(a) // an outcome may take the place of what follows
 	if e.Type == event.Created && e.If.IsZero() && e.Point.ExternalID != nil {
 		a = append(a, openOutcome...)
 	}
 	a = append(a, '}', '\n')
 	c.Response().SetStatusCode(http.StatusAccepted)
 	c.Response().SetBody(a) // copies it
+	r.answer = a[:begun]
 }
 
 // appendOutcome ends the answer, which accept began, with what became of the event.
