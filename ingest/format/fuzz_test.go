@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"strings"
 	"testing"
 	"time"
 	"unicode/utf8"
@@ -13,6 +14,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"cairn/event"
+	"cairn/internal/corpus"
 	"cairn/internal/web"
 )
 
@@ -168,6 +170,107 @@ func FuzzContentType(f *testing.F) {
 		m, err := ReadType(contentType)
 		if err == nil && m.Kind == 0 {
 			t.Fatal("no kind")
+		}
+	})
+}
+
+// corpusOf seeds a fuzzer with the inputs of one ending.
+func corpusOf(f *testing.F, endings ...string) {
+	f.Helper()
+	for _, c := range corpus.Read(f, "../testdata/corpus") {
+		for _, ending := range endings {
+			if strings.HasSuffix(c.File, ending) {
+				f.Add(c.Body)
+			}
+		}
+	}
+}
+
+func FuzzJSON(f *testing.F) {
+	corpusOf(f, ".json", ".geojson")
+	f.Fuzz(func(t *testing.T, body []byte) {
+		checkRows(t, body, JSON, Options{Warnings: &Warnings{}})
+		checkRows(t, body, JSON, Options{Warnings: &Warnings{Strict: true}, explode: true})
+	})
+}
+
+func FuzzGPX(f *testing.F) {
+	corpusOf(f, ".gpx")
+	f.Fuzz(func(t *testing.T, body []byte) { checkRows(t, body, GPX, Options{Warnings: &Warnings{}}) })
+}
+
+func FuzzKML(f *testing.F) {
+	corpusOf(f, ".kml")
+	f.Fuzz(func(t *testing.T, body []byte) { checkRows(t, body, KML, Options{Warnings: &Warnings{}}) })
+}
+
+func FuzzForm(f *testing.F) {
+	corpusOf(f, ".form")
+	f.Fuzz(func(t *testing.T, body []byte) {
+		checkRows(t, body, Form, Options{Warnings: &Warnings{}, boundary: "XX"})
+	})
+}
+
+func FuzzCSV(f *testing.F) {
+	corpusOf(f, ".csv", ".tsv")
+	f.Fuzz(func(t *testing.T, body []byte) { checkRows(t, body, Table, Options{Warnings: &Warnings{}}) })
+}
+
+func FuzzCharset(f *testing.F) {
+	f.Add("windows-1252", []byte("lat,lon,name\n1,2,\xe9\n"))
+	f.Add("utf-16", []byte("\xff\xfel\x00a\x00t\x00"))
+	f.Fuzz(func(t *testing.T, charset string, body []byte) {
+		o := Options{Warnings: &Warnings{}}
+		if o.SetCharset(charset) == nil {
+			checkRows(t, body, Table, o)
+			checkRows(t, body, Lines, o)
+		}
+	})
+}
+
+func FuzzTime(f *testing.F) {
+	for _, s := range []string{"2026-01-02T03:04:05Z", "2026-01-02 03:04", "1790000000.25", "20260102030405", "Fri, 02 Jan 2026 03:04:05 GMT", "2026:01:02 03:04:05,5 +0100"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		var c clock
+		when, _, err := c.parse(s)
+		if err != nil {
+			return
+		}
+		if again, err := event.ParseTime(when.Format(time.RFC3339Nano)); err != nil || !again.Equal(when) {
+			t.Fatalf("%q is %v, which is read back as %v, %v", s, when, again, err)
+		}
+	})
+}
+
+func FuzzCoordinate(f *testing.F) {
+	for _, s := range []string{"48.85", "48,85", `48°51'24"N`, "N 48 51", "24s", "2°21′E", "-0.5°"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		for axis := range 2 {
+			got, err := coordinate(s, axis, true)
+			if err == nil && event.CheckCoordinate(axis, got) != nil {
+				t.Fatalf("%q is %v", s, got)
+			}
+		}
+	})
+}
+
+func FuzzGeometry(f *testing.F) {
+	for _, s := range []string{"POINT Z (1 2 3)", "SRID=4326;POINT(1 2)", "0101000020E6100000CDCCCCCCCCCC0240CDCCCCCCCC6C4840", `{"type":"Point","coordinates":[1,2]}`, "48.85 2.35 3 4", "48.85,2.35"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if s == "" {
+			return
+		}
+		var d event.Decoder
+		p := event.Point{Altitude: math.NaN()}
+		if cellGeometry(s, true, &d, &p) == nil {
+			p.Properties = []byte("{}")
+			checkEvent(t, &p)
 		}
 	})
 }
