@@ -215,8 +215,8 @@ func hasCode(err error, code string) bool {
 func (w *writer) endHolder(ctx context.Context) {
 	tag, err := w.conn.Exec(ctx, `select pg_terminate_backend(a.pid)
 		from pg_locks l join pg_stat_activity a using (pid)
-		where l.relation = 'checkpoint'::regclass and l.mode = 'RowExclusiveLock' and l.granted
-			and a.application_name = $1 and a.pid <> pg_backend_pid()`, applicationName)
+		where l.relation = 'checkpoint'::regclass and l.mode in ('RowExclusiveLock', 'RowShareLock') and l.granted
+			and a.application_name = any($1) and a.pid <> pg_backend_pid()`, []string{applicationName, maintenanceName, rebuildName})
 	w.log.Warn("another projector held the checkpoint too long; ended its connections",
 		"after", w.patience, "connections", tag.RowsAffected(), "error", err)
 }

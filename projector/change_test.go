@@ -1,6 +1,7 @@
 package projector
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -14,6 +15,7 @@ import (
 	"cairn/bus"
 	"cairn/event"
 	"cairn/internal/testkit"
+	"cairn/schema"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
@@ -160,6 +162,113 @@ func randomEvent(random *rand.Rand, ids []uuid.UUID, revisions []event.Position)
 	return e, value
 }
 
+// settle waits until there is nothing left to seal, merge, split or show.
+func smallSizes(head int64) segmentSizes {
+	if head == 0 {
+		return segmentSizes{}
+	}
+	return segmentSizes{head: head, fan: 3, most: 16 * head, grace: time.Millisecond}
+}
+
+func (b *bench) settle(headRows int64) {
+	b.t.Helper()
+	m := &maintenance{sizes: smallSizes(headRows)}
+	conn, err := connect(b.t.Context(), b.url)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	testkit.Eventually(b.t, 2*patience, "all segments to be sealed and merged", func() bool {
+		all, err := schema.Segments(b.t.Context(), conn)
+		if err != nil {
+			return false
+		}
+		for i := range all {
+			s := &all[i]
+			if s.State == schema.Filling || s.State == schema.Sealed && (!s.Known() || *s.Rows > 2*m.sizes.most) {
+				return false
+			}
+		}
+		old, err := viewIsOld(b.t.Context(), conn)
+		return err == nil && !old && m.mergeable(all) == nil
+	})
+}
+
+// checkCatalogue looks whether what the catalogue says is true: the segments meet,
+// no id is in two, and nobody who skips one by its metadata misses a point.
+func (b *bench) checkCatalogue() {
+	b.t.Helper()
+	all, err := schema.Segments(b.t.Context(), b.pool)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	low, ids := int64(b.count("select floor from checkpoint")), map[string]int{}
+	for i := range all {
+		s := &all[i]
+		if s.State != schema.Sealed && s.State != schema.Head {
+			continue
+		}
+		if s.Low > low && low > 0 || s.Low < low || s.High <= s.Low {
+			b.t.Errorf("segment %d has positions %d to %d, after %d", s.ID, s.Low, s.High, low)
+		}
+		low = s.High
+		rows, err := b.pool.Query(b.t.Context(), `select id::text from `+schema.Table(s.ID))
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		for _, id := range list {
+			if other, twice := ids[id]; twice {
+				b.t.Errorf("id %s is in segments %d and %d", id, other, s.ID)
+			}
+			ids[id] = s.ID
+		}
+		if n := b.count(fmt.Sprintf(`select count(*) from %s where position < %d or position >= %d`, schema.Table(s.ID), s.Low, s.High)); n > 0 {
+			b.t.Errorf("%d positions of segment %d are out of its range", n, s.ID)
+		}
+		if s.Known() {
+			b.checkMetadata(s)
+		}
+	}
+	if low != schema.HeadEnd {
+		b.t.Errorf("the last segment ends at %d", low)
+	}
+	if n, m := b.count("select count(*) from points"), strings.Count(strings.ReplaceAll(b.rows()+"\n", " \n", ""), "\n"); n != m {
+		b.t.Errorf("the view has %d points, the segments %d", n, m)
+	}
+}
+
+func (b *bench) checkMetadata(s *schema.Segment) {
+	b.t.Helper()
+	var found *holds
+	err := pgx.BeginFunc(b.t.Context(), b.pool, func(tx pgx.Tx) (err error) {
+		found, err = lookInto(b.t.Context(), tx, schema.Table(s.ID))
+		return err
+	})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	if *found.rows != *s.Rows || found.revision > *s.Revision || found.otherIDs != *s.OtherIDs {
+		b.t.Errorf("segment %d has %d points, revision %d and %d other ids; the catalogue says %d, %d and %d", s.ID,
+			*found.rows, found.revision, found.otherIDs, *s.Rows, *s.Revision, *s.OtherIDs)
+	}
+	for cell, n := range found.counts {
+		if n > 0 && s.Cells[cell] == 0 {
+			b.t.Errorf("segment %d has points in cell %d", s.ID, cell)
+		}
+	}
+	if *found.rows == 0 {
+		return
+	}
+	if *found.west < *s.West || *found.south < *s.South || *found.east > *s.East || *found.north > *s.North ||
+		found.timeFrom.Before(*s.TimeFrom) || found.timeTo.After(*s.TimeTo) {
+		b.t.Errorf("segment %d is wider than the catalogue says", s.ID)
+	}
+}
+
 func lineOf(e event.Event) string {
 	return strings.TrimSuffix(string(event.AppendEvent(nil, &e)), "\n")
 }
@@ -202,16 +311,24 @@ func (o *outcomes) of(p event.Position) bus.Outcome {
 }
 
 // Random events, many of one id in a batch, do what the model says, and each is
-// told what became of it.
+// told what became of it: in one segment, and in many that are sealed and merged
+// meanwhile, by projectors that are stopped at any point.
 func TestChangesAreAsTheModelSays(t *testing.T) {
+	for _, rows := range []int64{0, 20} {
+		t.Run(fmt.Sprintf("heads of %d rows", rows), func(t *testing.T) { testChanges(t, rows) })
+	}
+}
+
+func testChanges(t *testing.T, headRows int64) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	random := rand.New(rand.NewPCG(seed, 0))
 	b := newBench(t)
 	heard := b.listen()
-	b.start()
+	small := func(c *Config) { c.sizes = smallSizes(headRows) }
+	stop := b.start(small)
 	m := &model{points: map[uuid.UUID]*modelPoint{}}
-	ids := someIDs(60)
+	ids := someIDs(60 + 10*int(headRows))
 	want := map[event.Position]bus.Outcome{}
 	var revisions []event.Position
 	for range 12 {
@@ -229,10 +346,26 @@ func TestChangesAreAsTheModelSays(t *testing.T) {
 		for _, p := range m.points {
 			revisions = append(revisions, p.revision)
 		}
+		if headRows > 0 && random.IntN(3) == 0 {
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			stop = b.start(small)
+		}
 		b.waitFor(first)
 		if got := b.rows(); got != m.String() {
 			t.Fatalf("rows\n%s\nwant\n%s", got, m)
 		}
+	}
+	if headRows > 0 {
+		b.settle(headRows)
+	}
+	if got := b.rows(); got != m.String() {
+		t.Fatalf("in the end, rows\n%s\nwant\n%s", got, m)
+	}
+	b.checkCatalogue()
+	if headRows > 0 {
+		return // a restart loses announcements
 	}
 	testkit.Eventually(t, patience, "all outcomes to be told", func() bool {
 		for p := range want {

@@ -33,7 +33,7 @@ const holdsSelect = `select count(*) filter (where geom is not null), coalesce(m
 		max(coalesce(observed_at, received_at)) filter (where geom is not null), max(received_at),
 		min(id::text collate "C") filter (where version = '7'), max(id::text collate "C") filter (where version = '7'),
 		count(*) filter (where version <> '7')
-	from (select *, substr(id::text, 15, 1) as version from %s) s`
+	from (select *, substr(id::text, 15, 1) as version from %s t) s`
 
 // lookInto reads what the rows of a table, or of a query in brackets, hold.
 func lookInto(ctx context.Context, db pgx.Tx, from string) (*holds, error) {
@@ -104,7 +104,7 @@ func (h *holds) cells() []byte {
 func (h *holds) write(ctx context.Context, tx pgx.Tx, id int, state string) error {
 	_, err := tx.Exec(ctx, `update segments set state = $2, rows = $3, revision = $4, west = $5, south = $6, east = $7, north = $8,
 			time_from = $9, time_to = $10, received_to = $11, cells = $12, v7_from = $13::text::uuid, v7_to = $14::text::uuid, other_ids = $15, copied = null
-		where id = $1`, id, state, h.rows, h.revision, h.west, h.south, h.east, h.north, h.timeFrom, h.timeTo, h.receivedTo,
+		where id = $1 and state in ('filling', 'sealed')`, id, state, h.rows, h.revision, h.west, h.south, h.east, h.north, h.timeFrom, h.timeTo, h.receivedTo,
 		h.cells(), h.v7From, h.v7To, h.otherIDs)
 	if err != nil {
 		return fmt.Errorf("note what segment %d holds: %w", id, err)
@@ -138,6 +138,9 @@ func (m *maintenance) seal(ctx context.Context, all []schema.Segment) (bool, err
 			continue
 		}
 		begun := time.Now()
+		if err := m.ensureRevisionIndex(ctx, s.ID); err != nil {
+			return false, err
+		}
 		for _, ddl := range schema.SealedIndexes(s.ID) {
 			if _, err := m.conn.Exec(ctx, ddl); err != nil {
 				return false, fmt.Errorf("index segment %d: %w", s.ID, err)
@@ -155,6 +158,23 @@ func (m *maintenance) seal(ctx context.Context, all []schema.Segment) (bool, err
 		return true, nil
 	}
 	return false, nil
+}
+
+// ensureRevisionIndex makes, without a lock, the index that a table from before
+// segments does not have.
+func (m *maintenance) ensureRevisionIndex(ctx context.Context, id int) error {
+	name := schema.Table(id) + "_revision"
+	var valid *bool
+	err := m.conn.QueryRow(ctx, `select (select indisvalid from pg_index where indexrelid = to_regclass($1))`, name).Scan(&valid)
+	if err != nil {
+		return fmt.Errorf("look for the index %s: %w", name, err)
+	}
+	if valid != nil && *valid {
+		return nil
+	}
+	// One that was not finished is not valid.
+	return execAll(ctx, m.conn, []string{"drop index if exists " + name,
+		"create index concurrently " + name + " on " + schema.Table(id) + " (revision) where revision is not null"})
 }
 
 // describe notes what a segment holds. It looks without a lock; what was changed

@@ -1,11 +1,11 @@
 package projector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"cairn/event"
@@ -46,26 +46,39 @@ type maintenance struct {
 	sizes   segmentSizes
 	log     *slog.Logger
 	metrics *segmentMetrics
-	full    chan struct{} // holds one: the head is probably full
-	since   atomic.Int64  // rows that the head has got since it was told
+	wake    chan struct{} // holds one: there is a segment to seal
 	conn    *pgx.Conn
+	part    part
 	// skipHead: nobody says that the head is full, and it was counted a moment ago.
 	skipHead bool
 }
 
 func newMaintenance(cfg Config, m *segmentMetrics) *maintenance {
-	return &maintenance{url: cfg.DatabaseURL, keep: cfg.Keep, sizes: sizes, log: cfg.Log, metrics: m, full: make(chan struct{}, 1)}
+	return &maintenance{url: cfg.DatabaseURL, keep: cfg.Keep, sizes: cmp.Or(cfg.sizes, sizes), log: cfg.Log, metrics: m, wake: make(chan struct{}, 1)}
 }
 
-// added tells that the head has got rows: when it has probably got enough, it is
-// looked at.
-func (m *maintenance) added(rows int) {
-	if m.since.Add(int64(rows)) < m.sizes.head {
-		return
-	}
-	m.since.Store(0)
+// A part of the work: sealing has a connection of its own, because a merge may take
+// minutes, and full heads come one after another meanwhile.
+type part int
+
+const (
+	allWork part = iota
+	sealing
+	shaping // all else
+)
+
+// only is a maintenance that does a part of the work.
+func (m *maintenance) only(p part) *maintenance {
+	other := *m
+	other.part = p
+	return &other
+}
+
+// rotated tells that the head was full, and is to be sealed.
+func (m *maintenance) rotated() {
+	m.metrics.rotations.Inc()
 	select {
-	case m.full <- struct{}{}:
+	case m.wake <- struct{}{}:
 	default:
 	}
 }
@@ -112,11 +125,14 @@ func (m *maintenance) session(ctx context.Context) error {
 		if err := m.round(ctx); err != nil {
 			return err
 		}
+		wake := m.wake
+		if m.part == shaping {
+			wake = nil
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-m.full:
-			m.skipHead = false
+		case <-wake:
 		case <-time.After(maintainEvery):
 			m.skipHead = rounds%countHeadRounds != 0
 		}
@@ -126,11 +142,17 @@ func (m *maintenance) session(ctx context.Context) error {
 // round does what is due, while it holds the lock: a rebuild has its turn between
 // two rounds.
 func (m *maintenance) round(ctx context.Context) error {
-	if err := lockSegments(ctx, m.conn); err != nil {
+	lock := segmentsLock
+	if m.part == sealing {
+		lock = sealLock
+	}
+	if err := lockSegments(ctx, m.conn, lock); err != nil {
 		return err
 	}
-	if err := m.clearUnfinished(ctx); err != nil {
-		return err
+	if m.part != sealing {
+		if err := m.clearUnfinished(ctx); err != nil {
+			return err
+		}
 	}
 	for {
 		worked, err := m.step(ctx)
@@ -141,7 +163,7 @@ func (m *maintenance) round(ctx context.Context) error {
 			break
 		}
 	}
-	if _, err := m.conn.Exec(ctx, `select pg_advisory_unlock(hashtext($1))`, segmentsLock); err != nil {
+	if _, err := m.conn.Exec(ctx, `select pg_advisory_unlock(hashtext($1))`, lock); err != nil {
 		return fmt.Errorf("unlock the segments: %w", err)
 	}
 	return nil
@@ -156,8 +178,19 @@ func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	m.metrics.observe(all)
-	for _, do := range []func(context.Context, []schema.Segment) (bool, error){m.rotate, m.expire, m.dropTables, m.seal, m.split, m.merge} {
+	type work = func(context.Context, []schema.Segment) (bool, error)
+	var works []work
+	if m.part != sealing {
+		m.metrics.observe(all)
+		works = append(works, m.rotate, m.expire, m.refreshView, m.dropTables)
+	}
+	if m.part != shaping {
+		works = append(works, m.seal)
+	}
+	if m.part != sealing {
+		works = append(works, m.split, m.merge)
+	}
+	for _, do := range works {
 		if worked, err = do(ctx, all); worked || err != nil {
 			return worked, err
 		}
@@ -202,8 +235,27 @@ func (m *maintenance) change(ctx context.Context, do func(tx pgx.Tx, sequence ui
 		if _, err := tx.Exec(ctx, `update checkpoint set catalogue = catalogue + 1`); err != nil {
 			return fmt.Errorf("raise the catalogue's number: %w", err)
 		}
+		return tryReplaceView(ctx, tx)
+	})
+}
+
+// refreshView makes the view points show what the catalogue has, where somebody was
+// reading it when the catalogue changed.
+func (m *maintenance) refreshView(ctx context.Context, _ []schema.Segment) (bool, error) {
+	old, err := viewIsOld(ctx, m.conn)
+	if err != nil || !old {
+		return false, err
+	}
+	err = pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, fmt.Sprintf(`set local lock_timeout = %d`, dropWait.Milliseconds())); err != nil {
+			return err
+		}
 		return replaceView(ctx, tx)
 	})
+	if isLockTimeout(err) {
+		return false, nil // there is other work meanwhile
+	}
+	return err == nil, err
 }
 
 // newSegment notes a segment and makes its table.
@@ -222,8 +274,8 @@ func newSegment(ctx context.Context, tx pgx.Tx, low, high int64, state string) (
 	return id, nil
 }
 
-// rotate seals the head where it is full, or old, and puts an empty one in its
-// place. What it holds is found out by seal.
+// rotate seals the head where it is old, and puts an empty one in its place. One
+// that is full the writer has sealed itself, unless it was ended just then.
 func (m *maintenance) rotate(ctx context.Context, all []schema.Segment) (bool, error) {
 	if m.skipHead {
 		return false, nil
@@ -239,8 +291,12 @@ func (m *maintenance) rotate(ctx context.Context, all []schema.Segment) (bool, e
 	var id int
 	err = m.change(ctx, func(tx pgx.Tx, sequence uint64) error {
 		edge := int64(event.At(sequence+1, 0))
-		if _, err := tx.Exec(ctx, `update segments set state = $1, high = $2 where id = $3`, schema.Sealed, edge, head.ID); err != nil {
+		tag, err := tx.Exec(ctx, `update segments set state = $1, high = $2 where id = $3 and state = $4 and low < $2`, schema.Sealed, edge, head.ID, schema.Head)
+		if err != nil {
 			return fmt.Errorf("close the head: %w", err)
+		}
+		if tag.RowsAffected() != 1 {
+			return errRotated
 		}
 		if id, err = newSegment(ctx, tx, edge, schema.HeadEnd, schema.Head); err != nil {
 			return err
@@ -252,13 +308,19 @@ func (m *maintenance) rotate(ctx context.Context, all []schema.Segment) (bool, e
 		}
 		return nil
 	})
+	if errors.Is(err, errRotated) {
+		return false, nil
+	}
 	if err != nil {
 		return false, fmt.Errorf("rotate the head: %w", err)
 	}
-	m.metrics.rotations.Inc()
+	m.rotated()
 	m.log.Debug("a segment is full", "segment", head.ID, "head", id)
 	return true, nil
 }
+
+// errRotated says that the writer was faster.
+var errRotated = errors.New("the head was sealed by another")
 
 func find(all []schema.Segment, state string) (schema.Segment, error) {
 	for _, s := range all {
@@ -287,6 +349,30 @@ func (m *maintenance) headIsDue(ctx context.Context, head schema.Segment) (bool,
 	return rows >= m.sizes.head || old, nil
 }
 
+// expired are the segments whose points all came in longer ago than keep, from the
+// oldest on. A clock that was wrong may have put a time in the future: such a
+// segment goes with the one above it.
+func expired(all []schema.Segment, keep time.Duration, now time.Time) (out []schema.Segment) {
+	var sealed []schema.Segment
+	for _, s := range all { // the oldest positions first
+		if s.State != schema.Sealed {
+			continue
+		}
+		if !s.Known() {
+			break
+		}
+		sealed = append(sealed, s)
+		switch {
+		case s.ReceivedTo == nil || s.ReceivedTo.After(now):
+		case now.Sub(*s.ReceivedTo) <= keep:
+			return out
+		default:
+			out = sealed
+		}
+	}
+	return out
+}
+
 // expire lets go of the oldest segments, whole, where all that they hold is older
 // than what is kept: ids and tombstones go with them.
 func (m *maintenance) expire(ctx context.Context, all []schema.Segment) (bool, error) {
@@ -295,16 +381,7 @@ func (m *maintenance) expire(ctx context.Context, all []schema.Segment) (bool, e
 	}
 	var gone []int
 	var floor int64
-	for _, s := range all { // the oldest positions first
-		if s.State != schema.Sealed {
-			if s.State == schema.Head {
-				break
-			}
-			continue
-		}
-		if s.ReceivedTo == nil || time.Since(*s.ReceivedTo) <= m.keep {
-			break
-		}
+	for _, s := range expired(all, m.keep, time.Now()) {
 		gone, floor = append(gone, s.ID), s.High
 	}
 	if len(gone) == 0 {
@@ -332,7 +409,7 @@ func (m *maintenance) dropTables(ctx context.Context, all []schema.Segment) (boo
 			continue
 		}
 		err := m.dropTable(ctx, s.ID)
-		if isLockTimeout(err) {
+		if isLockTimeout(err) || hasCode(err, dependentObjects) {
 			continue // somebody reads it; the next look is soon
 		}
 		if err != nil {
@@ -342,6 +419,9 @@ func (m *maintenance) dropTables(ctx context.Context, all []schema.Segment) (boo
 	}
 	return false, nil
 }
+
+// dependentObjects is the SQLSTATE where the view still shows a dropped segment.
+const dependentObjects = "2BP01"
 
 func (m *maintenance) dropTable(ctx context.Context, id int) error {
 	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {

@@ -66,6 +66,8 @@ type Config struct {
 	// Keep is how long points are kept after they came in; 0: for ever.
 	Keep time.Duration
 	Log  *slog.Logger
+
+	sizes segmentSizes // of tests; else the usual ones
 }
 
 // Run projects until ctx ends, then finishes the batch at hand. Where going on
@@ -99,7 +101,8 @@ func Run(ctx context.Context, cfg Config) error {
 	cfg.Server.Mount(p.role())
 	var group sync.WaitGroup
 	defer group.Wait()
-	group.Go(func() { p.maintenance.run(ctx) })
+	group.Go(func() { p.maintenance.only(sealing).run(ctx) })
+	group.Go(func() { p.maintenance.only(shaping).run(ctx) })
 
 	pause := pauseMin
 	for ctx.Err() == nil {
@@ -267,7 +270,6 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 		return err
 	}
 	p.metrics.observe(b, v, time.Since(start))
-	p.maintenance.added(len(b.rows))
 	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
 	for _, e := range v.parked {
 		p.cfg.Log.Warn("parked an event", "position", int64(e.position), "reason", e.reason, "detail", e.detail)
@@ -279,5 +281,12 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 	// Both are hints: if they are lost, a tick or the next batch makes up for it.
 	_ = bus.Announce(p.nc, applied)
 	_ = b.ack()
+	if w.catalogue.rows < p.maintenance.sizes.head {
+		return nil
+	}
+	if err := w.rotate(apply); err != nil {
+		return err
+	}
+	p.maintenance.rotated()
 	return nil
 }

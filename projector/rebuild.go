@@ -61,8 +61,10 @@ func Rebuild(ctx context.Context, endpoint bus.Endpoint, databaseURL string, log
 		return done, err
 	}
 	// Until the end nobody merges what this copies.
-	if err := lockSegments(ctx, conn); err != nil {
-		return done, err
+	for _, lock := range []string{segmentsLock, sealLock} {
+		if err := lockSegments(ctx, conn, lock); err != nil {
+			return done, err
+		}
 	}
 	defer func() {
 		if cleanErr := endRebuild(context.WithoutCancel(ctx), conn); cleanErr != nil {

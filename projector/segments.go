@@ -14,8 +14,11 @@ import (
 // not need it: a new head comes and goes with a transaction of its own.
 const segmentsLock = "cairn-segments"
 
-func lockSegments(ctx context.Context, conn *pgx.Conn) error {
-	if _, err := conn.Exec(ctx, `select pg_advisory_lock(hashtext($1))`, segmentsLock); err != nil {
+// sealLock is held by whoever seals, which is beside all else but a rebuild.
+const sealLock = "cairn-seal"
+
+func lockSegments(ctx context.Context, conn *pgx.Conn, lock string) error {
+	if _, err := conn.Exec(ctx, `select pg_advisory_lock(hashtext($1))`, lock); err != nil {
 		return fmt.Errorf("lock the segments: %w", err)
 	}
 	return nil
