@@ -76,6 +76,8 @@ type service struct {
 	draining context.Context // ends first: streams must, for the server to drain
 	streams  chan struct{}   // a place each that is open
 	turns    chan struct{}   // a place each that reads the table by itself
+	// downloads has a place each that runs.
+	downloads chan struct{}
 }
 
 // Run answers questions until ctx ends. When it returns, its connections to the
@@ -134,7 +136,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 		return nil, err
 	}
 	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, feed: feed, stopping: ctx,
-		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps)}
+		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps), downloads: make(chan struct{}, maxDownloads)}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)
 	context.AfterFunc(cfg.Server.Stopping(), drain)
@@ -166,6 +168,8 @@ func (s *service) routes(r fiber.Router) {
 	r.Options("/stream", cors, preflight)
 	r.Options("/points", cors, preflight)
 	r.Options("/points/:id", cors, preflight)
+	r.Get("/points.:format", cors, s.getDownload)
+	r.Options("/points.:format", cors, preflight)
 	s.siteRoutes(r)
 	s.mapRoutes(r)
 }

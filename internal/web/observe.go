@@ -58,7 +58,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 		slog.Int("status", status),
 		slog.Duration("took", took),
 		slog.Int("in", max(c.Request().Header.ContentLength(), 0)),
-		slog.Int("out", len(c.Response().Body())),
+		slog.Int("out", len(bodyOf(c))),
 		slog.String("from", c.Context().RemoteAddr().String()),
 		{},
 	}
@@ -71,9 +71,18 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	return nil
 }
 
+// bodyOf is the answer's body, if it is one in memory: to ask for one that is made
+// while it is sent would read all of it.
+func bodyOf(c *fiber.Ctx) []byte {
+	if c.Response().IsBodyStream() {
+		return nil
+	}
+	return c.Response().Body()
+}
+
 // owe makes an answer of which there is no room to wait for its client a refusal.
 func (s *Server) owe(c *fiber.Ctx) {
-	body := c.Response().Body()
+	body := bodyOf(c)
 	if len(body) < largeAnswer {
 		return
 	}

@@ -173,6 +173,8 @@ func (s Site) describe(c *Collection) map[string]any {
 		"links": []Link{
 			{p + "/items", "items", GeoJSON, c.Title},
 			{p + "/items?f=html", "items", HTML, c.Title + " as HTML"},
+			{s.Base + "/points.csv", "enclosure", "text/csv", "All points as CSV"},
+			{s.Base + "/points.geojson", "enclosure", GeoJSON, "All points as GeoJSON"},
 			{p + "/schema", relBase + "schema", SchemaJSON, "What the items have"},
 			{p + "/schema", "describedby", SchemaJSON, "What the items have"},
 			{p + "/queryables", relBase + "queryables", SchemaJSON, "What can be filtered by"},

@@ -1,0 +1,141 @@
+package query
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/internal/web"
+	"cairn/query/export"
+	"cairn/query/plan"
+)
+
+const (
+	// maxDownloads bounds those that run at once: each has a connection to the
+	// database, a snapshot that it keeps, and a core's worth of encoding.
+	maxDownloads = 2
+	// downloadTime bounds one, and so how long its snapshot keeps the database
+	// from clearing away old rows: 10 million rows over a good line.
+	downloadTime = time.Hour
+	// downloadStall is how long a client may take nothing before it is cut off.
+	downloadStall = 60 * time.Second
+	// downloadPiece is how much is encoded before it is handed on.
+	downloadPiece = 64 << 10
+)
+
+// GET /points.{format}: everything that the filters let through as one file, in one
+// snapshot, whose position the field Cairn-Position has. What breaks off on the way
+// is seen by the client: the body ends without its last chunk.
+func (s *service) getDownload(c *fiber.Ctx) error {
+	format := export.Find(c.Params("format"))
+	if format == nil {
+		return &web.Problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no format %q; there are geojson, geojsonseq, ndjson, csv, gpx and kml", c.Params("format"))}
+	}
+	q, err := parseItems(string(c.Request().URI().QueryString()), downloadParameters)
+	if err != nil {
+		return err
+	}
+	c.Set(fiber.HeaderContentType, format.Media)
+	c.Set(fiber.HeaderContentDisposition, `attachment; filename="points.`+format.Name+`"`)
+	c.Set(fiber.HeaderCacheControl, "no-store")
+	if c.Method() == http.MethodHead {
+		return nil
+	}
+	select {
+	case s.downloads <- struct{}{}:
+	default:
+		return web.Unavailable(fmt.Sprintf("there are %d downloads already", maxDownloads), 5*time.Second)
+	}
+	d := newDownload(s, c.Context().Conn(), format, q)
+	select {
+	case sequence := <-d.began:
+		setPosition(c, sequence)
+	case <-d.ended:
+		return refuseItems(c, d.err)
+	}
+	c.Context().SetBodyStream(d, -1)
+	return nil
+}
+
+// A download is the body of an answer, made while it is read.
+type download struct {
+	conn   net.Conn
+	pipe   *io.PipeReader
+	began  chan uint64 // the snapshot's sequence
+	ended  chan struct{}
+	err    error // when ended
+	cancel context.CancelFunc
+}
+
+func newDownload(s *service, conn net.Conn, format *export.Format, q *itemsQuery) *download {
+	ctx, cancel := context.WithTimeout(s.draining, downloadTime)
+	r, w := io.Pipe()
+	d := &download{conn: conn, pipe: r, began: make(chan uint64, 1), ended: make(chan struct{}), cancel: cancel}
+	go func() {
+		defer func() { <-s.downloads }()
+		defer cancel()
+		d.err = d.run(ctx, s, w, format, q)
+		close(d.ended)
+		if d.err != nil && !errors.Is(d.err, io.ErrClosedPipe) {
+			s.log.Warn("a download broke off", "error", d.err)
+		}
+		_ = w.CloseWithError(d.err) // nil is io.EOF
+	}()
+	return d
+}
+
+// run encodes all there is into w.
+func (d *download) run(ctx context.Context, s *service, w io.Writer, format *export.Format, q *itemsQuery) error {
+	var scratch row
+	writer := format.New(export.Options{Properties: q.properties, Feature: func(dst []byte, r plan.Row) ([]byte, error) {
+		scratch = rowOf(scratch, r)
+		return appendSelected(dst, scratch, q.properties)
+	}})
+	piece := make([]byte, 0, downloadPiece+downloadPiece/4)
+	flush := func(least int) error {
+		if len(piece) < least || len(piece) == 0 {
+			return nil
+		}
+		_, err := w.Write(piece)
+		piece = piece[:0]
+		return err
+	}
+	rows := 0
+	err := s.reader.All(ctx, q.Filter, func(sequence uint64) error {
+		d.began <- sequence
+		piece = writer.Begin(piece)
+		return nil
+	}, func(r plan.Row) (err error) {
+		rows++
+		if piece, err = writer.Row(piece, r); err != nil {
+			return err
+		}
+		return flush(downloadPiece)
+	})
+	s.metrics.rows.Add(float64(rows))
+	if err != nil {
+		return err
+	}
+	piece = writer.End(piece)
+	return flush(0)
+}
+
+// Read is what the server writes from. Each piece has its own time, for the whole may
+// take as long as the line does.
+func (d *download) Read(p []byte) (int, error) {
+	n, err := d.pipe.Read(p)
+	_ = d.conn.SetWriteDeadline(time.Now().Add(downloadStall))
+	return n, err
+}
+
+// Close ends it, wherever it is.
+func (d *download) Close() error {
+	d.cancel()
+	return d.pipe.Close()
+}
