@@ -26,7 +26,8 @@ type real struct {
 	t       *testing.T
 	address string
 	url     string
-	halt    func() // stops the projector
+	halt    func()                  // stops the projector
+	another func() (address string) // starts one more of the role
 }
 
 func newReal(t *testing.T, change ...func(*Config)) *real {
@@ -37,13 +38,17 @@ func newReal(t *testing.T, change ...func(*Config)) *real {
 		return projector.Run(ctx, projector.Config{Server: s, Bus: nats.Endpoint(bus.UserProjector), DatabaseURL: url, MaxBytes: bus.MinMaxBytes,
 			Replay: projector.ReplayWindow{Age: projector.DefaultReplayAge}, Log: testkit.Log(t)})
 	})
-	r.address, _ = r.role(func(ctx context.Context, s *web.Server) error {
-		cfg := Config{Server: s, Bus: nats.Endpoint(bus.UserIngest), Log: testkit.Log(t)}
-		for _, c := range change {
-			c(&cfg)
-		}
-		return Run(ctx, cfg)
-	})
+	r.another = func() string {
+		address, _ := r.role(func(ctx context.Context, s *web.Server) error {
+			cfg := Config{Server: s, Bus: nats.Endpoint(bus.UserIngest), Log: testkit.Log(t)}
+			for _, c := range change {
+				c(&cfg)
+			}
+			return Run(ctx, cfg)
+		})
+		return address
+	}
+	r.address = r.another()
 	return r
 }
 

@@ -160,6 +160,11 @@ func TestUploadsAreRemembered(t *testing.T) {
 	r.halt()
 	r.do("POST", "/point", ndjson, lines(3, "c"), keyed, "late").want(t, http.StatusAccepted)
 	get("late").want(t, http.StatusOK, `"state":"projecting"`, `"open":3`)
+	// After a restart, or to a neighbour, what was kept is known and no more.
+	r.address = r.another()
+	get("k").want(t, http.StatusOK, `"state":"done"`, `"created":3`)
+	get("late").want(t, http.StatusOK, `"state":"done"`, `"accepted":3`, `"unknown":3`)
+	r.do("POST", "/point", ndjson, lines(3, "d"), keyed, "late").want(t, http.StatusUnprocessableEntity, "used for another body")
 }
 
 // While an upload is read, another with its key waits, and then hears so.
