@@ -266,11 +266,11 @@ func TestMemoryIsTheDatabase(t *testing.T) {
 		testkit.Eventually(t, within, "the memory has it", func() bool { f.get("/points?limit=2"); return f.memory.rows.Sequence() >= sequence })
 		for range 5 {
 			west, south := r.Float64()*300-180, r.Float64()*100-90
-			l, err := parseList(fmt.Sprintf("limit=%d&bbox=%.1f,%.1f,%.1f,%.1f", 1+r.IntN(60), west, south, west+r.Float64()*60, south+r.Float64()*80))
+			l, err := parseItems(fmt.Sprintf("limit=%d&bbox=%.1f,%.1f,%.1f,%.1f", 1+r.IntN(60), west, south, west+r.Float64()*60, south+r.Float64()*80), pointsParameters)
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := f.page(l.filter)
+			got, err := f.page(l)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -278,10 +278,10 @@ func TestMemoryIsTheDatabase(t *testing.T) {
 				fromMemory++
 			}
 			f.memory.valid.Store(false)
-			want, err := f.page(l.filter)
+			want, err := f.page(l)
 			f.memory.valid.Store(true)
 			if err != nil || string(got.Body) != string(want.Body) || got.Next != want.Next || got.Sequence != sequence || want.Remembered {
-				t.Fatalf("%s at %d (%d): %v\n%s\n%s", l.href(), sequence, got.Sequence, err, got.Body, want.Body)
+				t.Fatalf("%s at %d (%d): %v\n%s\n%s", l.text(nil), sequence, got.Sequence, err, got.Body, want.Body)
 			}
 		}
 	}
@@ -302,8 +302,8 @@ func TestMemoryForgetsWhatIsDropped(t *testing.T) {
 	f.put(6, [2]float64{1, 1})
 	f.tracker.Saw(6)
 	testkit.Eventually(t, within, "a page from memory", func() bool {
-		l, _ := parseList("limit=1000")
-		a, err := f.page(l.filter)
+		l, _ := parseItems("limit=1000", pointsParameters)
+		a, err := f.page(l)
 		if err != nil || strings.Contains(string(a.Body), `"p3.`) {
 			t.Fatalf("%v, or what was dropped is there", err)
 		}
@@ -330,13 +330,13 @@ func TestPageOfBoth(t *testing.T) {
 	f.memory.add(b)
 	f.get("/points?limit=1")
 	for _, limit := range []int{1, 499, 500, 501, 700, 1000, 2000} {
-		l, _ := parseList(fmt.Sprintf("limit=%d", limit))
-		got, err := f.page(l.filter)
+		l, _ := parseItems(fmt.Sprintf("limit=%d", limit), pointsParameters)
+		got, err := f.page(l)
 		if err != nil {
 			t.Fatal(err)
 		}
 		f.memory.valid.Store(false)
-		want, _ := f.page(l.filter)
+		want, _ := f.page(l)
 		f.memory.valid.Store(true)
 		if string(got.Body) != string(want.Body) || got.Sequence != 30 || got.Remembered != (limit < 500) {
 			t.Errorf("limit %d: at %d, %d bytes, want %d; %v", limit, got.Sequence, len(got.Body), len(want.Body), got.Remembered)

@@ -23,6 +23,9 @@ const (
 	// statementGrace is how much later this side gives up by itself, on a
 	// database that no longer even answers that it has timed out.
 	statementGrace = 2 * time.Second
+	// lockTimeout is how long a read waits for a table that another session has
+	// locked. Cairn itself never locks one for long that is read.
+	lockTimeout = 3 * time.Second
 	// acquireTimeout bounds the wait for a connection, so that an overload
 	// becomes refusals and not an ever longer queue.
 	acquireTimeout = 5 * time.Second
@@ -31,9 +34,10 @@ const (
 
 	// connectionsPerCore: more than one, for a statement may wait for a disk,
 	// and few, for statements in memory only wait for each other.
-	connectionsPerCore = 2
-	// minPoolSize lets short statements pass a few slow ones.
-	minPoolSize = 4
+	connectionsPerCore = 3
+	// minPoolSize lets short statements pass a few slow ones: plan.Reader keeps
+	// some for points, and few for what is heavy.
+	minPoolSize = 6
 
 	// restBytes of a result are still read when the page is full; a connection
 	// with more to come is closed, for Postgres would send it all. The usual
@@ -46,24 +50,16 @@ var session = map[string]string{
 	"application_name":              "cairn-query",
 	"default_transaction_read_only": "on",
 	"statement_timeout":             strconv.FormatInt(statementTimeout.Milliseconds(), 10),
-	// The statements are written for one plan each (see ways), and these keep
-	// Postgres from another: no plan for particular parameters, no reading of
-	// the whole table, no index read to its end where a part will do, no
-	// keeping of rows that could be on their way. No workers, for they would
-	// make one question take every core.
+	// A lock that somebody holds on a table for longer is told as what it is,
+	// not as a statement that takes too long.
+	"lock_timeout": strconv.FormatInt(lockTimeout.Milliseconds(), 10),
+	// A statement says itself which way it goes, and to plan it for each box
+	// again takes longer than to run it. No workers, for they would make one
+	// question take every core.
 	"plan_cache_mode":                 "force_generic_plan",
-	"enable_seqscan":                  "off",
-	"enable_bitmapscan":               "off",
-	"enable_material":                 "off",
 	"jit":                             "off",
 	"max_parallel_workers_per_gather": "0",
 }
-
-// A statement that is custom runs between these two.
-const (
-	beginCustom = `set plan_cache_mode = force_custom_plan; set enable_bitmapscan = on`
-	endCustom   = `set plan_cache_mode = force_generic_plan; set enable_bitmapscan = off`
-)
 
 // openPool prepares connections. It makes none: the database may be away.
 func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
@@ -136,22 +132,12 @@ func (s *service) rows(st statement, args []any, f func(row) (more bool, err err
 	defer s.metrics.observe(st.kind, time.Now())
 	ctx, cancel := s.bounded()
 	defer cancel()
-	if st.custom {
-		if _, err := conn.Exec(ctx, beginCustom); err != nil {
-			return 0, err
-		}
-		defer func() {
-			if _, err := conn.Exec(ctx, endCustom); err != nil {
-				_ = conn.Conn().Close(ctx)
-			}
-		}()
-	}
 	rows, err := conn.Query(ctx, st.sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, args...)...)
 	if err != nil {
 		return 0, err
 	}
 	defer rows.Close()
-	sequence, full, err := scan(rows, st.lone, f)
+	sequence, full, err := scan(rows, f)
 	if err != nil || full {
 		// Closing rows would read all that is left.
 		drain(ctx, conn, rows)
@@ -169,7 +155,7 @@ func (s *service) bounded() (context.Context, context.CancelFunc) {
 }
 
 // scan hands the rows to f. It tells whether f had enough before the end.
-func scan(rows pgx.Rows, lone bool, f func(row) (bool, error)) (sequence uint64, full bool, err error) {
+func scan(rows pgx.Rows, f func(row) (bool, error)) (sequence uint64, full bool, err error) {
 	any := false
 	for rows.Next() {
 		r := row(rows.RawValues())
@@ -178,10 +164,10 @@ func scan(rows pgx.Rows, lone bool, f func(row) (bool, error)) (sequence uint64,
 		}
 		n, ok := r.int64(colSequence)
 		if !ok {
-			return 0, false, errUndecided
+			return 0, false, errRow
 		}
 		sequence, any = uint64(n), true
-		if r[colID] == nil && !lone {
+		if r[colID] == nil {
 			continue
 		}
 		more, err := f(r)

@@ -1,13 +1,11 @@
 package query
 
 import (
-	"errors"
 	"fmt"
 	"net/url"
 	"slices"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"cairn/event"
 	"cairn/internal/web"
@@ -21,48 +19,7 @@ const (
 	maxLimit = 10_000
 )
 
-// A filter is what a page may hold. Equal filters are the same question.
-type filter struct {
-	bbox   *box
-	when   *interval // of the time observed, else received
-	name   string    // "": any
-	limit  int
-	before event.Position // only positions below it
-}
-
-// A listQuery is what GET /points was asked.
-type listQuery struct {
-	filter
-	minPosition event.Position // 0: any will do
-}
-
-var (
-	listParameters = []string{"bbox", "datetime", "name", "limit", "cursor", "min_position"}
-	oneParameters  = []string{"min_position"}
-)
-
-// parseList reads the query string of GET /points.
-func parseList(raw string) (listQuery, error) {
-	q := listQuery{filter: filter{limit: defaultLimit, before: newest}}
-	err := eachParameter(raw, listParameters, func(name, value string) (err error) {
-		switch name {
-		case "bbox":
-			q.bbox, err = parseBox(value)
-		case "datetime":
-			q.when, err = parseInterval(value)
-		case "name":
-			q.name, err = parseName(value)
-		case "limit":
-			q.limit, err = parseLimit(value)
-		case "cursor":
-			q.before, err = parseCursor(value)
-		case "min_position":
-			q.minPosition, err = parsePosition(value)
-		}
-		return err
-	})
-	return q, err
-}
+var oneParameters = []string{"min_position"}
 
 // parseOne reads the query string of GET /points/{id}.
 func parseOne(raw string) (minPosition event.Position, err error) {
@@ -116,17 +73,6 @@ func badParameter(name, format string, args ...any) error {
 	return p
 }
 
-// parseName reads a name that a point may have.
-func parseName(s string) (string, error) {
-	switch n := utf8.RuneCountInString(s); {
-	case n == 0 || n > event.MaxNameRunes:
-		return "", fmt.Errorf("a name has 1 to %d characters, not %d", event.MaxNameRunes, n)
-	case !utf8.ValidString(s) || strings.ContainsRune(s, 0):
-		return "", errors.New("it is not text in UTF-8")
-	}
-	return s, nil
-}
-
 // parseLimit reads a positive integer; more than maxLimit is maxLimit.
 func parseLimit(s string) (int, error) {
 	if !isDigits(s) || strings.Trim(s, "0") == "" {
@@ -146,53 +92,6 @@ func parsePosition(s string) (event.Position, error) {
 		return 0, fmt.Errorf("it must be a position, a positive integer below 2^63, not %q", s)
 	}
 	return event.Position(n), nil
-}
-
-// href is where the filter's page is: what parseList reads back as the same.
-func (f *filter) href() string {
-	dst := append(make([]byte, 0, 160), "/points"...)
-	separator := byte('?')
-	add := func(name string) {
-		dst = append(append(append(dst, separator), name...), '=')
-		separator = '&'
-	}
-	if f.bbox != nil {
-		add("bbox")
-		dst = f.bbox.append(dst)
-	}
-	if f.when != nil {
-		add("datetime")
-		dst = f.when.append(dst)
-	}
-	if f.name != "" {
-		add("name")
-		dst = append(dst, url.QueryEscape(f.name)...)
-	}
-	if f.limit != defaultLimit {
-		add("limit")
-		dst = strconv.AppendInt(dst, int64(f.limit), 10)
-	}
-	if f.before != newest {
-		add("cursor")
-		dst = appendCursor(dst, f.before)
-	}
-	return string(dst)
-}
-
-// expr is the filter as a tree, without its position and limit.
-func (f *filter) expr() tree.Expr {
-	var parts []tree.Expr
-	if b := f.bbox; b != nil {
-		parts = append(parts, tree.Box{West: b.west, South: b.south, East: b.east, North: b.north})
-	}
-	if f.when != nil {
-		parts = append(parts, tree.During(tree.Time, f.when.from, f.when.to))
-	}
-	if f.name != "" {
-		name, _ := tree.TextValue(f.name)
-		parts = append(parts, tree.Compare{Field: tree.Name, Value: name})
-	}
-	return tree.All(parts...)
 }
 
 func isDigits(s string) bool {

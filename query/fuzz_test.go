@@ -5,8 +5,8 @@ import (
 	"net/http"
 	"testing"
 
-	"cairn/event"
 	"cairn/internal/web"
+	"cairn/query/plan"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
@@ -14,12 +14,12 @@ import (
 
 // What is taken for a cursor is one that was given out.
 func FuzzCursor(f *testing.F) {
-	for _, p := range []event.Position{1, 4097, newest} {
-		f.Add(string(appendCursor(nil, p)))
+	for _, sort := range []plan.Sort{plan.ByPosition, plan.ByTime, plan.ByDistance} {
+		f.Add(string(appendCursor(nil, sort, &plan.Key{Position: 4097})))
 	}
 	f.Fuzz(func(t *testing.T, s string) {
-		if p, err := parseCursor(s); err == nil && (p < 1 || string(appendCursor(nil, p)) != s) {
-			t.Fatalf("%q is taken for %d", s, p)
+		if sort, k, err := parseCursor(s); err == nil && (k.Position < 1 || string(appendCursor(nil, sort, k)) != s) {
+			t.Fatalf("%q is taken for %v", s, k)
 		}
 	})
 }

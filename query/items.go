@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -14,7 +12,6 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"cairn/event"
-	"cairn/internal/web"
 	"cairn/query/answer"
 	"cairn/query/ogc"
 	"cairn/query/plan"
@@ -124,7 +121,7 @@ func (s *service) sendItems(c *fiber.Ctx, r *answer.Request, named event.Positio
 	}
 	a, age, stale, err := s.cache.Get(r, max(least, named).Sequence())
 	if err != nil {
-		return refuseItems(c, err)
+		return refuse(c, err)
 	}
 	if stale {
 		setAge(c, age)
@@ -140,22 +137,6 @@ func (s *service) sendItems(c *fiber.Ctx, r *answer.Request, named event.Positio
 	}
 	c.Response().Header.SetBytesV(headerPosition, a.Position)
 	return sendView(c, v)
-}
-
-// refuseItems says what went wrong in reading a page.
-func refuseItems(c *fiber.Ctx, err error) error {
-	var floor plan.BeforeFloor
-	switch {
-	case errors.As(err, &floor):
-		return &web.Problem{Status: http.StatusGone, Detail: floor.Error() + "; begin again without a cursor"}
-	case errors.Is(err, plan.ErrBusy):
-		err = fmt.Errorf("%w: %w", errBusy, err)
-	case errors.Is(err, plan.ErrNoCheckpoint):
-		err = fmt.Errorf("%w: %w", errNoCheckpoint, err)
-	case errors.Is(err, plan.ErrRow), errors.Is(err, plan.ErrOrder):
-		err = fmt.Errorf("%w: %w", errRow, err)
-	}
-	return refuse(c, err)
 }
 
 // items makes a page.
@@ -214,7 +195,7 @@ func (s *service) readItems(ctx context.Context, w *itemsWriter) (sequence uint6
 		s.memory.pagesWhole.Inc()
 		return held, true, nil
 	default:
-		asked.After = &plan.Key{Position: min(from, before)}
+		asked.After, asked.Joined = &plan.Key{Position: min(from, before)}, true
 		if asked.Limit -= w.features; w.features > 0 {
 			s.memory.pagesBegun.Inc()
 		}
@@ -262,6 +243,9 @@ func (w *itemsWriter) add(r plan.Row) (bool, error) {
 	w.row = rowOf(w.row, r)
 	if w.body, err = appendSelected(w.body, w.row, w.query.properties); err != nil {
 		return false, err
+	}
+	if w.query.Sort == plan.ByDistance {
+		w.body = appendDistance(w.body, w.row, key.Distance)
 	}
 	return w.end(begin, key), nil
 }

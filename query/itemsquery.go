@@ -14,7 +14,7 @@ import (
 	"cairn/query/plan"
 )
 
-// An itemsQuery is what GET /collections/{collection}/items was asked.
+// An itemsQuery is what GET /points or GET /collections/{collection}/items was asked.
 type itemsQuery struct {
 	plan.Query
 	parameters  []tree.Parameter // the restrictions, each in its one spelling
@@ -24,12 +24,15 @@ type itemsQuery struct {
 	properties  []string // nil: all
 	minPosition event.Position
 	form        string // the parameter f
+	counted     bool   // numberMatched is asked for
 }
 
 var (
 	itemsParameters = []string{"bbox", "datetime", "name", "near", "filter", "filter-lang", "filter-crs", "bbox-crs", "crs", "sortby",
 		"properties", "limit", "cursor", "min_position", "f"}
-	itemParameters     = []string{"crs", "min_position", "f"}
+	itemParameters = []string{"crs", "min_position", "f"}
+	// pointsParameters are those of GET /points.
+	pointsParameters   = []string{"bbox", "datetime", "name", "near", tree.PropertyPrefix + "NAME", "sortby", "limit", "cursor", "min_position", "numberMatched"}
 	downloadParameters = []string{"bbox", "datetime", "name", "near", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties"}
 )
 
@@ -46,7 +49,7 @@ const (
 func parseItems(raw string, known []string) (*itemsQuery, error) {
 	q := &itemsQuery{Query: plan.Query{Limit: defaultLimit}}
 	var cursor string
-	err := eachParameter(raw, append(known, propertyParameters(raw)...), func(name, value string) (err error) {
+	err := eachParameter(raw, slices.Concat(known, propertyParameters(raw)), func(name, value string) (err error) {
 		switch name {
 		case "filter":
 			q.cql = value
@@ -64,11 +67,17 @@ func parseItems(raw string, known []string) (*itemsQuery, error) {
 		case "limit":
 			q.Limit, err = parseLimit(value)
 		case "cursor":
-			cursor = value
+			if cursor = value; cursor == "" {
+				err = errCursor
+			}
 		case "min_position":
 			q.minPosition, err = parsePosition(value)
 		case "f":
 			q.form = value
+		case "numberMatched":
+			if q.counted = value == "true"; !q.counted && value != "false" {
+				err = errors.New("it must be true or false")
+			}
 		default:
 			var p tree.Parameter
 			p, _, err = tree.ParseParameter(name, value)
@@ -112,9 +121,9 @@ func (q *itemsQuery) complete(cursor string) error {
 	if cursor == "" {
 		return nil
 	}
-	sort, key, err := parseKey(cursor)
+	sort, key, err := parseCursor(cursor)
 	if err == nil && sort != q.Sort {
-		err = errKeyOrder
+		err = errCursorOrder
 	}
 	if err != nil {
 		return badParameter("cursor", "cursor: %v", err)
@@ -163,6 +172,11 @@ func parseProperties(s string) ([]string, error) {
 	return names, nil
 }
 
+// plainer makes escaped text of a query easier to read: what RFC 3986, section 3.4,
+// lets stand is not escaped. A + would be read as a space by some and as itself by
+// others.
+var plainer = strings.NewReplacer("+", "%20", "%2C", ",", "%3A", ":", "%2F", "/")
+
 // text is the query string that parseItems reads back as the same; after is where
 // the page begins, if it is not the first.
 func (q *itemsQuery) text(after *plan.Key) string {
@@ -171,8 +185,7 @@ func (q *itemsQuery) text(after *plan.Key) string {
 		if b.Len() > 0 {
 			b.WriteByte('&')
 		}
-		// A + would be read as a space by some and as itself by others.
-		b.WriteString(strings.ReplaceAll(url.QueryEscape(name)+"="+url.QueryEscape(value), "+", "%20"))
+		b.WriteString(plainer.Replace(url.QueryEscape(name) + "=" + url.QueryEscape(value)))
 	}
 	for _, p := range q.parameters {
 		add(p.Name, p.Value)
@@ -196,8 +209,11 @@ func (q *itemsQuery) text(after *plan.Key) string {
 	if q.Limit != defaultLimit {
 		add("limit", strconv.Itoa(q.Limit))
 	}
+	if q.counted {
+		add("numberMatched", "true")
+	}
 	if after != nil {
-		add("cursor", string(appendKey(nil, q.Sort, after)))
+		add("cursor", string(appendCursor(nil, q.Sort, after)))
 	}
 	return b.String()
 }

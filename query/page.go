@@ -2,17 +2,15 @@ package query
 
 import (
 	"bytes"
-	"errors"
+	"context"
 	"math"
 	"strconv"
-	"strings"
 	"sync"
-	"time"
 
 	"cairn/event"
 	"cairn/query/answer"
+	"cairn/query/plan"
 	"cairn/query/recent"
-	"cairn/schema"
 
 	"github.com/google/uuid"
 )
@@ -28,99 +26,140 @@ const (
 // size, so that whoever keeps an answer keeps no more than it.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
-// page answers a filter: nearly always one statement, and always one snapshot.
-// The newest rows come from memory, if that is as new as the database is known to
-// be, and the rest from the database: the position is the lower of both.
-func (s *service) page(f filter) (answer.Answer, error) {
+// page makes a page of GET /points. Newest first, the newest rows come from memory,
+// if that is as new as the database is known to be, and the rest from the database:
+// the position is the lower of both.
+func (s *service) page(q *itemsQuery) (answer.Answer, error) {
+	ctx, cancel := s.bounded()
+	defer cancel()
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	w := pageWriter{body: append((*buf)[:0], pageHead...), limit: f.limit}
-	q := recent.Query{Filter: f.expr(), Before: f.before, Limit: f.limit + 1}
-	from, sequence, ok := s.walk(&q, func(r *recent.Row) bool { return w.addFeature(r.Position, r.Feature) })
-	a := answer.Answer{Sequence: sequence, Found: true, Remembered: true}
-	if !ok {
-		w.body, w.features, w.more, w.last = append(w.body[:0], pageHead...), 0, false, 0
-		from = f.before
+	w := pageWriter{body: append((*buf)[:0], pageHead...), query: &q.Query}
+	a := answer.Answer{Found: true}
+	err := s.fill(ctx, &w, &a)
+	*buf = w.body
+	if err != nil {
+		return answer.Answer{}, err
 	}
-	if !w.more && (!ok || from > 0) {
-		rest := f
-		rest.before, rest.limit = min(from, f.before), f.limit-w.features
-		n := w.features
-		read, err := s.readPage(&w, rest)
-		*buf = w.body
-		if err != nil {
+	matched := int64(-1)
+	if q.counted {
+		if matched, err = s.matched(ctx, q, &w, &a); err != nil {
 			return answer.Answer{}, err
 		}
-		s.metrics.rows.Add(float64(w.features - n))
-		if a.Remembered = false; !ok || read < sequence {
-			a.Sequence = read
-		}
-		if n > 0 {
-			s.memory.pagesBegun.Inc()
-		}
-	} else {
-		s.memory.pagesWhole.Inc()
 	}
 	if w.more {
-		f.before = w.last
-		a.Next = f.href()
+		a.Next = "/points?" + q.text(&w.last)
 	}
-	*buf = w.finish(a.Next)
+	*buf = w.finish(matched, a.Next)
 	a.Body = bytes.Clone(*buf)
 	return a, nil
 }
 
-const pageHead = `{"type":"FeatureCollection","features":[`
-
-// readPage reads from the database what the filter lets through.
-func (s *service) readPage(w *pageWriter, f filter) (sequence uint64, err error) {
-	ways, args := f.ways(), f.args()
-	sequence, err = s.rows(ways.first, args, w.add)
-	if !errors.Is(err, errUndecided) {
-		return sequence, err
+// fill writes the page's rows.
+func (s *service) fill(ctx context.Context, w *pageWriter, a *answer.Answer) error {
+	rest := *w.query
+	rest.Limit++ // one more than the page holds, to know whether there is another page
+	if rest.Sort == plan.ByPosition && !rest.Ascending {
+		before := newest
+		if rest.After != nil {
+			before = rest.After.Position
+		}
+		q := recent.Query{Filter: rest.Filter, Before: before, Limit: rest.Limit}
+		from, sequence, ok := s.walk(&q, func(r *recent.Row) bool { return w.addFeature(r.Position, r.Feature) })
+		if !ok {
+			w.body, w.features, w.more = append(w.body[:0], pageHead...), 0, false
+		} else {
+			a.Sequence, a.Remembered = sequence, true
+			if w.more || from <= 0 {
+				s.memory.pagesWhole.Inc()
+				return nil
+			}
+			if w.features > 0 {
+				s.memory.pagesBegun.Inc()
+			}
+			rest.After, rest.Joined = &plan.Key{Position: min(from, before)}, true
+			rest.Limit -= w.features
+		}
 	}
-	way, err := s.choose(ways, args)
+	remembered := w.features
+	sequence, err := s.reader.Page(ctx, rest, w.add)
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return s.rows(way, args, w.add)
+	s.metrics.rows.Add(float64(w.features - remembered))
+	if !a.Remembered || sequence < a.Sequence {
+		a.Sequence = sequence
+	}
+	a.Remembered = false
+	return nil
 }
+
+// matched is how many points there are in all pages together: what is known where
+// this one is all, else counted.
+func (s *service) matched(ctx context.Context, q *itemsQuery, w *pageWriter, a *answer.Answer) (int64, error) {
+	if q.After == nil && !w.more {
+		return int64(w.features), nil
+	}
+	n, sequence, err := s.reader.Count(ctx, q.Filter)
+	a.Sequence = min(a.Sequence, sequence)
+	return n, err
+}
+
+const pageHead = `{"type":"FeatureCollection","features":[`
 
 // A pageWriter encodes Features until the page is full.
 type pageWriter struct {
 	body     []byte
-	limit    int
+	query    *plan.Query
+	row      row
 	features int
-	last     event.Position // of the last Feature written
-	more     bool           // there is another row than those written
+	last     plan.Key // of the last Feature written
+	more     bool     // there is another row than those written
 }
 
 // add writes one row, and says whether it wants another.
-func (w *pageWriter) add(r row) (bool, error) {
-	position, err := r.position()
-	if err != nil || w.features == w.limit {
-		w.more = err == nil
+func (w *pageWriter) add(r plan.Row) (bool, error) {
+	if w.features == w.query.Limit {
+		w.more = true
+		return false, nil
+	}
+	key, err := keyOf(w.query.Sort, r)
+	if err != nil {
 		return false, err
 	}
-	if w.features > 0 && position >= w.last {
-		return false, errOrder
+	if w.features > 0 && w.query.Sort == plan.ByPosition && !w.query.Ascending && key.Position >= w.last.Position {
+		return false, errOrder // memory and database do not meet
 	}
 	begin := w.begin()
-	if w.body, err = appendFeature(w.body, r); err != nil {
+	w.row = rowOf(w.row, r)
+	if w.body, err = appendFeature(w.body, w.row); err != nil {
 		return false, err
 	}
-	return w.end(begin, position), nil
+	if w.query.Sort == plan.ByDistance {
+		w.body = appendDistance(w.body, w.row, key.Distance)
+	}
+	return w.end(begin, key), nil
+}
+
+// appendDistance adds the distance in metres to the Feature that was just written,
+// unless the user's has a member of that name.
+func appendDistance(dst []byte, r row, metres float64) []byte {
+	if members, err := jsonb(r[colMembers]); err != nil || hasMember(members, `"distance": `) {
+		return dst
+	}
+	dst = append(dst[:len(dst)-1], `,"distance":`...)
+	return append(event.AppendFloat(dst, math.Round(metres*1000)/1000), '}')
 }
 
 // addFeature writes a row that is encoded already, and says whether it wants another.
 func (w *pageWriter) addFeature(position event.Position, feature []byte) bool {
-	if w.features == w.limit {
+	if w.features == w.query.Limit {
 		w.more = true
 		return false
 	}
 	begin := w.begin()
 	w.body = append(w.body, feature...)
-	return w.end(begin, position)
+	return w.end(begin, plan.Key{Position: position})
 }
 
 func (w *pageWriter) begin() (begin int) {
@@ -132,22 +171,27 @@ func (w *pageWriter) begin() (begin int) {
 }
 
 // end takes back what began there if the page is too large with it.
-func (w *pageWriter) end(begin int, position event.Position) bool {
+func (w *pageWriter) end(begin int, key plan.Key) bool {
 	if len(w.body) > answer.MaxBytes-tailBytes && w.features > 0 {
 		w.body = w.body[:begin]
 		w.more = true
 		return false
 	}
 	w.features++
-	w.last = position
+	w.last = key
 	return true
 }
 
 // finish writes what follows the Features. The members are those of OGC API
-// Features, part 1, section 7.16.
-func (w *pageWriter) finish(next string) []byte {
+// Features, part 1, section 7.16. A
+// number that is not known is negative.
+func (w *pageWriter) finish(matched int64, next string) []byte {
 	w.body = append(w.body, `],"numberReturned":`...)
 	w.body = strconv.AppendInt(w.body, int64(w.features), 10)
+	if matched >= 0 {
+		w.body = append(w.body, `,"numberMatched":`...)
+		w.body = strconv.AppendInt(w.body, matched, 10)
+	}
 	w.body = append(w.body, `,"links":[`...)
 	if next != "" {
 		w.body = append(w.body, `{"rel":"next","type":"`+mediaGeoJSON+`","href":"`...)
@@ -157,65 +201,29 @@ func (w *pageWriter) finish(next string) []byte {
 	return append(w.body, ']', '}')
 }
 
-// one answers with the point that has this key, if there is one.
+// one answers with the point that has this key, or says that it was deleted.
 func (s *service) one(key uuid.UUID) (answer.Answer, error) {
+	ctx, cancel := s.bounded()
+	defer cancel()
 	var a answer.Answer
 	var err error
-	a.Sequence, err = s.rows(oneStatement, []any{key}, func(r row) (bool, error) {
-		position, err := r.position()
-		if err != nil {
-			return false, err
+	a.Sequence, err = s.reader.One(ctx, key, func(r plan.Row) error {
+		if r.Deleted() {
+			a.Gone = true
+			return nil
 		}
-		a.Found = true
-		a.Tag = append(strconv.AppendInt([]byte{'"'}, int64(r.revision(int64(position))), 10), '"')
-		a.Body, err = appendFeature(nil, r)
-		return err == nil, err
-	})
-	if a.Found {
+		revision, err := r.Revision()
+		if err != nil {
+			return err
+		}
 		s.metrics.rows.Inc()
-	} else if err == nil {
-		a.Gone, err = s.gone(key)
-	}
+		a.Found = true
+		a.Tag = append(strconv.AppendInt([]byte{'"'}, int64(revision), 10), '"')
+		a.Body, err = appendFeature(nil, rowOf(nil, r))
+		return err
+	})
 	return a, err
 }
 
-// gone tells whether a point that there is not was deleted.
-func (s *service) gone(key uuid.UUID) (gone bool, err error) {
-	ctx, cancel := s.bounded()
-	defer cancel()
-	for range catalogueTries {
-		c, err := s.catalogue(ctx)
-		if err != nil {
-			return false, err
-		}
-		parts := []string{"select false as gone"}
-		for _, g := range c.segments {
-			parts = append(parts, "select geom is null from "+schema.Table(g.id)+" where id = $1")
-		}
-		defer s.metrics.observe("gone", time.Now())
-		err = s.pool.QueryRow(ctx, "select bool_or(gone) from ("+strings.Join(parts, " union all ")+") g", key).Scan(&gone)
-		if !isGone(err) {
-			return gone, err
-		}
-	}
-	return false, errBusy
-}
-
 // newest is before every position.
-const newest = event.Position(math.MaxInt64)
-
-// args are what the filter's statements take: one row more than the page holds,
-// to know whether there is another page.
-func (f *filter) args() []any {
-	args := append(make([]any, 0, 9), int64(f.before), int64(f.limit)+1)
-	if b := f.bbox; b != nil {
-		args = append(args, b.west, b.south, b.east, b.north)
-	}
-	if f.when != nil {
-		args = append(args, timestamp(f.when.from), timestamp(f.when.to))
-	}
-	if f.name != "" {
-		args = append(args, f.name)
-	}
-	return args
-}
+const newest = plan.Newest

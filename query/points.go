@@ -47,12 +47,17 @@ func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*answer.Request, eve
 }
 
 func (s *service) listRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {
-	l, err := parseList(string(c.Request().URI().QueryString()))
+	// The text outlives the request, whose buffers fiber uses again.
+	q, err := parseItems(string(c.Request().URI().QueryString()), pointsParameters)
 	if err != nil {
 		return nil, 0, err
 	}
-	run := func() (answer.Answer, error) { return s.page(l.filter) }
-	return s.cache.Add(l.href(), name(c, l.minPosition), run), l.minPosition, nil
+	key := "/points"
+	if text := q.text(q.After); text != "" {
+		key += "?" + text
+	}
+	run := func() (answer.Answer, error) { return s.page(q) }
+	return s.cache.Add(key, name(c, q.minPosition), run), q.minPosition, nil
 }
 
 func (s *service) oneRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {

@@ -3,6 +3,8 @@ package query
 import (
 	"errors"
 	"fmt"
+	"net/http"
+	"strings"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -11,6 +13,7 @@ import (
 	"cairn/event"
 	"cairn/internal/web"
 	"cairn/query/answer"
+	"cairn/query/plan"
 )
 
 // retryAfter is when a refused question may be asked again.
@@ -28,10 +31,32 @@ func refuse(c *fiber.Ctx, err error) error {
 	if errors.As(err, &late) {
 		setPosition(c, uint64(late))
 	}
+	var dropped plan.BeforeFloor
+	if errors.As(err, &dropped) {
+		begin := withoutCursor(c)
+		c.Append(fiber.HeaderLink, "<"+begin+`>; rel="first"`)
+		return &web.Problem{Status: http.StatusGone, Detail: dropped.Error() + "; begin again where links says",
+			Members: map[string]any{"links": []any{map[string]string{"rel": "first", "href": begin}}}}
+	}
 	if p := problem(err); p != nil {
 		return fmt.Errorf("%w: %w", p, err)
 	}
 	return err
+}
+
+// withoutCursor is where the request's pages begin.
+func withoutCursor(c *fiber.Ctx) string {
+	var kept []string
+	for part := range strings.SplitSeq(string(c.Request().URI().QueryString()), "&") {
+		if name, _, _ := strings.Cut(part, "="); part != "" && name != "cursor" {
+			kept = append(kept, part)
+		}
+	}
+	path := string(c.Request().URI().PathOriginal())
+	if len(kept) == 0 {
+		return path
+	}
+	return path + "?" + strings.Join(kept, "&")
 }
 
 // problem is nil for what is nobody's to mend but ours.
@@ -48,11 +73,11 @@ func problem(err error) *web.Problem {
 		return p
 	case errors.Is(err, answer.ErrStopping):
 		return web.Unavailable("stopping", retryAfter)
-	case errors.Is(err, errNoCheckpoint):
+	case errors.Is(err, errNoCheckpoint), errors.Is(err, plan.ErrNoCheckpoint):
 		return errSchema()
-	case errors.Is(err, errRow), errors.Is(err, errOrder), errors.Is(err, answer.ErrPanic):
+	case errors.Is(err, errRow), errors.Is(err, errOrder), errors.Is(err, plan.ErrRow), errors.Is(err, plan.ErrOrder), errors.Is(err, answer.ErrPanic):
 		return nil
-	case errors.Is(err, errBusy):
+	case errors.Is(err, errBusy), errors.Is(err, plan.ErrBusy):
 		return web.Unavailable("every database connection is busy, or the database does not answer", retryAfter)
 	case errors.As(err, &refused):
 		return ofState(refused.Code)
@@ -70,6 +95,8 @@ func ofState(code string) *web.Problem {
 	switch code {
 	case "57014": // query_canceled
 		return web.Unavailable("the question is too expensive: it took longer than this server allows; ask for less", retryAfter)
+	case "55P03": // lock_not_available
+		return web.Unavailable(fmt.Sprintf("another session has held a lock on a table of points for more than %v: look for lock table, vacuum full or alter table in pg_stat_activity", lockTimeout), retryAfter)
 	case "42P01", "42703", "42883", "3F000": // no such table, column, function, schema
 		return errSchema()
 	case "42501": // insufficient_privilege

@@ -77,12 +77,15 @@ func (w *world) add(points []modelPoint) {
 }
 
 // page is what the filter's page holds at the position.
-func (w *world) page(f *filter, at event.Position) []string {
+func (w *world) page(q *itemsQuery, at event.Position) []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	ids := []string{}
-	for i := len(w.points) - 1; i >= 0 && len(ids) < f.limit; i-- {
-		if p := &w.points[i]; p.position <= at && p.position < f.before && p.passes(f) {
+	ids, before := []string{}, newest
+	if q.After != nil {
+		before = q.After.Position
+	}
+	for i := len(w.points) - 1; i >= 0 && len(ids) < q.Limit; i-- {
+		if p := &w.points[i]; p.position <= at && p.position < before && p.passes(q.Filter) {
 			ids = append(ids, p.id)
 		}
 	}
@@ -210,7 +213,7 @@ func (c *carrier) read(f *fixture) {
 }
 
 func (c *carrier) check(query string, body []byte, at int64) {
-	l, err := parseList(query)
+	l, err := parseItems(query, pointsParameters)
 	if err != nil {
 		c.t.Error(err)
 		return
@@ -221,7 +224,7 @@ func (c *carrier) check(query string, body []byte, at int64) {
 		return
 	}
 	got := append([]string{}, idsOf(page)...)
-	if want := c.world.page(&l.filter, event.Position(at)); !slices.Equal(got, want) {
+	if want := c.world.page(l, event.Position(at)); !slices.Equal(got, want) {
 		c.t.Errorf("GET %s at %d: %d points, want %d\n%s\n%s", query, at, len(got), len(want), strings.Join(got, " "), strings.Join(want, " "))
 	}
 }

@@ -52,6 +52,7 @@ type Query struct {
 	Ascending bool // by position or time: the oldest first
 	Limit     int  // rows at most
 	After     *Key // only what comes behind it in the order; nil: from the beginning
+	Joined    bool // After is where other rows end that were handed out, not a client's
 	Wide      bool // the columns ColName and ColAuthor too; not by distance
 	// Near is what distances are from. The filter has it too.
 	Near filter.Near
@@ -254,7 +255,7 @@ func (p *page) begin(r Row) error {
 	if !p.any || uint64(sequence) < p.sequence {
 		p.sequence, p.any = uint64(sequence), true //nolint:gosec // not negative
 	}
-	if k := p.q.After; k != nil && p.q.Sort == ByPosition && !p.handed && p.q.before(k.Position, p.catalogue.floor) {
+	if k := p.q.After; k != nil && !p.q.Joined && p.q.Sort == ByPosition && !p.handed && p.q.before(k.Position, p.catalogue.floor) {
 		return BeforeFloor{p.catalogue.floor}
 	}
 	return nil
