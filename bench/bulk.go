@@ -18,6 +18,13 @@ import (
 // copyBatch is the peer's rows in one transaction, like the projector's.
 const copyBatch = 5000
 
+// uploadPath takes an upload, replacePath one whose rows take the place of those
+// with their ids.
+const (
+	uploadPath  = "/point"
+	replacePath = "/point?on-conflict=replace"
+)
+
 // worldRows are rows spread over the world, as NDJSON.
 func worldRows(rows int) *bytes.Buffer {
 	body := &bytes.Buffer{}
@@ -29,9 +36,9 @@ func worldRows(rows int) *bytes.Buffer {
 }
 
 // upload sends rows and waits until the last of them is visible.
-func (s *system) upload(ctx context.Context, body *bytes.Buffer, rows int) (took time.Duration, err error) {
+func (s *system) upload(ctx context.Context, path string, body *bytes.Buffer, rows int) (took time.Duration, err error) {
 	start := time.Now()
-	position, err := s.send(ctx, body, rows)
+	position, err := s.send(ctx, path, body, rows)
 	if err != nil {
 		return 0, err
 	}
@@ -43,8 +50,8 @@ func (s *system) upload(ctx context.Context, body *bytes.Buffer, rows int) (took
 
 // send sends rows until they are acknowledged, and returns the last one's
 // position.
-func (s *system) send(ctx context.Context, body *bytes.Buffer, rows int) (position int64, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.ingest+"/point", body)
+func (s *system) send(ctx context.Context, path string, body *bytes.Buffer, rows int) (position int64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, s.ingest+path, body)
 	if err != nil {
 		return 0, err
 	}
@@ -95,7 +102,7 @@ func (s *system) bulkPair(ctx context.Context, body *bytes.Buffer, rows int) (pa
 	}); err != nil {
 		return pair{}, err
 	}
-	ours, err := s.upload(ctx, body, rows)
+	ours, err := s.upload(ctx, uploadPath, body, rows)
 	if err != nil {
 		return pair{}, err
 	}

@@ -116,7 +116,7 @@ func (g *growth) loadTo(ctx context.Context, size int) error {
 	var before uint64 // the sequence of the upload before
 	for g.w.n < size {
 		rows := min(uploadRows, size-g.w.n)
-		position, err := g.sys.send(ctx, g.w.body(rows, ""), rows)
+		position, err := g.sys.send(ctx, uploadPath, g.w.body(rows, ""), rows)
 		if err != nil {
 			return err
 		}
@@ -180,16 +180,16 @@ func (g *growth) changes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	created, err := g.sys.upload(ctx, g.w.body(len(ids), ""), len(ids))
+	created, err := g.sys.upload(ctx, uploadPath, g.w.body(len(ids), ""), len(ids))
 	if err != nil {
 		return err
 	}
-	replaced, err := g.sys.upload(ctx, g.w.replacing(ids, 1), len(ids))
+	replaced, err := g.sys.upload(ctx, replacePath, g.w.replacing(ids, 1), len(ids))
 	if err != nil {
 		return err
 	}
 	report(g.title("replacing rows ÷ creating as many, time"), "s", []pair{{replaced.Seconds(), created.Seconds()}})
-	mixed, err := g.sys.upload(ctx, g.w.replacing(ids, 2), len(ids))
+	mixed, err := g.sys.upload(ctx, replacePath, g.w.replacing(ids, 2), len(ids))
 	if err != nil {
 		return err
 	}

@@ -79,7 +79,7 @@ func (s *system) wrk(ctx context.Context, base string, d time.Duration) (float64
 }
 
 func runWrk(ctx context.Context, connections int, d time.Duration, url string, args ...string) (float64, error) {
-	args = append([]string{"-t1", "-c", strconv.Itoa(connections), "-d", fmt.Sprintf("%ds", int(d.Seconds()))}, args...)
+	args = append([]string{"-t1", "--timeout", "30s", "-c", strconv.Itoa(connections), "-d", fmt.Sprintf("%ds", int(d.Seconds()))}, args...)
 	out, err := exec.CommandContext(ctx, "wrk", append(args, url)...).CombinedOutput()
 	if err != nil {
 		return 0, fmt.Errorf("wrk: %w\n%s", err, out)

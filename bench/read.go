@@ -60,7 +60,7 @@ func areaQuery() string {
 
 // fill puts rows in, spread over the world.
 func (s *system) fill(ctx context.Context, rows int) error {
-	_, err := s.upload(ctx, worldRows(rows), rows)
+	_, err := s.upload(ctx, uploadPath, worldRows(rows), rows)
 	return err
 }
 

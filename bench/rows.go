@@ -48,15 +48,15 @@ func (w *rowWriter) body(rows int, members string) *bytes.Buffer {
 	return b
 }
 
-// replacing is rows as NDJSON, one for each id: one in every replaces the row with
-// the id, the others are new.
+// replacing is rows as NDJSON, one for each id: one in every has the id and replaces
+// that row, the others are new.
 func (w *rowWriter) replacing(ids []string, every int) *bytes.Buffer {
 	b := &bytes.Buffer{}
 	b.Grow(len(ids) * rowBytes)
 	for i, id := range ids {
 		members := ""
 		if i%every == 0 {
-			members = fmt.Sprintf(`"id":%q,"replace":true,`, id)
+			members = fmt.Sprintf(`"id":%q,`, id)
 		}
 		w.row(b, members)
 	}
