@@ -64,7 +64,8 @@ type handler struct {
 	// lastSequence is that of the newest message that is acknowledged.
 	lastSequence func(context.Context) (uint64, error)
 	// base is what absolute links of an answer begin with.
-	base func(*fiber.Ctx) string
+	base    func(*fiber.Ctx) string
+	origins origins
 	// requireConditions refuses changes without If-Match or If-None-Match.
 	requireConditions bool
 }
@@ -85,11 +86,13 @@ func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Re
 func (h *handler) routes(r fiber.Router) {
 	r.Get("/point/uploads/:key", h.getUpload)
 	for _, path := range []string{"/point", "/points"} {
-		r.Post(path, h.post)
-		r.Put(path+"/:id", h.putPoint)
-		r.Patch(path+"/:id", h.patchPoint)
-		r.Delete(path+"/:id", h.deletePoint)
+		r.Post(path, h.crossOrigin, h.post)
+		r.Put(path+"/:id", h.crossOrigin, h.putPoint)
+		r.Patch(path+"/:id", h.crossOrigin, h.patchPoint)
+		r.Delete(path+"/:id", h.crossOrigin, h.deletePoint)
 	}
+	r.Options("/point", h.crossOrigin, h.preflight)
+	r.Options("/point/:id", h.crossOrigin, h.preflight)
 	h.deviceRoutes(r)
 	h.itemRoutes(r)
 }

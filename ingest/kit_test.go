@@ -82,6 +82,12 @@ func testLimits() limits {
 // serve starts the real server with the role on it, and returns its address.
 func serve(t testing.TB, q queue, l limits) string {
 	t.Helper()
+	return serveWith(t, q, l, func(*handler) {})
+}
+
+// serveWith serves with what change sets.
+func serveWith(t testing.TB, q queue, l limits, change func(*handler)) string {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
 	s, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Version: "test", Log: log}, 1)
 	if err != nil {
@@ -89,6 +95,7 @@ func serve(t testing.TB, q queue, l limits) string {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	h := newHandler(ctx, q, log, s.Registry(), l)
+	change(h)
 	s.Mount(web.Role{
 		Name: "ingest", Routes: h.routes,
 		Ready:  func() error { return nil },

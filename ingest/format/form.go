@@ -73,7 +73,7 @@ func (f *form) open() error {
 		return web.BadRequest(fmt.Sprintf("the form has more than %d files", maxParts))
 	}
 	f.name = part.FileName()
-	f.buffer.Reset(part)
+	f.buffer.Reset(partBody{part})
 	if head, _ := f.buffer.Peek(2); string(head) == "\x1f\x8b" {
 		return f.inFile(web.BadRequest("it is packed with gzip: send it alone, with Content-Encoding: gzip"))
 	}
@@ -84,6 +84,21 @@ func (f *form) open() error {
 		f.current, err = Open(f.buffer, m.Kind, o)
 	}
 	return f.inFile(err)
+}
+
+// A partBody is a file of a form; the form may end in it.
+type partBody struct{ *multipart.Part }
+
+func (p partBody) Read(b []byte) (int, error) {
+	n, err := p.Part.Read(b)
+	var problem *web.Problem
+	switch {
+	case err == nil || err == io.EOF:
+		return n, err
+	case errors.As(err, &problem):
+		return n, problem
+	}
+	return n, web.BadRequest("the form cannot be read: " + ClipReason(err.Error()))
 }
 
 // media goes by the file's Content-Type where that is one of ours, else by its

@@ -77,7 +77,7 @@ func (c *serveCmd) Run(s *session) error {
 		return query.Run(ctx, query.Config{Server: server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions})
+		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, AllowOrigins: c.AllowOrigins})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,
