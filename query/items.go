@@ -13,6 +13,7 @@ import (
 
 	"cairn/event"
 	"cairn/query/answer"
+	tree "cairn/query/filter"
 	"cairn/query/ogc"
 	"cairn/query/plan"
 	"cairn/query/recent"
@@ -154,7 +155,7 @@ func (s *service) items(site ogc.Site, collection *ogc.Collection, q *itemsQuery
 	s.metrics.rows.Add(float64(w.features))
 	matched, known := int64(w.features), q.After == nil && !w.more
 	if !known {
-		matched, known = s.count(ctx, q)
+		matched, known = s.count(q)
 	}
 	a := answer.Answer{Sequence: sequence, Found: true, Remembered: remembered && known && matched == int64(w.features)}
 	links := site.ItemsLinks(collection, q.text(q.After))
@@ -207,10 +208,20 @@ func (s *service) readItems(ctx context.Context, w *itemsWriter) (sequence uint6
 	return sequence, false, err
 }
 
-func (s *service) count(ctx context.Context, q *itemsQuery) (n int64, known bool) {
-	ctx, cancel := context.WithTimeout(ctx, countTimeout)
-	defer cancel()
-	n, _, err := s.reader.Count(ctx, q.Filter)
+// count is how many points pass, counted once for all pages of a filter while nothing
+// changes.
+func (s *service) count(q *itemsQuery) (n int64, known bool) {
+	e := q.Filter
+	r := s.cache.Add("count "+tree.Canonical(e), "", func() (answer.Answer, error) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(s.stopping), countTimeout)
+		defer cancel()
+		n, sequence, err := s.reader.Count(ctx, e)
+		return answer.Answer{Body: strconv.AppendInt(nil, n, 10), Sequence: sequence, Found: true}, err
+	})
+	a, _, _, err := s.cache.Get(r, 0)
+	if err == nil {
+		n, err = strconv.ParseInt(string(s.cache.Form(r, a, nil).Bytes), 10, 64)
+	}
 	if err != nil {
 		s.log.Warn("a page goes out without its number of matches", "error", err)
 	}
