@@ -1,0 +1,156 @@
+package plan
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"cairn/event"
+	"cairn/query/filter"
+	"cairn/schema"
+)
+
+// explainRows are the rows of a segment from a position on: half of them spread over
+// longitudes 0 to 100, the others within a degree of a longitude of the segment's own,
+// 120, 130 and so on; times rise with positions, a second each from 2000 on.
+const explainRows = `select gen_random_uuid(), null, null, i, null, case when i % 1000 = 7 then 'rare' else 'p' || i % 9999 end,
+	ST_SetSRID(ST_MakePoint(case when i % 2 = 0 then (i * 7919 %% 100000) / 1000.0 else 120 + %d + (i * 7919 %% 1000) / 1000.0 end, (i * 104729 %% 60000) / 1000.0), 4326), null,
+	timestamptz '2000-01-01Z' + i * interval '1 s', now(), null, null, null from generate_series(%d::bigint, %d) i`
+
+// TestPlans looks at which segments each kind of page goes to, by which way, and how
+// much it reads, by what Postgres says it did: times would say it of this machine
+// only.
+func TestPlans(t *testing.T) {
+	f := newFixture(t)
+	f.exec("update segments set state = 'dropped' where id = 1")
+	const rows = 20_000
+	for i, state := range []string{schema.Sealed, schema.Sealed, schema.Sealed, schema.Head} {
+		low, high := int64(i*rows), int64((i+1)*rows)
+		if state == schema.Head {
+			high = schema.HeadEnd
+		}
+		f.segment(10+i, low, high, "sealed", fmt.Sprintf(strings.ReplaceAll(explainRows, "i % ", "i %% "), 10*i, low+1, low+rows-1))
+		f.exec("update segments set state = $2 where id = $1", 10+i, state)
+	}
+	// Of the head nothing is known.
+	f.exec("update segments set other_ids = null, cells = null where id = 13")
+	f.exec("update checkpoint set catalogue = catalogue + 1")
+	const limit = 100
+	tests := []struct {
+		name, parameter, value string
+		before                 event.Position
+		segments               string // that the first statement reads
+		read                   int    // rows at most
+	}{
+		{"the newest", "", "", Newest, "13", limit},
+		{"the newest from a cursor", "", "", 45_000, "12", limit},
+		{"all match", "bbox", "-180,-90,180,90", 45_000, "12", limit},
+		{"half match", "bbox", "0,0,100,60", 60_000, "12", 4 * limit},
+		{"a box of one old segment", "bbox", "120,0,121,1", 60_000, "10", 1_000},
+		{"a box without a point", "bbox", "-60,-60,-50,-50", 60_000, "", 0},
+		{"a small box", "bbox", "20,20,21,21", 60_000, "12 11 10", 300},
+		{"a rare name", "name", "rare", 60_000, "12 11 10", 60},
+		{"a name in its segment's order", "name", "rare", 20_000, "10", 20},
+		{"a time of one segment", "datetime", "2000-01-01T06:00:00Z/2000-01-01T06:01:00Z", 60_000, "11", 61},
+		{"the newest times", "datetime", "2000-01-01T16:00:00Z/..", 60_000, "12", 1024},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			q := Query{Limit: limit, After: &Key{Position: test.before}}
+			if test.parameter != "" {
+				p, _, err := filter.ParseParameter(test.parameter, test.value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q.Filter = p.Expr
+			}
+			segments, read, text := f.explain(t, &q)
+			if segments != test.segments || read > test.read {
+				t.Errorf("segments %q, %d rows read; want %q and at most %d\n%s", segments, read, test.segments, test.read, text)
+			}
+		})
+	}
+}
+
+// explain plans a page's first statement and says which segments it read, and how many
+// rows of them.
+func (f *fixture) explain(t *testing.T, q *Query) (segments string, read int, text string) {
+	t.Helper()
+	conn, err := f.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	c, err := load(t.Context(), conn.Conn())
+	if err != nil {
+		t.Fatal(err)
+	}
+	x := filter.Bound(q.Filter)
+	from := int64(q.After.Position)
+	list, _ := steps(c.reaching(x.Low, min(x.High, from-1), false), goal{extent: &x, need: float64(q.Limit)}, firstSegments)
+	s := pageByPosition(q, &x, list, from, q.Limit)
+	if len(list) == 0 { // nothing but the header
+		return "", 0, s.String()
+	}
+	// As the service runs it: prepared, with one plan for all parameters.
+	if _, err := conn.Exec(t.Context(), "prepare page as "+s.String(), pgx.QueryExecModeSimpleProtocol); err != nil {
+		t.Fatalf("%s: %v", s.String(), err)
+	}
+	var raw []byte
+	err = conn.QueryRow(t.Context(), "explain (analyze, costs off, timing off, format json) execute page("+literals(s.Args)+")", pgx.QueryExecModeSimpleProtocol).Scan(&raw)
+	if err != nil {
+		t.Fatalf("%s: %v", s.String(), err)
+	}
+	if _, err := conn.Exec(t.Context(), "deallocate page"); err != nil {
+		t.Fatal(err)
+	}
+	var out []struct{ Plan node }
+	if err := json.Unmarshal(raw, &out); err != nil {
+		t.Fatal(err)
+	}
+	var tables []string
+	read = out[0].Plan.read(&tables)
+	return strings.Join(tables, " "), read, string(raw)
+}
+
+func literals(args []any) string {
+	out := make([]string, len(args))
+	for i, a := range args {
+		switch a := a.(type) {
+		case string:
+			out[i] = "'" + a + "'"
+		case time.Time:
+			out[i] = "'" + a.Format(time.RFC3339Nano) + "'"
+		default:
+			out[i] = fmt.Sprint(a)
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// A node is one of EXPLAIN's.
+type node struct {
+	Type    string  `json:"Node Type"`
+	Rel     string  `json:"Relation Name"`
+	Rows    float64 `json:"Actual Rows"`
+	Loops   float64 `json:"Actual Loops"`
+	Removed float64 `json:"Rows Removed by Filter"`
+	Plans   []node  `json:"Plans"`
+}
+
+// read adds the segments that were read to tables, and returns how many of their rows
+// were.
+func (n *node) read(tables *[]string) (rows int) {
+	if id, ok := strings.CutPrefix(n.Rel, "points_"); ok && n.Loops > 0 {
+		*tables = append(*tables, id)
+		rows = int((n.Rows + n.Removed) * n.Loops)
+	}
+	for i := range n.Plans {
+		rows += n.Plans[i].read(tables)
+	}
+	return rows
+}
