@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"context"
 	"slices"
 
@@ -51,7 +52,7 @@ func (s *stretch) row(index int) int64 {
 // A tally counts what became of one upload's events. It belongs to the projection,
 // under whose lock it is.
 type tally struct {
-	open    []stretch // on disk, and not heard of yet
+	open    []stretch // on disk, and not heard of yet; in the order of positions
 	counts  map[bus.Outcome]int64
 	rows    map[bus.Outcome][]int64 // the first of each, but for those created
 	unknown int64                   // events whose announcement was lost
@@ -85,12 +86,16 @@ func (p *projection) add(t *tally, s stretch) {
 		t.unknown += int64(s.count)
 		return
 	}
-	t.open = append(t.open, s)
+	at, _ := slices.BinarySearchFunc(t.open, s.first, func(o stretch, p event.Position) int { return cmp.Compare(o.first, p) })
+	t.open = slices.Insert(t.open, at, s) // nearly always the last
 }
 
-// hear takes the announcement of a batch.
+// hear takes the announcement of a batch. It looks no further than that reaches, for
+// many tallies may be far ahead of the projection.
 func (t *tally) hear(a *bus.Applied) {
-	t.open = slices.DeleteFunc(t.open, func(s stretch) bool { return t.take(a, s) })
+	for len(t.open) > 0 && t.take(a, t.open[0]) {
+		t.open = t.open[1:]
+	}
 }
 
 // take counts the stretch, if the announcement settles it: by what it says, or by
