@@ -13,7 +13,7 @@ TOOLS := internal/tools
 
 # The modules of the repository, all in go.work. What is built for users is built
 # by go.mod alone, and so are the tools, which are in modules outside go.work.
-MODULES  := . bench e2e/faults loadtest
+MODULES  := . bench e2e/faults e2e/page loadtest
 TESTED   := ./... ./bench/... ./loadtest/...
 PACKAGES := $(TESTED) ./e2e/faults/...
 ALONE    := GOWORK=off
@@ -23,7 +23,7 @@ TAGS     := e2eproxy,e2edeploy
 PAGE := query/page/lib/maplibre-gl.js
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare faults e2e-proxy e2e-deploy helm image lint tidy fuzz clean
+.PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-deploy helm image lint tidy fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -60,6 +60,10 @@ faults: ## kill, stop, cut, fill and damage for ROUNDS (24) rounds by SEED (1); 
 e2e-proxy: ## test the HAProxy and Nginx configurations in front of the real roles
 	@sh $(TOOLS)/ensure.sh proxy
 	$(GO) test -tags e2eproxy -count=1 -timeout 15m ./e2e/proxy
+
+e2e-page: $(PAGE) ## look at the map page in a real browser
+	@sh $(TOOLS)/ensure.sh browser
+	$(GO) test -count=1 -timeout 15m ./e2e/page
 
 e2e-deploy: bin/nats ## start docker-compose.yml for real, with each proxy; scale, kill, back up, restore
 	@sh $(TOOLS)/ensure.sh deploy

@@ -84,7 +84,8 @@ func (s *service) getTile(c *fiber.Ctx) error {
 	h.SetBytesV(fiber.HeaderETag, f.Tag)
 	h.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
 	if field := c.Request().Header.Peek(fiber.HeaderIfNoneMatch); len(field) > 0 && answer.Matches(field, f.Tag) {
-		return c.SendStatus(http.StatusNotModified)
+		c.Response().SetStatusCode(http.StatusNotModified)
+		return nil
 	}
 	if a.Content.Empty() {
 		c.Response().SetStatusCode(http.StatusNoContent)

@@ -144,7 +144,8 @@ func (p *Page) send(c *fiber.Ctx, name string) error {
 	}
 	c.Set(fiber.HeaderETag, tag)
 	if c.Get(fiber.HeaderIfNoneMatch) == tag {
-		return c.SendStatus(http.StatusNotModified)
+		c.Response().SetStatusCode(http.StatusNotModified)
+		return nil
 	}
 	c.Response().SetBodyRaw(body)
 	return nil
