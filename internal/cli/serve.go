@@ -95,7 +95,7 @@ func (c *serveCmd) Run(s *session) error {
 // if it runs in one.
 func (c *serveCmd) database(ctx context.Context, log *slog.Logger) (string, *postgres.Cluster, error) {
 	if c.DatabaseURL != "" {
-		_, _, err := migrate(ctx, c.DatabaseURL)
+		err := migrateAndSay(ctx, c.DatabaseURL, log)
 		return c.DatabaseURL, nil, err
 	}
 	if err := postgres.Installed(); err != nil {
@@ -105,11 +105,19 @@ func (c *serveCmd) database(ctx context.Context, log *slog.Logger) (string, *pos
 	if err != nil {
 		return "", nil, err
 	}
-	if _, _, err := migrate(ctx, cluster.URL()); err != nil {
+	if err := migrateAndSay(ctx, cluster.URL(), log); err != nil {
 		stopCluster(cluster, log)
 		return "", nil, err
 	}
 	return cluster.URL(), cluster, nil
+}
+
+func migrateAndSay(ctx context.Context, url string, log *slog.Logger) error {
+	from, to, err := migrate(ctx, url)
+	if err == nil && from != to {
+		log.Info("brought the database's schema up to this version", "from", from, "to", to)
+	}
+	return err
 }
 
 func stopCluster(cluster *postgres.Cluster, log *slog.Logger) {

@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"cairn/query/filter"
+	"cairn/schema"
 )
 
 // A statement reads rows of some segments, one after another or merged. Its first
@@ -160,7 +161,8 @@ func merged(q *Query, x *filter.Extent, list []step, key string, limit int) *sta
 		if st.way != along {
 			from = s.gathered(st, x) + " s"
 		}
-		parts[i] = "(select *, " + key + " as " + map[bool]string{true: "distance", false: "sortkey"}[q.Sort == ByDistance] +
+		// By name: a table of an earlier version has them in another order.
+		parts[i] = "(select " + schema.List("", schema.Columns) + ", " + key + " as " + map[bool]string{true: "distance", false: "sortkey"}[q.Sort == ByDistance] +
 			" from " + from + " where " + s.passing() + sorted + ")"
 	}
 	return s.write(parts, "select "+s.selected(), sorted)
