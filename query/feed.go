@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"cairn/event"
-	tree "cairn/query/filter"
+	"cairn/query/filter"
 	"cairn/schema"
 )
 
@@ -107,7 +107,7 @@ func (s *service) floor() (event.Position, error) {
 // The filter holds for creations only: a row that it no longer lets through is
 // news too. A row created and changed since is in it once, where it was created,
 // as it is now; one that was deleted since is nothing that a reader knows.
-func (s *service) changes(after event.Position, only tree.Expr) (batch, error) {
+func (s *service) changes(after event.Position, only filter.Expr) (batch, error) {
 	ctx, cancel := s.bounded()
 	defer cancel()
 	var err error
@@ -185,7 +185,7 @@ func isGone(err error) bool {
 type feedRead struct {
 	*service
 	after   event.Position
-	only    tree.Expr
+	only    filter.Expr
 	upTo    event.Position // all changes up to here were read
 	changes []*change
 }
@@ -236,7 +236,7 @@ func (r *feedRead) changed(g *source) error {
 // created reads the segment's rows that came since, and that the filter lets
 // through.
 func (r *feedRead) created(g *source) error {
-	b := tree.Builder{Args: []any{int64(r.after), int64(batchRows), int64(math.MaxInt64)}}
+	b := filter.Builder{Args: []any{int64(r.after), int64(batchRows), int64(math.MaxInt64)}}
 	if r.only != nil {
 		edge, err := r.edge(g)
 		if err != nil {

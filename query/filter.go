@@ -9,7 +9,7 @@ import (
 
 	"cairn/event"
 	"cairn/internal/web"
-	tree "cairn/query/filter"
+	"cairn/query/filter"
 )
 
 const (
@@ -64,7 +64,7 @@ func eachParameter(raw string, known []string, f func(name, value string) error)
 
 // isProperty tells whether the name is of a property, where known has those.
 func isProperty(name string, known []string) bool {
-	return strings.HasPrefix(name, tree.PropertyPrefix) && slices.Contains(known, tree.PropertyPrefix+"NAME")
+	return strings.HasPrefix(name, filter.PropertyPrefix) && slices.Contains(known, filter.PropertyPrefix+"NAME")
 }
 
 func badParameter(name, format string, args ...any) error {

@@ -8,7 +8,7 @@ import (
 
 	"cairn/event"
 	"cairn/internal/web"
-	tree "cairn/query/filter"
+	"cairn/query/filter"
 	"cairn/query/plan"
 )
 
@@ -73,7 +73,7 @@ func FuzzListQuery(f *testing.F) {
 			t.Fatalf("%q became %q, which is refused: %v", raw, query, err)
 		}
 		if again.Limit != q.Limit || again.Sort != q.Sort || again.Ascending != q.Ascending || again.counted != q.counted ||
-			(again.After == nil) != (q.After == nil) || q.After != nil && *again.After != *q.After || tree.Canonical(again.Filter) != tree.Canonical(q.Filter) {
+			(again.After == nil) != (q.After == nil) || q.After != nil && *again.After != *q.After || filter.Canonical(again.Filter) != filter.Canonical(q.Filter) {
 			t.Fatalf("%q became %q, which is another question", raw, query)
 		}
 		if again.text(again.After) != query {

@@ -11,7 +11,7 @@ import (
 	"time"
 
 	"cairn/event"
-	tree "cairn/query/filter"
+	"cairn/query/filter"
 )
 
 // A modelPoint is a row as a plain program would keep it.
@@ -24,8 +24,8 @@ type modelPoint struct {
 }
 
 // passes says what the filter should; query/filter holds that against PostGIS.
-func (p *modelPoint) passes(e tree.Expr) bool {
-	return tree.Match(e, &tree.Row{X: p.x, Y: p.y, Altitude: math.NaN(), Time: p.at, Name: p.name, Position: p.position, Revision: p.position})
+func (p *modelPoint) passes(e filter.Expr) bool {
+	return filter.Match(e, &filter.Row{X: p.x, Y: p.y, Altitude: math.NaN(), Time: p.at, Name: p.name, Position: p.position, Revision: p.position})
 }
 
 // randomQuery makes filters that hit some of randomPoint's points.
@@ -112,11 +112,11 @@ func TestFiltersAgainstAModel(t *testing.T) {
 
 // streamsTo checks that a stream with the filter gives the same points, whether
 // the database picks them or the tail does.
-func (f *fixture) streamsTo(query string, only tree.Expr, want []string) {
+func (f *fixture) streamsTo(query string, only filter.Expr, want []string) {
 	f.t.Helper()
 	picked, passed := f.events(only), []*change(nil)
 	for _, c := range f.events(nil) {
-		if tree.Match(only, &c.Row.Row) {
+		if filter.Match(only, &c.Row.Row) {
 			passed = append(passed, c)
 		}
 	}
@@ -131,7 +131,7 @@ func (f *fixture) streamsTo(query string, only tree.Expr, want []string) {
 	}
 }
 
-func (f *fixture) events(only tree.Expr) (changes []*change) {
+func (f *fixture) events(only filter.Expr) (changes []*change) {
 	f.t.Helper()
 	for b := (batch{more: true}); b.more; {
 		var err error

@@ -9,7 +9,7 @@ import (
 	"strings"
 
 	"cairn/event"
-	tree "cairn/query/filter"
+	"cairn/query/filter"
 	"cairn/query/ogc"
 	"cairn/query/plan"
 )
@@ -17,9 +17,9 @@ import (
 // An itemsQuery is what GET /points or GET /collections/{collection}/items was asked.
 type itemsQuery struct {
 	plan.Query
-	parameters  []tree.Parameter // the restrictions, each in its one spelling
+	parameters  []filter.Parameter // the restrictions, each in its one spelling
 	cql, lang   string
-	cqlExpr     tree.Expr
+	cqlExpr     filter.Expr
 	sortby      string
 	properties  []string // nil: all
 	minPosition event.Position
@@ -32,7 +32,7 @@ var (
 		"properties", "limit", "cursor", "min_position", "f"}
 	itemParameters = []string{"crs", "min_position", "f"}
 	// pointsParameters are those of GET /points.
-	pointsParameters   = []string{"bbox", "datetime", "name", "near", tree.PropertyPrefix + "NAME", "sortby", "limit", "cursor", "min_position", "numberMatched"}
+	pointsParameters   = []string{"bbox", "datetime", "name", "near", filter.PropertyPrefix + "NAME", "sortby", "limit", "cursor", "min_position", "numberMatched"}
 	downloadParameters = []string{"bbox", "datetime", "name", "near", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties"}
 )
 
@@ -79,8 +79,8 @@ func parseItems(raw string, known []string) (*itemsQuery, error) {
 				err = errors.New("it must be true or false")
 			}
 		default:
-			var p tree.Parameter
-			p, _, err = tree.ParseParameter(name, value)
+			var p filter.Parameter
+			p, _, err = filter.ParseParameter(name, value)
 			q.parameters = append(q.parameters, p)
 		}
 		return err
@@ -96,7 +96,7 @@ func parseItems(raw string, known []string) (*itemsQuery, error) {
 func propertyParameters(raw string) (names []string) {
 	for part := range strings.SplitSeq(raw, "&") {
 		name, _, _ := strings.Cut(part, "=")
-		if name, err := url.QueryUnescape(name); err == nil && strings.HasPrefix(name, tree.PropertyPrefix) {
+		if name, err := url.QueryUnescape(name); err == nil && strings.HasPrefix(name, filter.PropertyPrefix) {
 			names = append(names, name)
 		}
 	}
@@ -111,10 +111,10 @@ func (q *itemsQuery) complete(cursor string) error {
 			return badParameter("filter", "filter: %v", err)
 		}
 	}
-	tree.Sort(q.parameters)
-	q.Filter = tree.All(tree.Combine(q.parameters), q.cqlExpr)
+	filter.Sort(q.parameters)
+	q.Filter = filter.All(filter.Combine(q.parameters), q.cqlExpr)
 	for _, p := range q.parameters {
-		if near, ok := p.Expr.(tree.Near); ok && q.sortby == "" {
+		if near, ok := p.Expr.(filter.Near); ok && q.sortby == "" {
 			q.Sort, q.Near = plan.ByDistance, near
 		}
 	}

@@ -14,7 +14,7 @@ import (
 	"cairn/event"
 	"cairn/internal/web"
 	"cairn/query/answer"
-	tree "cairn/query/filter"
+	"cairn/query/filter"
 )
 
 const (
@@ -46,7 +46,7 @@ const (
 
 const headerLastEventID = "Last-Event-ID"
 
-var streamParameters = append(slices.Clone(tree.ParameterNames), "since")
+var streamParameters = append(slices.Clone(filter.ParameterNames), "since")
 
 // GET /stream: what becomes a row, is changed or deleted from now on, or after a
 // position, as Server-Sent Events (HTML Living Standard, section 9.2), in the order
@@ -98,17 +98,17 @@ func (s *service) getStream(c *fiber.Ctx) error {
 // instead of a position is one that cannot be resumed from, for an EventSource.
 func parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
 	r = &reader{at: fromNow, wake: make(chan struct{}, 1)}
-	var parameters []tree.Parameter
+	var parameters []filter.Parameter
 	err = eachParameter(string(c.Request().URI().QueryString()), streamParameters, func(name, value string) (err error) {
 		if name == "since" {
 			r.at, err = parseSince(value)
 			return err
 		}
-		p, _, err := tree.ParseParameter(name, value)
+		p, _, err := filter.ParseParameter(name, value)
 		parameters = append(parameters, p)
 		return err
 	})
-	r.filter = tree.Combine(parameters)
+	r.filter = filter.Combine(parameters)
 	if field := c.Get(headerLastEventID); err == nil && field != "" {
 		if r.at, err = parseSince(field); err != nil && held {
 			r.at, err = newest, nil

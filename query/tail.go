@@ -8,7 +8,7 @@ import (
 
 	"cairn/event"
 	"cairn/query/answer"
-	tree "cairn/query/filter"
+	"cairn/query/filter"
 	"cairn/query/recent"
 )
 
@@ -30,13 +30,13 @@ const (
 // the tables when it comes again.
 type tail struct {
 	tracker *answer.Tracker
-	changes func(event.Position, tree.Expr) (batch, error)
+	changes func(event.Position, filter.Expr) (batch, error)
 	memory  *memory
 	floor   func() (event.Position, error) // below it, retention has dropped all
 	metrics *streamMetrics
 	came    chan struct{} // holds one: there is somebody to follow for
 	epoch   atomic.Uint64 // how often the database has gone back
-	before  map[event.Position]tree.Row
+	before  map[event.Position]filter.Row
 
 	mu        sync.Mutex
 	following bool
@@ -44,13 +44,13 @@ type tail struct {
 	readers   []*reader
 }
 
-func newTail(t *answer.Tracker, changes func(event.Position, tree.Expr) (batch, error), floor func() (event.Position, error), memory *memory, m *streamMetrics) *tail {
-	return &tail{tracker: t, changes: changes, floor: floor, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]tree.Row{}}
+func newTail(t *answer.Tracker, changes func(event.Position, filter.Expr) (batch, error), floor func() (event.Position, error), memory *memory, m *streamMetrics) *tail {
+	return &tail{tracker: t, changes: changes, floor: floor, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]filter.Row{}}
 }
 
 // A reader is one client of a stream.
 type reader struct {
-	filter tree.Expr
+	filter filter.Expr
 	cut    func()        // ends its connection, whoever is writing to it
 	wake   chan struct{} // holds one: there is something in pending
 	index  int           // in the tail's readers
@@ -233,7 +233,7 @@ func (t *tail) deliver(b batch, after event.Position, epoch uint64) {
 // A state is how a row was before it changed.
 type state struct {
 	known, live bool
-	row         tree.Row
+	row         filter.Row
 }
 
 // states are how the batch's rows were before, where that is known: a stream whose
@@ -306,13 +306,13 @@ func (r *reader) wakeUp() {
 // event is what the reader is told of the change; nil: nothing. One that is ahead
 // of the tail may have seen a state that the tail has not.
 func (r *reader) event(c *change, before state, ahead bool) []byte {
-	if c.kind != deleted && tree.Match(r.filter, &c.Row.Row) {
+	if c.kind != deleted && filter.Match(r.filter, &c.Row.Row) {
 		return c.wire
 	}
 	if c.kind == created {
 		return nil
 	}
-	if before.known && !ahead && !(before.live && tree.Match(r.filter, &before.row)) {
+	if before.known && !ahead && !(before.live && filter.Match(r.filter, &before.row)) {
 		return nil // it has not shown it
 	}
 	if c.kind == deleted {

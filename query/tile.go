@@ -18,7 +18,7 @@ import (
 	"cairn/event"
 	"cairn/internal/web"
 	"cairn/query/answer"
-	tree "cairn/query/filter"
+	"cairn/query/filter"
 	"cairn/query/plan"
 	"cairn/query/tiles"
 )
@@ -121,12 +121,12 @@ func (s *service) tileRequest(c *fiber.Ctx) (*answer.Request, event.Position, er
 	for _, p := range list {
 		key += "&" + url.QueryEscape(p.Name) + "=" + url.QueryEscape(p.Value)
 	}
-	run := func() (answer.Answer, error) { return s.tiles.tile(s.stopping, t, tree.Combine(list)) }
+	run := func() (answer.Answer, error) { return s.tiles.tile(s.stopping, t, filter.Combine(list)) }
 	return s.cache.Add(key, name(c, least), run), least, nil
 }
 
 // parseFilters reads the parameters that restrict points, and min_position.
-func parseFilters(raw string) (list []tree.Parameter, least event.Position, err error) {
+func parseFilters(raw string) (list []filter.Parameter, least event.Position, err error) {
 	var seen []string
 	for part := range strings.SplitSeq(raw, "&") {
 		if part == "" {
@@ -148,22 +148,22 @@ func parseFilters(raw string) (list []tree.Parameter, least event.Position, err 
 			}
 			continue
 		}
-		p, known, err := tree.ParseParameter(name, value)
+		p, known, err := filter.ParseParameter(name, value)
 		if !known {
-			return nil, 0, badParameter(name, "there is no parameter %q; %s", name, suggest(name, append(slices.Clone(tree.ParameterNames), "min_position")))
+			return nil, 0, badParameter(name, "there is no parameter %q; %s", name, suggest(name, append(slices.Clone(filter.ParameterNames), "min_position")))
 		}
 		if err != nil {
 			return nil, 0, badParameter(name, "%s: %v", name, err)
 		}
 		list = append(list, p)
 	}
-	tree.Sort(list)
+	filter.Sort(list)
 	return list, least, nil
 }
 
 // tile makes one: of counts where it shows much of the world and nothing is filtered,
 // else of rows.
-func (t *tiler) tile(ctx context.Context, at tiles.Tile, e tree.Expr) (answer.Answer, error) {
+func (t *tiler) tile(ctx context.Context, at tiles.Tile, e filter.Expr) (answer.Answer, error) {
 	layer := tiles.NewLayer(at)
 	sequence, done, err := uint64(0), false, error(nil)
 	if e == nil && at.Z <= tiles.CountZoom {
@@ -180,10 +180,10 @@ func (t *tiler) tile(ctx context.Context, at tiles.Tile, e tree.Expr) (answer.An
 }
 
 // fromRows adds the newest points in the tile one by one.
-func (t *tiler) fromRows(ctx context.Context, layer *tiles.Layer, at tiles.Tile, e tree.Expr) (uint64, error) {
+func (t *tiler) fromRows(ctx context.Context, layer *tiles.Layer, at tiles.Tile, e filter.Expr) (uint64, error) {
 	west, south, east, north := at.Bounds()
-	box := tree.Box{West: west, South: south, East: east, North: north}
-	q := plan.Query{Filter: tree.All(box, e), Limit: tileRows, Wide: true}
+	box := filter.Box{West: west, South: south, East: east, North: north}
+	q := plan.Query{Filter: filter.All(box, e), Limit: tileRows, Wide: true}
 	return t.reader.Page(ctx, q, func(r plan.Row) (bool, error) {
 		p, err := tilePoint(r)
 		if err == nil {
