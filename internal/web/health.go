@@ -3,23 +3,26 @@ package web
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/gofiber/fiber/v2/middleware/adaptor"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"cairn/internal/auth"
 )
 
 // statusTimeout bounds how long GET /status waits for what it asks others.
 const statusTimeout = 3 * time.Second
 
-// health adds the routes that every role has.
-func (s *Server) health(app *fiber.App, roles []Role) {
+// health are the routes that every role has.
+func (s *Server) health(roles []Role) []Route {
 	// GET /livez: the process runs and answers.
-	app.Get("/livez", func(c *fiber.Ctx) error { return c.SendString("alive\n") })
+	live := func(c *fiber.Ctx) error { return c.SendString("alive\n") }
 
 	// GET /readyz: every role can answer something correct, be it a refusal.
-	app.Get("/readyz", func(c *fiber.Ctx) error {
+	ready := func(c *fiber.Ctx) error {
 		if s.stopping.Err() != nil {
 			return Unavailable("stopping", time.Second)
 		}
@@ -32,10 +35,10 @@ func (s *Server) health(app *fiber.App, roles []Role) {
 			}
 		}
 		return c.SendString("ready\n")
-	})
+	}
 
 	// GET /status: what each role knows, for people and dashboards.
-	app.Get("/status", func(c *fiber.Ctx) error {
+	status := func(c *fiber.Ctx) error {
 		// Not under c.Context(): its Done races with the server's shutdown
 		// (fasthttp 1.51), and a drain lets what is asked finish.
 		ctx, cancel := context.WithTimeout(context.Background(), statusTimeout)
@@ -49,8 +52,15 @@ func (s *Server) health(app *fiber.App, roles []Role) {
 		}
 		c.Set(fiber.HeaderCacheControl, "no-store")
 		return c.JSON(status)
-	})
+	}
 
 	// GET /metrics: Prometheus.
-	app.Get("/metrics", adaptor.HTTPHandler(promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{})))
+	metrics := adaptor.HTTPHandler(promhttp.HandlerFor(s.registry, promhttp.HandlerOpts{}))
+
+	return []Route{
+		{Method: http.MethodGet, Path: "/livez", Scope: auth.Open, Handler: live},
+		{Method: http.MethodGet, Path: "/readyz", Scope: auth.Open, Handler: ready},
+		{Method: http.MethodGet, Path: "/status", Scope: auth.Admin, Handler: status},
+		{Method: http.MethodGet, Path: "/metrics", Scope: auth.Admin, Handler: metrics},
+	}
 }

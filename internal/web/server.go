@@ -24,6 +24,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/valyala/fasthttp"
+
+	"cairn/internal/auth"
 )
 
 const (
@@ -49,12 +51,14 @@ type Config struct {
 	Log     *slog.Logger
 	// MaxConnections bounds them; 0: what the limit of open files leaves.
 	MaxConnections int
+	// Access knows who asks; nil: nobody is asked who they are.
+	Access *auth.Authority
 }
 
 // A Role is what one part of Cairn answers.
 type Role struct {
 	Name   string
-	Routes func(fiber.Router)
+	Routes []Route
 	// Ready says why the role can answer nothing correct, not even a refusal.
 	Ready func() error
 	// Status is the role's part of GET /status.
@@ -98,7 +102,7 @@ func Listen(cfg Config, roles int) (*Server, error) {
 	s.metrics = newRequestMetrics(s.registry)
 	conns.register(s.registry)
 	s.fast = &fasthttp.Server{
-		Handler:                      func(c *fasthttp.RequestCtx) { (*s.handler.Load())(c) },
+		Handler:                      s.handle,
 		ErrorHandler:                 s.refuseHead,
 		NoDefaultServerHeader:        true,
 		StreamRequestBody:            true,
@@ -114,6 +118,13 @@ func Listen(cfg Config, roles int) (*Server, error) {
 	}
 	s.rebuild()
 	return s, nil
+}
+
+func (s *Server) handle(c *fasthttp.RequestCtx) {
+	if s.cfg.Access != nil {
+		takeKey(c)
+	}
+	(*s.handler.Load())(c)
 }
 
 // Addr is where the server listens, with the port that the system chose where
@@ -161,10 +172,11 @@ func (s *Server) rebuild() {
 	// the role it asks for is mounted, in the next app.
 	complete := len(s.roles) == s.expected
 	app.Use(func(c *fiber.Ctx) error { return s.noRoute(c, c.Next(), complete) })
-	s.health(app, append([]Role(nil), s.roles...))
+	routes := s.health(append([]Role(nil), s.roles...))
 	for _, r := range s.roles {
-		r.Routes(app)
+		routes = append(routes, r.Routes...)
 	}
+	s.mount(app, routes)
 	s.operations = operationsOf(app)
 	handler := app.Handler()
 	s.handler.Store(&handler)

@@ -1,0 +1,162 @@
+package auth
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	// prefix makes a key known for what it is, to people and to those who look for
+	// secrets in what was published.
+	prefix = "cairn_"
+	// MaxNameBytes bounds a key's name, which goes with every event it writes.
+	MaxNameBytes = 64
+	// burst is how many seconds' worth of requests a key with a rate may make at
+	// once.
+	burst = 1
+)
+
+// An Identity is whoever asks.
+type Identity struct {
+	Name    string
+	Scopes  Scope
+	Expires time.Time // zero: never
+	Area    *Area     // nil: everywhere
+	// Rate is how many requests a second are taken; 0: all.
+	Rate int
+
+	due atomic.Int64 // when the bucket of requests is empty, in Unix nanoseconds
+}
+
+// An Area is a box in degrees: west, south, east, north. West is above east where it crosses
+// the antimeridian.
+type Area [4]float64
+
+// Has tells whether a place is in it, its edge included.
+func (a *Area) Has(longitude, latitude float64) bool {
+	if latitude < a[1] || latitude > a[3] {
+		return false
+	}
+	if a[0] <= a[2] {
+		return longitude >= a[0] && longitude <= a[2]
+	}
+	return longitude >= a[0] || longitude <= a[2]
+}
+
+// HasBox tells whether all of a box is in it.
+func (a *Area) HasBox(b Area) bool {
+	if b[1] < a[1] || b[3] > a[3] {
+		return false
+	}
+	// In degrees eastward of the area's west.
+	east := func(x float64) float64 {
+		if x -= a[0]; x < 0 {
+			x += 360
+		}
+		return x
+	}
+	from, to, width := east(b[0]), east(b[2]), east(a[2])
+	return from <= to && to <= width
+}
+
+// ParseArea reads W,S,E,N.
+func ParseArea(text string) (*Area, error) {
+	var a Area
+	parts := strings.Split(text, ",")
+	if len(parts) != len(a) {
+		return nil, errors.New("an area is WEST,SOUTH,EAST,NORTH, in degrees")
+	}
+	for i, part := range parts {
+		x, err := strconv.ParseFloat(strings.TrimSpace(part), 64)
+		bound := 180.0
+		if i%2 == 1 {
+			bound = 90
+		}
+		if err != nil || !(x >= -bound && x <= bound) {
+			return nil, fmt.Errorf("an area is WEST,SOUTH,EAST,NORTH, in degrees: %q is out of range or no number", part)
+		}
+		a[i] = x
+	}
+	if a[1] > a[3] {
+		return nil, errors.New("the area's south is north of its north")
+	}
+	return &a, nil
+}
+
+// take tells whether a request is within the rate at now.
+func (i *Identity) take(now time.Time) bool {
+	if i.Rate <= 0 {
+		return true
+	}
+	const full = burst * int64(time.Second)
+	step := int64(time.Second) / int64(i.Rate)
+	for {
+		due := i.due.Load()
+		next := max(due, now.UnixNano()) + step
+		if next-now.UnixNano() > max(full, step) {
+			return false
+		}
+		if i.due.CompareAndSwap(due, next) {
+			return true
+		}
+	}
+}
+
+// A record is a key as the bucket has it, under its name: not the key, its hash.
+type record struct {
+	Hash    string     `json:"sha256"`
+	Scopes  string     `json:"scopes"`
+	Expires *time.Time `json:"expires,omitempty"`
+	Area    *Area      `json:"area,omitempty"`
+	Rate    int        `json:"rate,omitempty"`
+	Created time.Time  `json:"created"`
+}
+
+// names of keys are also the bucket's, so they keep to what it takes.
+var nameForm = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]*$`)
+
+// CheckName says what is wrong with a key's name.
+func CheckName(name string) error {
+	if len(name) > MaxNameBytes || !nameForm.MatchString(name) {
+		return fmt.Errorf("the name %q is not 1 to %d letters, digits, - and _", name, MaxNameBytes)
+	}
+	return nil
+}
+
+// newKey makes a key: 130 bits that nobody guesses, so that a fast hash of it is
+// enough.
+func newKey() string { return prefix + strings.ToLower(rand.Text()) }
+
+func hashOf(key []byte) [sha256.Size]byte { return sha256.Sum256(key) }
+
+// decode reads what the bucket has.
+func decode(name string, raw []byte) (hash [sha256.Size]byte, i *Identity, err error) {
+	var r record
+	if err := json.Unmarshal(raw, &r); err != nil {
+		return hash, nil, fmt.Errorf("read the key %s: %w", name, err)
+	}
+	if len(r.Hash) != hex.EncodedLen(len(hash)) {
+		return hash, nil, fmt.Errorf("read the key %s: its hash is none", name)
+	}
+	if _, err := hex.Decode(hash[:], []byte(r.Hash)); err != nil {
+		return hash, nil, fmt.Errorf("read the key %s: its hash is none", name)
+	}
+	scopes, err := ParseScopes(r.Scopes)
+	if err != nil {
+		return hash, nil, fmt.Errorf("read the key %s: %w", name, err)
+	}
+	i = &Identity{Name: name, Scopes: scopes | Open, Area: r.Area, Rate: r.Rate}
+	if r.Expires != nil {
+		i.Expires = *r.Expires
+	}
+	return hash, i, nil
+}

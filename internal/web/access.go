@@ -1,0 +1,147 @@
+package web
+
+import (
+	"bytes"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+	"github.com/valyala/fasthttp"
+
+	"cairn/internal/auth"
+)
+
+type (
+	identityKey struct{} // the user value with whoever asks
+	keyKey      struct{} // the user value with the parameter key
+)
+
+// guard lets through who may use the route, and notes who that is.
+func (s *Server) guard(r Route) fiber.Handler {
+	return func(c *fiber.Ctx) error {
+		who, err := s.cfg.Access.Identify(tokenOf(c.Context()), time.Now())
+		if err != nil {
+			return unidentified(c, err)
+		}
+		if err := permit(who, r.Scope); err != nil {
+			return err
+		}
+		if who.Area != nil && !r.Areas {
+			return &Problem{Status: http.StatusForbidden, Detail: "a key that holds for an area only cannot be used here"}
+		}
+		c.Context().SetUserValue(identityKey{}, who)
+		return c.Next()
+	}
+}
+
+// Permit says why whoever asks may not do what needs the scope, or nil: for
+// handlers where the body decides. Where there is no access control, all may.
+func Permit(c *fiber.Ctx, scope auth.Scope) error {
+	if who := identityOf(c); who != nil {
+		return permit(who, scope)
+	}
+	return nil
+}
+
+func permit(who *auth.Identity, scope auth.Scope) error {
+	if who.Scopes.Has(scope) {
+		return nil
+	}
+	return &Problem{Status: http.StatusForbidden, Detail: fmt.Sprintf("this needs the scope %v, which %q does not have", scope, who.Name),
+		Members: map[string]any{"scope": scope.String()}}
+}
+
+// AuthorOf is the name of whoever asks; "" where that is not known.
+func AuthorOf(c *fiber.Ctx) string {
+	if who := identityOf(c); who != nil {
+		return who.Name
+	}
+	return ""
+}
+
+// AreaOf is where whoever asks may read and write; nil: everywhere.
+func AreaOf(c *fiber.Ctx) *auth.Area {
+	if who := identityOf(c); who != nil {
+		return who.Area
+	}
+	return nil
+}
+
+func identityOf(c *fiber.Ctx) *auth.Identity {
+	who, _ := c.Context().UserValue(identityKey{}).(*auth.Identity)
+	return who
+}
+
+// unidentified is 401 with how to be known (RFC 9110, section 11.6.1; RFC 6750,
+// section 3), or why that cannot be said now.
+func unidentified(c *fiber.Ctx, err error) error {
+	switch {
+	case errors.Is(err, auth.ErrRate):
+		return &Problem{Status: http.StatusTooManyRequests, Detail: err.Error(), RetryAfter: time.Second}
+	case errors.Is(err, auth.ErrMissing):
+		c.Response().Header.Add(fiber.HeaderWWWAuthenticate, `Bearer realm="cairn"`)
+	case errors.Is(err, auth.ErrWrong), errors.Is(err, auth.ErrExpired):
+		c.Response().Header.Add(fiber.HeaderWWWAuthenticate, `Bearer realm="cairn", error="invalid_token"`)
+	default:
+		return fmt.Errorf("%w: %w", Unavailable("it cannot be said now who asks", time.Second), err)
+	}
+	c.Response().Header.Add(fiber.HeaderWWWAuthenticate, `Basic realm="cairn", charset="UTF-8"`)
+	return &Problem{Status: http.StatusUnauthorized, Detail: err.Error()}
+}
+
+var (
+	bearer = []byte("Bearer ")
+	basic  = []byte("Basic ")
+)
+
+// tokenOf is what the request has of a key or token: as bearer, as the password
+// of any user, or, for what cannot send header fields, as a parameter.
+func tokenOf(c *fasthttp.RequestCtx) []byte {
+	field := c.Request.Header.Peek(fiber.HeaderAuthorization)
+	switch {
+	case hasScheme(field, bearer):
+		return bytes.TrimSpace(field[len(bearer):])
+	case hasScheme(field, basic):
+		pair, err := base64.StdEncoding.AppendDecode(nil, bytes.TrimSpace(field[len(basic):]))
+		_, password, ok := bytes.Cut(pair, []byte{':'})
+		if err != nil || !ok || len(password) == 0 {
+			return []byte{0} // something, and nobody's
+		}
+		return password
+	case len(field) > 0:
+		return []byte{0}
+	}
+	key, _ := c.UserValue(keyKey{}).([]byte)
+	return key
+}
+
+func hasScheme(field, scheme []byte) bool {
+	return len(field) > len(scheme) && bytes.EqualFold(field[:len(scheme)], scheme)
+}
+
+// takeKey takes the parameter key out of the query, so that no handler, cache,
+// link or log has it.
+func takeKey(c *fasthttp.RequestCtx) {
+	uri := c.Request.Header.RequestURI()
+	path, query, ok := bytes.Cut(uri, []byte{'?'})
+	if !ok || !bytes.Contains(query, []byte("key=")) {
+		return
+	}
+	rest := append(make([]byte, 0, len(uri)), path...)
+	separator := byte('?')
+	for parameter := range bytes.SplitSeq(query, []byte{'&'}) {
+		if value, is := bytes.CutPrefix(parameter, []byte("key=")); is {
+			if key, err := url.QueryUnescape(string(value)); err == nil && key != "" {
+				c.SetUserValue(keyKey{}, []byte(key))
+			}
+			continue
+		}
+		rest = append(append(rest, separator), parameter...)
+		separator = '&'
+	}
+	c.Request.SetRequestURIBytes(rest)
+}
