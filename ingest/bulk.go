@@ -54,7 +54,10 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 		return err
 	}
 	defer leave()
-	u := &upload{h: h, mode: mode, trace: traceOf(c), warnings: options.Warnings}
+	u := &upload{h: h, by: authorOf(c), mode: mode, trace: traceOf(c), warnings: options.Warnings}
+	if err := u.by.mayUse(mode); err != nil {
+		return err
+	}
 	w := waitOf(c)
 	if w.asked || key != "" {
 		u.tally = h.submit.projection.track()

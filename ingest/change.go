@@ -344,8 +344,14 @@ func unprocessable(err error) error {
 	return err
 }
 
-// store puts the event of r on disk, whichever request it is of.
-func (h *handler) store(_ *fiber.Ctx, r *pointRequest, t target) (event.Position, error) {
+// store puts the event of r on disk, whichever request it is of, signed by whoever
+// asks.
+func (h *handler) store(c *fiber.Ctx, r *pointRequest, t target) (event.Position, error) {
+	by := authorOf(c)
+	if why := by.sign(r.event()); why != nil {
+		h.submit.rejected.Inc()
+		return 0, &web.Problem{Status: http.StatusForbidden, Detail: why.Reason}
+	}
 	position, err := h.submit.Submit(r.events[:], t.trace)
 	if err != nil {
 		err = queueProblem(err, r.event())

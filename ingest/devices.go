@@ -14,6 +14,7 @@ import (
 	"cairn/event"
 	"cairn/ingest/device"
 	"cairn/ingest/format"
+	"cairn/internal/auth"
 	"cairn/internal/web"
 )
 
@@ -28,11 +29,13 @@ const (
 
 // deviceRoutes are where tracking programs send their positions, each in its own
 // form, each with the answer that it waits for.
-func (h *handler) deviceRoutes(r fiber.Router) {
-	r.Post("/point/owntracks", h.postOwnTracks)
-	r.Post("/point/overland", h.postOverland)
-	r.Get("/point/osmand", h.osmAnd)
-	r.Post("/point/osmand", h.osmAnd)
+func (h *handler) deviceRoutes() []web.Route {
+	return []web.Route{
+		{Method: http.MethodPost, Path: "/point/owntracks", Scope: auth.Write, Areas: true, Handler: h.postOwnTracks},
+		{Method: http.MethodPost, Path: "/point/overland", Scope: auth.Write, Areas: true, Handler: h.postOverland},
+		{Method: http.MethodGet, Path: "/point/osmand", Scope: auth.Write, Areas: true, Handler: h.osmAnd},
+		{Method: http.MethodPost, Path: "/point/osmand", Scope: auth.Write, Areas: true, Handler: h.osmAnd},
+	}
 }
 
 // POST /point/owntracks: OwnTracks in HTTP mode. The answer is a JSON array, of
@@ -95,6 +98,9 @@ func (h *handler) takeFixes(c *fiber.Ctx, read func([]byte) ([]device.Fix, error
 	if err == nil {
 		var events []event.Event
 		if events, err = eventsOf(fixes); err == nil {
+			err = signAll(events, authorOf(c))
+		}
+		if err == nil {
 			err = h.submitAll(events, traceOf(c))
 		}
 	}
@@ -158,6 +164,15 @@ func eventsOf(fixes []device.Fix) ([]event.Event, error) {
 		}
 	}
 	return events, nil
+}
+
+func signAll(events []event.Event, by author) error {
+	for i := range events {
+		if why := by.sign(&events[i]); why != nil {
+			return &web.Problem{Status: http.StatusForbidden, Detail: why.Reason}
+		}
+	}
+	return nil
 }
 
 // submitAll puts the events on disk, an envelope after the other. When it fails, the

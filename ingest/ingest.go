@@ -11,6 +11,7 @@ package ingest
 import (
 	"context"
 	"log/slog"
+	"net/http"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -19,6 +20,8 @@ import (
 
 	"cairn/bus"
 	"cairn/ingest/format"
+	"cairn/internal/auth"
+	"cairn/internal/web"
 )
 
 const (
@@ -83,18 +86,21 @@ func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Re
 
 // routes mounts the resource. Both paths have the same handlers: /points is for
 // those whose proxy can route by method.
-func (h *handler) routes(r fiber.Router) {
-	r.Get("/point/uploads/:key", h.getUpload)
+func (h *handler) routes() []web.Route {
+	out := append(h.deviceRoutes(),
+		web.Route{Method: http.MethodGet, Path: "/point/uploads/:key", Scope: auth.Write, Handler: h.getUpload})
 	for _, path := range []string{"/point", "/points"} {
-		r.Post(path, h.crossOrigin, h.post)
-		r.Put(path+"/:id", h.crossOrigin, h.putPoint)
-		r.Patch(path+"/:id", h.crossOrigin, h.patchPoint)
-		r.Delete(path+"/:id", h.crossOrigin, h.deletePoint)
+		one := path + "/:id"
+		out = append(out,
+			web.Route{Method: http.MethodPost, Path: path, Scope: auth.Write, Areas: true, Origins: h.crossOrigin, Handler: h.post},
+			web.Route{Method: http.MethodPut, Path: one, Scope: auth.Edit, Origins: h.crossOrigin, Handler: h.putPoint},
+			web.Route{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Origins: h.crossOrigin, Handler: h.patchPoint},
+			web.Route{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Origins: h.crossOrigin, Handler: h.deletePoint})
 	}
-	r.Options("/point", h.crossOrigin, h.preflight)
-	r.Options("/point/:id", h.crossOrigin, h.preflight)
-	h.deviceRoutes(r)
-	h.itemRoutes(r)
+	out = append(out,
+		web.Route{Method: http.MethodOptions, Path: "/point", Scope: auth.Open, Origins: h.crossOrigin, Handler: h.preflight},
+		web.Route{Method: http.MethodOptions, Path: "/point/:id", Scope: auth.Open, Origins: h.crossOrigin, Handler: h.preflight})
+	return append(out, h.itemRoutes()...)
 }
 
 // post takes points in; the content type says in which form.

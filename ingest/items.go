@@ -8,6 +8,7 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"cairn/ingest/format"
+	"cairn/internal/auth"
 	"cairn/internal/web"
 )
 
@@ -18,11 +19,14 @@ const itemsPath = "/collections/points/items"
 // itemRoutes are those of OGC API Features, part 4: the same points under the paths
 // that they are read from, for programs that edit. They wait for the outcome, for
 // such a program reads the point at once.
-func (h *handler) itemRoutes(r fiber.Router) {
-	r.Post(itemsPath, h.item(h.postItem))
-	r.Put(itemsPath+"/:id", h.item(h.putPoint))
-	r.Patch(itemsPath+"/:id", h.item(h.patchPoint))
-	r.Delete(itemsPath+"/:id", h.item(h.deletePoint))
+func (h *handler) itemRoutes() []web.Route {
+	const one = itemsPath + "/:id"
+	return []web.Route{
+		{Method: http.MethodPost, Path: itemsPath, Scope: auth.Write, Areas: true, Handler: h.item(h.postItem)},
+		{Method: http.MethodPut, Path: one, Scope: auth.Edit, Handler: h.item(h.putPoint)},
+		{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Handler: h.item(h.patchPoint)},
+		{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Handler: h.item(h.deletePoint)},
+	}
 }
 
 // isItem marks a request that came by one of those paths.

@@ -97,7 +97,7 @@ func serveWith(t testing.TB, q queue, l limits, change func(*handler)) string {
 	h := newHandler(ctx, q, log, s.Registry(), l)
 	change(h)
 	s.Mount(web.Role{
-		Name: "ingest", Routes: h.routes,
+		Name: "ingest", Routes: h.routes(),
 		Ready:  func() error { return nil },
 		Status: func(context.Context) any { return nil },
 	})

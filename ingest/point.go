@@ -109,9 +109,13 @@ func (r *pointRequest) parse(query string) (err error) {
 
 // create hands over the point of r.event, and answers for it.
 func (h *handler) create(c *fiber.Ctx, r *pointRequest, key string, mode onConflict) error {
+	by := authorOf(c)
+	if err := by.mayUse(mode); err != nil {
+		return err
+	}
 	var keyed *event.Rows
 	if key != "" {
-		rows := event.RowsOf(event.OnePoint, "", key)
+		rows := event.RowsOf(event.OnePoint, by.name, key)
 		keyed = &rows
 	}
 	e := r.event()

@@ -23,7 +23,7 @@ func serveHandler(t *testing.T, q queue) (string, *handler) {
 	}
 	ctx, stop := context.WithCancel(context.Background())
 	h := newHandler(s.Stopping(), q, log, s.Registry(), testLimits())
-	s.Mount(web.Role{Name: "ingest", Routes: h.routes, Ready: func() error { return nil }, Status: func(context.Context) any { return nil }})
+	s.Mount(web.Role{Name: "ingest", Routes: h.routes(), Ready: func() error { return nil }, Status: func(context.Context) any { return nil }})
 	served := make(chan error, 1)
 	go func() { served <- s.Run(ctx) }()
 	t.Cleanup(func() {

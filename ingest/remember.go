@@ -171,8 +171,8 @@ func (h *handler) follow(key string, r record, t *tally) {
 // recall prepares an upload with an Idempotency-Key, whose body is to be read from
 // u.printed. Call end when it has ended.
 func (u *upload) recall(idempotencyKey string, body io.Reader) (end func(), err error) {
-	rows := event.RowsOf(event.Upload, "", idempotencyKey)
-	u.keyed, u.key = &rows, rememberedAs("", idempotencyKey)
+	rows := event.RowsOf(event.Upload, u.by.name, idempotencyKey)
+	u.keyed, u.key = &rows, rememberedAs(u.by.name, idempotencyKey)
 	if end, err = u.h.memory.begin(u.h.stop, u.key, u.h.limits.uploadWait); err != nil {
 		return nil, err
 	}
@@ -229,7 +229,7 @@ func (h *handler) getUpload(c *fiber.Ctx) error {
 			text = plain
 		}
 	}
-	key := rememberedAs("", text)
+	key := rememberedAs(web.AuthorOf(c), text)
 	h.memory.mu.Lock()
 	_, running := h.memory.running[key]
 	t := h.memory.follows[key]

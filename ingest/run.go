@@ -69,7 +69,7 @@ func Run(ctx context.Context, cfg Config) error {
 	w.look(ctx)
 	cfg.Server.Mount(web.Role{
 		Name:   "ingest",
-		Routes: h.routes,
+		Routes: h.routes(),
 		Ready:  func() error { return w.state.Load().err },
 		Status: func(context.Context) any { return w.status(cfg.Bus) },
 	})

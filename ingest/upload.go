@@ -51,6 +51,7 @@ type pending struct {
 // progress. It belongs to the handler's goroutine.
 type upload struct {
 	h        *handler
+	by       author
 	keyed    *event.Rows // of its Idempotency-Key; nil: it has none
 	trace    string      // traceparent
 	mode     onConflict
@@ -83,10 +84,18 @@ func (u *upload) addDeletion(e *event.Event, d *format.Deletion, row int64) erro
 	e.Type, e.If = event.Deleted, event.Condition{}
 	e.Point.ExternalID = d.ID
 	identify(e, nil, row)
+	if u.by.edit != nil {
+		u.reject(row, &event.FieldError{Reason: u.by.edit.Error()})
+		return u.err
+	}
 	return u.add(e, row)
 }
 
 func (u *upload) add(e *event.Event, row int64) error {
+	if why := u.by.sign(e); why != nil {
+		u.reject(row, why)
+		return u.err
+	}
 	now := time.Now()
 	e.Received = now.UTC().Truncate(time.Microsecond)
 	if u.open == nil {

@@ -10,7 +10,6 @@ import (
 	"cairn/event"
 	"cairn/internal/web"
 
-	"github.com/gofiber/fiber/v2"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -91,8 +90,7 @@ func (p *projector) look(ctx context.Context, stream jetstream.Stream, applied u
 // role is what the projector answers over HTTP: health and status only.
 func (p *projector) role() web.Role {
 	return web.Role{
-		Name:   "projector",
-		Routes: func(fiber.Router) {},
+		Name: "projector",
 		Ready: func() error {
 			var stop *Mismatch
 			if err := p.problem.Load(); err != nil && errors.As(*err, &stop) {

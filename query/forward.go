@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"cairn/internal/auth"
 	"cairn/internal/web"
 	"cairn/query/ogc"
 )
@@ -48,11 +49,14 @@ func newForwarder(ingest string, server *web.Server) (*forwarder, error) {
 	return &forwarder{ingest: u, server: server, client: &http.Client{Timeout: forwardTimeout}}, nil
 }
 
-func (f *forwarder) routes(r fiber.Router, c *ogc.Collection) {
-	r.Post(c.Items(), cors, f.forward)
-	r.Put(c.Items()+"/:id", cors, f.forward)
-	r.Patch(c.Items()+"/:id", cors, f.forward)
-	r.Delete(c.Items()+"/:id", cors, f.forward)
+func (f *forwarder) routes(c *ogc.Collection) []web.Route {
+	one := c.Items() + "/:id"
+	return []web.Route{
+		{Method: http.MethodPost, Path: c.Items(), Scope: auth.Write, Areas: true, Handler: f.forward},
+		{Method: http.MethodPut, Path: one, Scope: auth.Edit, Handler: f.forward},
+		{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Handler: f.forward},
+		{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Handler: f.forward},
+	}
 }
 
 func (f *forwarder) forward(c *fiber.Ctx) error {

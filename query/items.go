@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"net/url"
 	"strconv"
 	"time"
@@ -12,6 +13,8 @@ import (
 	"github.com/gofiber/fiber/v2"
 
 	"cairn/event"
+	"cairn/internal/auth"
+	"cairn/internal/web"
 	"cairn/query/answer"
 	tree "cairn/query/filter"
 	"cairn/query/ogc"
@@ -28,34 +31,33 @@ const countTimeout = 5 * time.Second
 const htmlLimit = 100
 
 // itemRoutes are those of a collection's items.
-func (s *service) itemRoutes(r fiber.Router, collection *ogc.Collection) {
+func (s *service) itemRoutes(collection *ogc.Collection) []web.Route {
 	items := collection.Items()
-	r.Get(items, cors, func(c *fiber.Ctx) error { return s.getItems(c, collection) })
-	r.Get(items+"/:id", cors, func(c *fiber.Ctx) error { return s.getItem(c, collection) })
-	if s.forwarder != nil {
-		s.forwarder.routes(r, collection)
-	}
 	list, one := "GET, HEAD, OPTIONS", "GET, HEAD, OPTIONS"
 	if s.writable {
 		list, one = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"
 	}
-	r.Options(items, cors, options(list))
-	r.Options(items+"/:id", cors, options(one))
+	out := []web.Route{
+		{Method: http.MethodGet, Path: items, Scope: auth.Read, Handler: func(c *fiber.Ctx) error { return s.getItems(c, collection) }},
+		{Method: http.MethodGet, Path: items + "/:id", Scope: auth.Read, Handler: func(c *fiber.Ctx) error { return s.getItem(c, collection) }},
+		{Method: http.MethodOptions, Path: items, Scope: auth.Open, Handler: options(list)},
+		{Method: http.MethodOptions, Path: items + "/:id", Scope: auth.Open, Handler: options(one)},
+	}
+	if s.forwarder != nil {
+		out = append(out, s.forwarder.routes(collection)...)
+	}
+	return out
 }
 
 // options answers what may be done: browsers ask before they write, and QGIS before
 // it offers to edit.
 func options(methods string) fiber.Handler {
+	answer := web.Preflight(methods)
 	return func(c *fiber.Ctx) error {
-		if err := preflight(c); err != nil {
-			return err
-		}
-		c.Set(fiber.HeaderAllow, methods)
-		c.Set(fiber.HeaderAccessControlAllowMethods, methods)
 		if bytes.Contains([]byte(methods), []byte("PATCH")) {
 			c.Set("Accept-Patch", "application/merge-patch+json") // RFC 5789, section 3.1
 		}
-		return nil
+		return answer(c)
 	}
 }
 

@@ -2,23 +2,27 @@ package query
 
 import (
 	"fmt"
+	"net/http"
 
 	"github.com/gofiber/fiber/v2"
 
+	"cairn/internal/auth"
+	"cairn/internal/web"
 	"cairn/query/ogc"
 	"cairn/query/tiles"
 )
 
 // mapRoutes are the map page's files, and the tiles that it and others draw.
-func (s *service) mapRoutes(r fiber.Router) {
-	r.Get("/static/:file", s.mapPage.Asset)
-	r.Get("/lib/:file", s.mapPage.Asset)
-	r.Get("/collections/points/tiles", cors, s.getTileSets)
-	r.Options("/collections/points/tiles", cors, preflight)
-	r.Get(tilePath, cors, s.getTileSet)
-	r.Options(tilePath, cors, preflight)
-	r.Get(tilePath+"/:z/:y/:x", cors, s.getTile)
-	r.Options(tilePath+"/:z/:y/:x", cors, preflight)
+func (s *service) mapRoutes() []web.Route {
+	return []web.Route{
+		// Files of the program's, the same everywhere, which a page asks for by
+		// addresses without a key.
+		{Method: http.MethodGet, Path: "/static/:file", Scope: auth.Open, Handler: s.mapPage.Asset},
+		{Method: http.MethodGet, Path: "/lib/:file", Scope: auth.Open, Handler: s.mapPage.Asset},
+		{Method: http.MethodGet, Path: "/collections/points/tiles", Scope: auth.Read, Handler: s.getTileSets},
+		{Method: http.MethodGet, Path: tilePath, Scope: auth.Read, Handler: s.getTileSet},
+		{Method: http.MethodGet, Path: tilePath + "/:z/:y/:x", Scope: auth.Read, Handler: s.getTile},
+	}
 }
 
 const (

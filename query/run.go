@@ -22,12 +22,13 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 
-	"github.com/gofiber/fiber/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"cairn/bus"
+	"cairn/internal/auth"
 	"cairn/internal/web"
 	"cairn/query/answer"
 	"cairn/query/page"
@@ -105,7 +106,7 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 	defer s.close()
 	server.Mount(web.Role{
 		Name:   "query",
-		Routes: s.routes,
+		Routes: s.routes(),
 		// A refusal is a correct answer too: a database that is down, which
 		// all replicas share, shows in /status and empties no proxy's list.
 		Ready:  func() error { return nil },
@@ -161,17 +162,13 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	return s, nil
 }
 
-func (s *service) routes(r fiber.Router) {
-	r.Get("/points", cors, s.getPoints) // Get answers HEAD too
-	r.Get("/points/:id", cors, s.getPoint)
-	r.Get("/stream", cors, s.getStream)
-	r.Options("/stream", cors, preflight)
-	r.Options("/points", cors, preflight)
-	r.Options("/points/:id", cors, preflight)
-	r.Get("/points.:format", cors, s.getDownload)
-	r.Options("/points.:format", cors, preflight)
-	s.siteRoutes(r)
-	s.mapRoutes(r)
+func (s *service) routes() []web.Route {
+	return append(append(s.siteRoutes(), s.mapRoutes()...),
+		web.Route{Method: http.MethodGet, Path: "/points", Scope: auth.Read, Areas: true, Handler: s.getPoints},
+		web.Route{Method: http.MethodGet, Path: "/points/:id", Scope: auth.Read, Handler: s.getPoint},
+		web.Route{Method: http.MethodGet, Path: "/points.:format", Scope: auth.Read, Areas: true, Handler: s.getDownload},
+		web.Route{Method: http.MethodGet, Path: "/stream", Scope: auth.Read, Areas: true, Handler: s.getStream},
+	)
 }
 
 // wentBack lets go of answers from a future that the database no longer has.

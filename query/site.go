@@ -7,27 +7,27 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"cairn/internal/auth"
+	"cairn/internal/web"
 	"cairn/query/ogc"
 )
 
 // siteRoutes are what OGC API Features has beside the items.
-func (s *service) siteRoutes(r fiber.Router) {
+func (s *service) siteRoutes() (out []web.Route) {
 	get := func(path, media string, document func(ogc.Site, string) map[string]any) {
-		r.Get(path, cors, s.document(path, media, document))
-		r.Options(path, cors, preflight)
+		out = append(out, web.Route{Method: http.MethodGet, Path: path, Scope: auth.Read, Handler: s.document(path, media, document)})
 	}
 	get("/", ogc.JSON, ogc.Site.Landing)
 	get("/conformance", ogc.JSON, ogc.Site.Conformance)
 	get("/collections", ogc.JSON, ogc.Site.List)
 	for _, c := range ogc.Collections {
-		s.itemRoutes(r, c)
+		out = append(out, s.itemRoutes(c)...)
 		get(c.Path(), ogc.JSON, func(site ogc.Site, sent string) map[string]any { return site.Describe(c, sent) })
 		get(c.Path()+"/schema", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Schema(c, s.seen()) })
 		get(c.Path()+"/queryables", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Queryables(c, s.seen()) })
 		get(c.Path()+"/sortables", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Sortables(c) })
 	}
-	r.Get("/api", cors, s.getAPI)
-	r.Options("/api", cors, preflight)
+	return append(out, web.Route{Method: http.MethodGet, Path: "/api", Scope: auth.Read, Handler: s.getAPI})
 }
 
 func (s *service) site(c *fiber.Ctx) ogc.Site {

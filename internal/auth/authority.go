@@ -1,13 +1,18 @@
 package auth
 
 import (
+	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"cairn/bus"
+
+	"github.com/nats-io/nats.go"
 )
 
 // What Identify refuses with.
@@ -28,52 +33,61 @@ var (
 type Config struct {
 	// Keys: by access keys, which are kept in the queue.
 	Keys bool
-	// Bus is where the queue is.
-	Bus bus.Endpoint
-	Log *slog.Logger
+	// Issuer: by its tokens; nil for none.
+	Issuer *Issuer
+	Log    *slog.Logger
 }
 
-// An Authority knows who asks.
+// An Authority knows who asks. It knows nobody before [Authority.Follow].
 type Authority struct {
-	keys *keys
-	stop func()
+	keys   *keys
+	tokens *tokens
 }
 
-// Follow begins to follow the keys. It needs no queue to start.
-func Follow(cfg Config) (*Authority, error) {
-	a := &Authority{stop: func() {}}
-	if !cfg.Keys {
-		return a, nil
+// New makes an authority that knows by keys, by tokens, or by either.
+func New(cfg Config) *Authority {
+	a := &Authority{}
+	if cfg.Keys {
+		a.keys = &keys{log: cfg.Log}
 	}
-	nc, err := bus.Connect(cfg.Bus, cfg.Log)
-	if err != nil {
-		return nil, fmt.Errorf("follow the access keys: %w", err)
+	if cfg.Issuer != nil {
+		a.tokens = &tokens{issuer: *cfg.Issuer, log: cfg.Log, good: map[[sha256.Size]byte]*Identity{}}
 	}
-	a.keys = &keys{nc: nc, log: cfg.Log}
+	return a
+}
+
+// Follow begins to follow keys and issuer, until end is called. Neither queue nor
+// issuer need be there.
+func (a *Authority) Follow(endpoint bus.Endpoint) (end func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		a.keys.follow(ctx)
-	}()
-	a.stop = func() {
-		cancel()
-		<-ended
-		nc.Close()
+	var group sync.WaitGroup
+	var nc *nats.Conn
+	if a.keys != nil {
+		if nc, err = bus.Connect(endpoint, a.keys.log); err != nil {
+			cancel()
+			return nil, fmt.Errorf("follow the access keys: %w", err)
+		}
+		group.Go(func() { a.keys.follow(ctx, nc) })
 	}
-	return a, nil
+	if a.tokens != nil {
+		group.Go(func() { a.tokens.discover(ctx) })
+	}
+	return func() {
+		cancel()
+		group.Wait()
+		if nc != nil {
+			nc.Close()
+		}
+	}, nil
 }
 
-// Close ends what Follow began.
-func (a *Authority) Close() { a.stop() }
-
-// Identify returns who presents the token. Its errors are those above, and others
-// where that cannot be known now.
+// Identify returns who presents the key or token. Its errors are those above, and
+// others where that cannot be known now.
 func (a *Authority) Identify(token []byte, now time.Time) (*Identity, error) {
 	if len(token) == 0 {
 		return nil, ErrMissing
 	}
-	i, err := a.keys.find(token)
+	i, err := a.find(token)
 	switch {
 	case err != nil:
 		return nil, err
@@ -85,4 +99,16 @@ func (a *Authority) Identify(token []byte, now time.Time) (*Identity, error) {
 		return nil, ErrRate
 	}
 	return i, nil
+}
+
+// find tells keys from tokens by how they begin.
+func (a *Authority) find(token []byte) (*Identity, error) {
+	isKey := bytes.HasPrefix(token, []byte(prefix))
+	switch {
+	case isKey && a.keys != nil:
+		return a.keys.find(token)
+	case !isKey && a.tokens != nil:
+		return a.tokens.find(token)
+	}
+	return nil, nil //nolint:nilnil // nobody's
 }

@@ -1,7 +1,6 @@
 package auth
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -35,7 +34,6 @@ const (
 
 // keys are the access keys as a role knows them.
 type keys struct {
-	nc  *nats.Conn
 	log *slog.Logger
 	now atomic.Pointer[table] // nil until they were read
 }
@@ -49,7 +47,7 @@ type table struct {
 
 // follow keeps the table up to date until ctx ends. Where the queue is away, what
 // is known goes on to hold.
-func (k *keys) follow(ctx context.Context) {
+func (k *keys) follow(ctx context.Context, nc *nats.Conn) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	var reread time.Time
@@ -59,7 +57,7 @@ func (k *keys) follow(ctx context.Context) {
 		if t == nil || time.Since(reread) > rereadEvery {
 			t, reread = &table{}, time.Now()
 		}
-		next, err := k.read(ctx, t)
+		next, err := k.read(ctx, nc, t)
 		switch {
 		case err == nil:
 			k.now.Store(next)
@@ -76,10 +74,10 @@ func (k *keys) follow(ctx context.Context) {
 }
 
 // read returns the table with all that has changed since.
-func (k *keys) read(ctx context.Context, t *table) (*table, error) {
+func (k *keys) read(ctx context.Context, nc *nats.Conn, t *table) (*table, error) {
 	next := t
 	for {
-		m, err := k.after(ctx, next.last)
+		m, err := after(ctx, nc, next.last)
 		if err != nil || m == nil {
 			return next, err
 		}
@@ -96,13 +94,13 @@ func (k *keys) read(ctx context.Context, t *table) (*table, error) {
 }
 
 // after is the bucket's first message behind a sequence; nil where there is none.
-func (k *keys) after(ctx context.Context, sequence uint64) (*nats.Msg, error) {
+func after(ctx context.Context, nc *nats.Conn, sequence uint64) (*nats.Msg, error) {
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	request := fmt.Sprintf(`{"seq":%d,"next_by_subj":%q}`, sequence+1, subjectOf(">"))
-	m, err := k.nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+bus.KeysStream, []byte(request))
+	m, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+bus.KeysStream, []byte(request))
 	if errors.Is(err, nats.ErrNoResponders) {
-		return nil, k.absent(ctx)
+		return nil, absent(ctx, nc)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("ask for access keys: %w", err)
@@ -119,8 +117,8 @@ func (k *keys) after(ctx context.Context, sequence uint64) (*nats.Msg, error) {
 
 // absent tells a bucket that was never made, because no key was, from one that
 // cannot be reached.
-func (k *keys) absent(ctx context.Context) error {
-	m, err := k.nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+bus.KeysStream, nil)
+func absent(ctx context.Context, nc *nats.Conn) error {
+	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+bus.KeysStream, nil)
 	if err != nil {
 		return fmt.Errorf("ask for access keys: %w", err)
 	}
@@ -185,9 +183,6 @@ func (k *keys) find(key []byte) (*Identity, error) {
 	t := k.now.Load()
 	if t == nil {
 		return nil, errUnknown
-	}
-	if !bytes.HasPrefix(key, []byte(prefix)) {
-		return nil, nil //nolint:nilnil // no key
 	}
 	return t.byHash[hashOf(key)], nil
 }

@@ -1,13 +1,25 @@
 package cli
 
 import (
+	"net/url"
 	"os"
 
 	"cairn/internal/client"
 )
 
 type urlFlag struct {
-	URL string `default:"http://127.0.0.1:8080" env:"CAIRN_URL" placeholder:"URL" help:"The running server (${default})."`
+	URL       string `default:"http://127.0.0.1:8080" env:"CAIRN_URL" placeholder:"URL" help:"The running server (${default})."`
+	AccessKey string `env:"CAIRN_ACCESS_KEY" placeholder:"KEY" help:"Access key, where the server wants one."`
+}
+
+// target is the server's URL with the key in it, as a password.
+func (f urlFlag) target() string {
+	u, err := url.Parse(f.URL)
+	if f.AccessKey == "" || err != nil || u.Host == "" {
+		return f.URL
+	}
+	u.User = url.UserPassword("key", f.AccessKey)
+	return u.String()
 }
 
 type loadCmd struct {
@@ -38,7 +50,7 @@ type loadCmd struct {
 // Run ends with exit code 3 where rows were rejected and all else went well.
 func (c *loadCmd) Run(s *session) error {
 	return client.Load(s.ctx, client.LoadConfig{
-		Files: c.Files, URL: c.URL, Format: c.Format,
+		Files: c.Files, URL: c.target(), Format: c.Format,
 		Longitude: c.Longitude, Latitude: c.Latitude, Altitude: c.Altitude, Name: c.Name, Time: c.Time, ID: c.ID,
 		Geometry: c.Geometry, Strings: c.Strings, Delimiter: c.Delimiter, NoHeader: c.Header == "no", Columns: c.Columns,
 		Charset: c.Charset, TimeFormat: c.TimeFormat, TimeZone: c.TimeZone, Strict: c.Strict, Explode: c.Explode,
@@ -49,4 +61,4 @@ func (c *loadCmd) Run(s *session) error {
 
 type statusCmd struct{ urlFlag }
 
-func (c *statusCmd) Run(s *session) error { return client.Status(s.ctx, c.URL, s.stdout) }
+func (c *statusCmd) Run(s *session) error { return client.Status(s.ctx, c.target(), s.stdout) }

@@ -47,21 +47,27 @@ func addStop(g *run.Group, ctx context.Context) {
 }
 
 // serveOne runs one role with its HTTP server until ctx ends.
-func serveOne(s *session, listen string, log *slog.Logger, role func(context.Context, *web.Server) error) error {
-	server, err := web.Listen(web.Config{Listen: listen, Version: s.build.Version, Log: log}, 1)
+func serveOne(s *session, f webFlags, listen string, endpoint bus.Endpoint, log *slog.Logger, role func(context.Context, *web.Server) error) error {
+	server, err := f.listen(s, listen, 1, log)
 	if err != nil {
 		return err
 	}
+	end, err := server.follow(endpoint)
+	if err != nil {
+		return err
+	}
+	defer end()
 	var g run.Group
 	addStop(&g, s.ctx)
 	addActor(&g, s.ctx, server.Run)
-	addActor(&g, s.ctx, func(ctx context.Context) error { return role(ctx, server) })
-	log.Info("listening", "address", "http://"+server.Addr())
+	addActor(&g, s.ctx, func(ctx context.Context) error { return role(ctx, server.Server) })
+	log.Info("listening", "address", server.scheme+"://"+server.Addr())
 	return g.Run()
 }
 
 type ingestCmd struct {
 	Listen string `default:"127.0.0.1:8081" env:"CAIRN_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for HTTP (${default})."`
+	webFlags
 	dataFlag
 	natsURLFlag
 	natsListenFlag
@@ -79,7 +85,7 @@ func (c *ingestCmd) Run(s *session) error {
 		return err
 	}
 	defer q.close()
-	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
+	return serveOne(s, c.webFlags, c.Listen, q.endpoint(bus.UserIngest), log, func(ctx context.Context, server *web.Server) error {
 		if err := c.publish(server); err != nil {
 			return err
 		}
@@ -89,6 +95,7 @@ func (c *ingestCmd) Run(s *session) error {
 
 type projectorCmd struct {
 	Listen string `default:"127.0.0.1:8083" env:"CAIRN_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for HTTP: health and metrics (${default})."`
+	webFlags
 	dataFlag
 	databaseFlag
 	natsURLFlag
@@ -116,7 +123,7 @@ func (c *projectorCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
+	return serveOne(s, c.webFlags, c.Listen, endpoint, log, func(ctx context.Context, server *web.Server) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: endpoint, DatabaseURL: url,
 			MaxBytes: bound, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
 	})
@@ -124,6 +131,7 @@ func (c *projectorCmd) Run(s *session) error {
 
 type queryCmd struct {
 	Listen string `default:"127.0.0.1:8082" env:"CAIRN_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for HTTP (${default})."`
+	webFlags
 	dataFlag
 	databaseFlag
 	natsURLFlag
@@ -147,7 +155,7 @@ func (c *queryCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	return serveOne(s, c.Listen, log, func(ctx context.Context, server *web.Server) error {
+	return serveOne(s, c.webFlags, c.Listen, endpoint, log, func(ctx context.Context, server *web.Server) error {
 		if err := c.publish(server); err != nil {
 			return err
 		}

@@ -12,7 +12,6 @@ import (
 	"cairn/ingest"
 	"cairn/internal/datadir"
 	"cairn/internal/postgres"
-	"cairn/internal/web"
 	"cairn/projector"
 	"cairn/query"
 
@@ -25,6 +24,7 @@ const clusterStopTimeout = 60 * time.Second
 
 type serveCmd struct {
 	Listen string `default:"127.0.0.1:8080" env:"CAIRN_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for HTTP (${default})."`
+	webFlags
 	dataFlag
 	databaseFlag
 	natsURLFlag
@@ -52,11 +52,11 @@ type serveCmd struct {
 func (c *serveCmd) Run(s *session) error {
 	log := c.logger(s)
 	// The port first: it is the likeliest thing to be wrong.
-	server, err := web.Listen(web.Config{Listen: c.Listen, Version: s.build.Version, Log: log}, 3)
+	server, err := c.listen(s, c.Listen, 3, log)
 	if err != nil {
 		return err
 	}
-	if err := c.publish(server); err != nil {
+	if err := c.publish(server.Server); err != nil {
 		return err
 	}
 	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.natsListenFlag, c.natsPasswordsFlag, c.streamFlags, log)
@@ -64,6 +64,11 @@ func (c *serveCmd) Run(s *session) error {
 		return err
 	}
 	defer q.close()
+	end, err := server.follow(q.endpoint(bus.UserIngest))
+	if err != nil {
+		return err
+	}
+	defer end()
 	url, cluster, err := c.database(s.ctx, log)
 	if err != nil {
 		return err
@@ -74,19 +79,19 @@ func (c *serveCmd) Run(s *session) error {
 	addStop(&g, s.ctx)
 	addActor(&g, s.ctx, server.Run)
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return query.Run(ctx, query.Config{Server: server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
+		return query.Run(ctx, query.Config{Server: server.Server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, AllowOrigins: c.AllowOrigins})
+		return ingest.Run(ctx, ingest.Config{Server: server.Server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, AllowOrigins: c.AllowOrigins})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return projector.Run(ctx, projector.Config{Server: server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,
+		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,
 			MaxBytes: q.bound, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
 	})
 	if cluster != nil {
 		addActor(&g, s.ctx, func(ctx context.Context) error { cluster.Watch(ctx); return nil })
 	}
-	c.greet(s.stdout, server.Addr(), q)
+	c.greet(s.stdout, server.scheme, server.Addr(), q)
 	defer log.Info("stopped")
 	return g.Run()
 }
@@ -132,8 +137,8 @@ func stopCluster(cluster *postgres.Cluster, log *slog.Logger) {
 }
 
 // greet says what to try next.
-func (c *serveCmd) greet(out io.Writer, address string, q *queue) {
-	base := "http://" + listenHost(address)
+func (c *serveCmd) greet(out io.Writer, scheme, address string, q *queue) {
+	base := scheme + "://" + listenHost(address)
 	data, err := datadir.Resolve(c.Data)
 	if err != nil {
 		data = c.Data

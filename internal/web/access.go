@@ -15,10 +15,8 @@ import (
 	"cairn/internal/auth"
 )
 
-type (
-	identityKey struct{} // the user value with whoever asks
-	keyKey      struct{} // the user value with the parameter key
-)
+// identityKey is of the user value with whoever asks.
+type identityKey struct{}
 
 // guard lets through who may use the route, and notes who that is.
 func (s *Server) guard(r Route) fiber.Handler {
@@ -30,12 +28,22 @@ func (s *Server) guard(r Route) fiber.Handler {
 		if err := permit(who, r.Scope); err != nil {
 			return err
 		}
-		if who.Area != nil && !r.Areas {
-			return &Problem{Status: http.StatusForbidden, Detail: "a key that holds for an area only cannot be used here"}
+		if who.Area != nil && (!r.Areas || r.Scope == auth.Read && !inside(c, who.Area)) {
+			return &Problem{Status: http.StatusForbidden, Detail: "this key holds for an area only: it creates points there, and reads pages and streams with a bbox inside it"}
 		}
 		c.Context().SetUserValue(identityKey{}, who)
 		return c.Next()
 	}
+}
+
+// inside tells whether the request asks for nothing outside the area.
+func inside(c *fiber.Ctx, area *auth.Area) bool {
+	boxes := c.Context().QueryArgs().PeekMulti("bbox")
+	if len(boxes) != 1 {
+		return false
+	}
+	box, err := auth.ParseArea(string(boxes[0]))
+	return err == nil && area.HasBox(*box)
 }
 
 // Permit says why whoever asks may not do what needs the scope, or nil: for
@@ -115,16 +123,15 @@ func tokenOf(c *fasthttp.RequestCtx) []byte {
 	case len(field) > 0:
 		return []byte{0}
 	}
-	key, _ := c.UserValue(keyKey{}).([]byte)
-	return key
+	return nil
 }
 
 func hasScheme(field, scheme []byte) bool {
 	return len(field) > len(scheme) && bytes.EqualFold(field[:len(scheme)], scheme)
 }
 
-// takeKey takes the parameter key out of the query, so that no handler, cache,
-// link or log has it.
+// takeKey moves the parameter key to where keys belong, unless there is one, so that
+// no handler, cache, link or log has it.
 func takeKey(c *fasthttp.RequestCtx) {
 	uri := c.Request.Header.RequestURI()
 	path, query, ok := bytes.Cut(uri, []byte{'?'})
@@ -132,11 +139,11 @@ func takeKey(c *fasthttp.RequestCtx) {
 		return
 	}
 	rest := append(make([]byte, 0, len(uri)), path...)
-	separator := byte('?')
+	separator, token := byte('?'), ""
 	for parameter := range bytes.SplitSeq(query, []byte{'&'}) {
 		if value, is := bytes.CutPrefix(parameter, []byte("key=")); is {
 			if key, err := url.QueryUnescape(string(value)); err == nil && key != "" {
-				c.SetUserValue(keyKey{}, []byte(key))
+				token = key
 			}
 			continue
 		}
@@ -144,4 +151,7 @@ func takeKey(c *fasthttp.RequestCtx) {
 		separator = '&'
 	}
 	c.Request.SetRequestURIBytes(rest)
+	if token != "" && len(c.Request.Header.Peek(fiber.HeaderAuthorization)) == 0 {
+		c.Request.Header.Set(fiber.HeaderAuthorization, string(bearer)+token)
+	}
 }

@@ -36,7 +36,7 @@ func (s *Server) Base(c *fiber.Ctx) string {
 
 func requestBase(c *fiber.Ctx) string {
 	scheme, prefix := "http", ""
-	if c.Context().IsTLS() {
+	if isEncrypted(c) {
 		scheme = "https"
 	}
 	header := &c.Request().Header

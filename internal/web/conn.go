@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync/atomic"
 	"time"
+
+	"github.com/gofiber/fiber/v2"
 )
 
 const (
@@ -32,6 +34,8 @@ type conn struct {
 	net.Conn
 	all     *connections
 	address netip.Addr
+	// encrypted says that it is TLS.
+	encrypted bool
 	// waiting is since when, in Unix nanoseconds, the connection waits for a
 	// request or for the rest of its head; 0 while one is served.
 	waiting atomic.Int64
@@ -157,4 +161,10 @@ func (c *conn) cut() error {
 		c.all.leave(c)
 	}
 	return c.Conn.Close()
+}
+
+// isEncrypted tells whether the request came by HTTPS.
+func isEncrypted(c *fiber.Ctx) bool {
+	conn, ok := c.Context().Conn().(*conn)
+	return ok && conn.encrypted
 }

@@ -91,7 +91,7 @@ func (a *connections) register(r prometheus.Registerer) {
 func (a *connections) admit(raw net.Conn, encrypted *tls.Config) *conn {
 	c := &conn{Conn: raw, all: a, address: addressOf(raw.RemoteAddr())}
 	if encrypted != nil {
-		c.Conn = tls.Server(raw, encrypted)
+		c.Conn, c.encrypted = tls.Server(raw, encrypted), true
 	}
 	c.waiting.Store(time.Now().UnixNano())
 	if a.count(c.address) >= a.perAddress {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"cairn/internal/auth"
 	"cairn/internal/testkit"
 )
 
@@ -61,9 +62,8 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.Mount(Role{Name: "some", Ready: func() error { return nil },
-		Routes: func(r fiber.Router) {
-			r.Get("/large", func(c *fiber.Ctx) error { c.Response().SetBodyRaw(body); return nil })
-		}})
+		Routes: []Route{{Method: http.MethodGet, Path: "/large", Scope: auth.Read,
+			Handler: func(c *fiber.Ctx) error { c.Response().SetBodyRaw(body); return nil }}}})
 	run(t, s)
 	const clients = 4 * unsentBytes / size
 	for range clients {

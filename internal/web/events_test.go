@@ -10,6 +10,8 @@ import (
 	"testing"
 
 	"github.com/gofiber/fiber/v2"
+
+	"cairn/internal/auth"
 )
 
 // An EventSource that comes before the roles are there is held with comments, and
@@ -46,9 +48,8 @@ func TestEventSourceDuringMount(t *testing.T) {
 	if held.StatusCode != http.StatusOK || held.Header.Get("Content-Type") != "text/event-stream" || first != "retry: 1000\n" || err != nil {
 		t.Fatalf("%d %v %q %v", held.StatusCode, held.Header, first, err)
 	}
-	s.Mount(Role{Name: "some", Ready: func() error { return nil }, Routes: func(r fiber.Router) {
-		r.Get("/events", func(c *fiber.Ctx) error { return c.SendString("here\n") })
-	}})
+	s.Mount(Role{Name: "some", Ready: func() error { return nil }, Routes: []Route{
+		{Method: http.MethodGet, Path: "/events", Scope: auth.Read, Handler: func(c *fiber.Ctx) error { return c.SendString("here\n") }}}})
 	if rest, err := io.ReadAll(body); err != nil || strings.Contains(string(rest), "data") {
 		t.Errorf("the end: %q %v", rest, err)
 	}

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+
+	"cairn/internal/auth"
 )
 
 const body28 = `{"longitude":1,"latitude":2}`
@@ -150,7 +152,8 @@ func echoServer(t *testing.T) string {
 		}
 		return c.SendString(c.Hostname() + string(text))
 	}
-	s.Mount(Role{Name: "some", Routes: func(r fiber.Router) { r.Get("/echo", echo); r.Post("/echo", echo) }, Ready: func() error { return nil }})
+	s.Mount(Role{Name: "some", Routes: []Route{
+		{Method: http.MethodGet, Path: "/echo", Scope: auth.Read, Handler: echo}, {Method: http.MethodPost, Path: "/echo", Scope: auth.Write, Handler: echo}}, Ready: func() error { return nil }})
 	run(t, s)
 	return s.Addr()
 }

@@ -7,6 +7,8 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 	"github.com/valyala/fasthttp"
+
+	"cairn/internal/auth"
 )
 
 // A request that began before a role was mounted ends after it: it is told to
@@ -20,7 +22,7 @@ func TestRequestDuringMount(t *testing.T) {
 	before := *s.handler.Load()
 	s.Mount(Role{
 		Name:   "some",
-		Routes: func(r fiber.Router) { r.Get("/some", func(c *fiber.Ctx) error { return c.SendString("here\n") }) },
+		Routes: []Route{{Method: http.MethodGet, Path: "/some", Scope: auth.Read, Handler: func(c *fiber.Ctx) error { return c.SendString("here\n") }}},
 		Ready:  func() error { return nil },
 	})
 	for handler, want := range map[string]int{"before": http.StatusServiceUnavailable, "after": http.StatusOK} {
@@ -45,8 +47,8 @@ func TestMethods(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer s.listener.Close()
-	role := func(routes func(fiber.Router)) Role {
-		return Role{Name: "some", Routes: routes, Ready: func() error { return nil }}
+	role := func(route Route) Role {
+		return Role{Name: "some", Routes: []Route{route}, Ready: func() error { return nil }}
 	}
 	ask := func(method, path string) (status int, allow string) {
 		var c fasthttp.RequestCtx
@@ -57,20 +59,20 @@ func TestMethods(t *testing.T) {
 		return c.Response.StatusCode(), string(c.Response.Header.Peek("Allow"))
 	}
 	done := func(c *fiber.Ctx) error { return c.SendString("done\n") }
-	s.Mount(role(func(r fiber.Router) { r.Post("/some", done) }))
+	s.Mount(role(Route{Method: http.MethodPost, Path: "/some", Scope: auth.Write, Handler: done}))
 	if status, allow := ask(http.MethodGet, "/some"); status != http.StatusServiceUnavailable || allow != "" {
 		t.Errorf("before all is mounted: %d, Allow %q", status, allow)
 	}
-	s.Mount(role(func(r fiber.Router) { r.Get("/other", done) }))
+	s.Mount(role(Route{Method: http.MethodGet, Path: "/other", Scope: auth.Read, Handler: done}))
 	for _, x := range []struct {
 		method, path string
 		status       int
 		allow        string
 	}{
 		{http.MethodPost, "/some", http.StatusOK, ""},
-		{http.MethodGet, "/some", http.StatusMethodNotAllowed, "POST"},
-		{http.MethodDelete, "/other", http.StatusMethodNotAllowed, "GET, HEAD"},
-		{http.MethodPut, "/livez", http.StatusMethodNotAllowed, "GET, HEAD"},
+		{http.MethodGet, "/some", http.StatusMethodNotAllowed, "POST, OPTIONS"},
+		{http.MethodDelete, "/other", http.StatusMethodNotAllowed, "GET, HEAD, OPTIONS"},
+		{http.MethodPut, "/livez", http.StatusMethodNotAllowed, "GET, HEAD, OPTIONS"},
 		{http.MethodGet, "/none", http.StatusNotFound, ""},
 	} {
 		if status, allow := ask(x.method, x.path); status != x.status || allow != x.allow {

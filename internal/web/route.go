@@ -22,32 +22,69 @@ type Route struct {
 	Scope  auth.Scope
 	// Areas says that the handler heeds the area of whoever asks (see [AreaOf]).
 	// Other routes are closed to keys that have one.
-	Areas   bool
+	Areas bool
+	// Origins says which pages of other origins may read the answer; nil: all may,
+	// of what only reads, and none of what writes.
+	Origins fiber.Handler
 	Handler fiber.Handler
+}
+
+// reads tells whether the route changes nothing.
+func (r *Route) reads() bool { return r.Scope&(auth.Write|auth.Edit) == 0 }
+
+// handlers are what the route's requests go through.
+func (s *Server) handlers(r Route) []fiber.Handler {
+	var out []fiber.Handler
+	switch {
+	case r.Origins != nil:
+		out = append(out, r.Origins)
+	case r.reads():
+		out = append(out, allowOrigins)
+	}
+	if s.cfg.Access != nil && r.Scope != auth.Open {
+		out = append(out, s.guard(r))
+	}
+	return append(out, r.Handler)
 }
 
 // mount adds the table's routes to the app.
 func (s *Server) mount(app *fiber.App, routes []Route) {
-	methods := map[string][]string{}
+	type taken struct{ all, reading []string }
+	methods := map[string]*taken{}
 	for _, r := range routes {
 		if r.Scope == 0 {
 			panic("the route " + r.Method + " " + r.Path + " has no scope")
 		}
-		handlers := []fiber.Handler{allowOrigins, r.Handler}
-		if s.cfg.Access != nil && r.Scope != auth.Open {
-			handlers = []fiber.Handler{allowOrigins, s.guard(r), r.Handler}
+		t := methods[r.Path]
+		if t == nil {
+			t = &taken{}
+			methods[r.Path] = t
 		}
-		app.Add(r.Method, r.Path, handlers...)
-		methods[r.Path] = append(methods[r.Path], r.Method)
+		answered := []string{r.Method}
 		if r.Method == http.MethodGet {
-			app.Add(http.MethodHead, r.Path, handlers...)
-			methods[r.Path] = append(methods[r.Path], http.MethodHead)
+			answered = append(answered, http.MethodHead)
+		}
+		for _, method := range answered {
+			app.Add(method, r.Path, s.handlers(r)...)
+		}
+		t.all = append(t.all, answered...)
+		if r.reads() {
+			t.reading = append(t.reading, answered...)
 		}
 	}
-	for path, taken := range methods {
-		if !slices.Contains(taken, http.MethodOptions) {
-			app.Add(http.MethodOptions, path, allowOrigins, preflight(strings.Join(append(taken, http.MethodOptions), ", ")))
+	for path, t := range methods {
+		if slices.Contains(t.all, http.MethodOptions) {
+			continue
 		}
+		all := strings.Join(append(t.all, http.MethodOptions), ", ")
+		if len(t.reading) == 0 {
+			app.Add(http.MethodOptions, path, func(c *fiber.Ctx) error {
+				c.Set(fiber.HeaderAllow, all)
+				return c.SendStatus(fiber.StatusNoContent)
+			})
+			continue
+		}
+		app.Add(http.MethodOptions, path, allowOrigins, preflight(all, strings.Join(append(t.reading, http.MethodOptions), ", ")))
 	}
 }
 
@@ -62,11 +99,13 @@ func allowOrigins(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// preflight answers OPTIONS: what a browser asks first.
-func preflight(methods string) fiber.Handler {
+// Preflight answers OPTIONS, what a browser asks first, for pages of any origin.
+func Preflight(methods string) fiber.Handler { return preflight(methods, methods) }
+
+func preflight(all, allowed string) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		c.Set(fiber.HeaderAllow, methods)
-		c.Set(fiber.HeaderAccessControlAllowMethods, methods)
+		c.Set(fiber.HeaderAllow, all)
+		c.Set(fiber.HeaderAccessControlAllowMethods, allowed)
 		c.Set(fiber.HeaderAccessControlAllowHeaders, "*, Authorization") // which * does not mean
 		c.Set(fiber.HeaderAccessControlMaxAge, strconv.Itoa(preflightSeconds))
 		return c.SendStatus(fiber.StatusNoContent)

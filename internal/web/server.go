@@ -8,6 +8,7 @@ package web
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -51,6 +52,8 @@ type Config struct {
 	Log     *slog.Logger
 	// MaxConnections bounds them; 0: what the limit of open files leaves.
 	MaxConnections int
+	// TLS is for HTTPS; nil: HTTP.
+	TLS *tls.Config
 	// Access knows who asks; nil: nobody is asked who they are.
 	Access *auth.Authority
 }
@@ -96,7 +99,7 @@ func Listen(cfg Config, roles int) (*Server, error) {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}
 	conns := newConnections(cfg.MaxConnections, cfg.Log)
-	s := &Server{cfg: cfg, listener: &listener{Listener: l, conns: conns}, conns: conns, expected: roles, registry: prometheus.NewRegistry(), mounted: make(chan struct{})}
+	s := &Server{cfg: cfg, listener: &listener{Listener: l, conns: conns, encrypted: cfg.TLS}, conns: conns, expected: roles, registry: prometheus.NewRegistry(), mounted: make(chan struct{})}
 	s.stopping, s.drain = context.WithCancel(context.Background())
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.metrics = newRequestMetrics(s.registry)

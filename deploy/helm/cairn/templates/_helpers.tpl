@@ -109,3 +109,12 @@ readinessProbe:
   timeoutSeconds: 2
   failureThreshold: 2
 {{- end }}
+
+{{/* Whom the roles let in. */}}
+{{- define "cairn.auth" -}}
+- {name: CAIRN_AUTH, value: {{ .Values.auth.mode | quote }}}
+{{- if contains "jwt" .Values.auth.mode }}
+- {name: CAIRN_JWT_ISSUER, value: {{ required "auth.jwtIssuer" .Values.auth.jwtIssuer | quote }}}
+- {name: CAIRN_JWT_AUDIENCE, value: {{ required "auth.jwtAudience" .Values.auth.jwtAudience | quote }}}
+{{- end }}
+{{- end }}

@@ -1,0 +1,44 @@
+package ingest
+
+import (
+	"net/http"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/event"
+	"cairn/internal/auth"
+	"cairn/internal/web"
+)
+
+// An author is whoever writes, where that is known.
+type author struct {
+	name string
+	area *auth.Area // nil: everywhere
+	edit error      // why nothing that is there may be changed; nil: it may
+}
+
+func authorOf(c *fiber.Ctx) author {
+	a := author{name: web.AuthorOf(c), area: web.AreaOf(c), edit: web.Permit(c, auth.Edit)}
+	if a.edit == nil && a.area != nil {
+		// What is replaced or deleted may lie anywhere: only the projector knows.
+		a.edit = &web.Problem{Status: http.StatusForbidden, Detail: "a key that holds for an area only creates points, and changes none"}
+	}
+	return a
+}
+
+// mayUse says why the author may not write in the mode, or nil.
+func (a *author) mayUse(m onConflict) error {
+	if m == replace {
+		return a.edit
+	}
+	return nil
+}
+
+// sign makes the event the author's, or says why it cannot be.
+func (a *author) sign(e *event.Event) *event.FieldError {
+	e.Author = a.name
+	if a.area == nil || e.Type == event.Deleted || a.area.Has(e.Point.Position.Lon(), e.Point.Position.Lat()) {
+		return nil
+	}
+	return &event.FieldError{Reason: "the point is outside the area that this key holds for"}
+}

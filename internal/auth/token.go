@@ -1,0 +1,137 @@
+package auth
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/coreos/go-oidc/v3/oidc"
+)
+
+const (
+	// issuerTimeout bounds one request to the issuer, for its configuration or its
+	// keys.
+	issuerTimeout = 10 * time.Second
+	// issuerPause is the wait before the issuer is asked again for its
+	// configuration.
+	issuerPause = 2 * time.Second
+	// maxTokens bounds the tokens that are known to be good, so that each is
+	// verified once and not at every request.
+	maxTokens = 10_000
+	// maxTokenBytes bounds a token: what a request's head holds is more.
+	maxTokenBytes = 8 << 10
+)
+
+// An Issuer is an OpenID Connect provider whose tokens are taken.
+type Issuer struct {
+	URL      string
+	Audience string
+}
+
+// tokens verifies the tokens of an issuer.
+type tokens struct {
+	issuer   Issuer
+	log      *slog.Logger
+	verifier atomic.Pointer[oidc.IDTokenVerifier] // nil until the issuer has answered
+
+	mu   sync.Mutex
+	good map[[sha256.Size]byte]*Identity
+}
+
+// discover asks the issuer for its configuration until it answers. Its keys are
+// asked for when a token names one that is not known.
+func (t *tokens) discover(ctx context.Context) {
+	client := oidc.ClientContext(ctx, &http.Client{Timeout: issuerTimeout})
+	for {
+		provider, err := oidc.NewProvider(client, t.issuer.URL)
+		if err == nil {
+			t.verifier.Store(provider.Verifier(&oidc.Config{ClientID: t.issuer.Audience}))
+			return
+		}
+		t.log.Warn("the issuer of tokens does not tell its configuration; trying again", "issuer", t.issuer.URL, "error", err)
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(issuerPause):
+		}
+	}
+}
+
+var errIssuer = errors.New("the issuer of tokens has not answered yet")
+
+// find returns whose token this is; nil for one that is not good.
+func (t *tokens) find(raw []byte) (*Identity, error) {
+	if len(raw) > maxTokenBytes {
+		return nil, nil //nolint:nilnil // no token
+	}
+	hash := hashOf(raw)
+	t.mu.Lock()
+	i := t.good[hash]
+	t.mu.Unlock()
+	if i != nil {
+		return i, nil
+	}
+	verifier := t.verifier.Load()
+	if verifier == nil {
+		return nil, errIssuer
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), issuerTimeout)
+	defer cancel()
+	token, err := verifier.Verify(ctx, string(raw))
+	var expired *oidc.TokenExpiredError
+	if errors.As(err, &expired) {
+		return nil, ErrExpired
+	}
+	if err != nil {
+		t.log.Debug("a token is refused", "error", err)
+		return nil, nil //nolint:nilerr,nilnil // it is not good
+	}
+	if i, err = identityOf(token); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrWrong, err)
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if len(t.good) >= maxTokens {
+		clear(t.good)
+	}
+	t.good[hash] = i
+	return i, nil
+}
+
+// claims are what is read of a token, beside who it is for and until when.
+type claims struct {
+	Subject  string `json:"sub"`
+	Username string `json:"preferred_username"`
+	Client   string `json:"client_id"`
+	Scope    string `json:"scope"`
+}
+
+// identityOf reads the scopes from the claim scope (RFC 8693, section 4.2): read,
+// write, edit, admin, or the same behind cairn: where others have such names too.
+func identityOf(token *oidc.IDToken) (*Identity, error) {
+	var c claims
+	if err := token.Claims(&c); err != nil {
+		return nil, err
+	}
+	i := &Identity{Scopes: Open, Expires: token.Expiry}
+	for word := range strings.FieldsSeq(c.Scope) {
+		i.Scopes |= scopeNamed(strings.TrimPrefix(word, "cairn:"))
+	}
+	for _, name := range []string{c.Username, c.Client, c.Subject} {
+		if i.Name == "" && len(name) <= MaxTokenNameBytes {
+			i.Name = name
+		}
+	}
+	return i, nil
+}
+
+// MaxTokenNameBytes bounds the name that a token gives, which goes with every
+// event it writes.
+const MaxTokenNameBytes = 255

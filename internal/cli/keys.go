@@ -1,0 +1,138 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"cairn/bus"
+	"cairn/internal/auth"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+type keysCmd struct {
+	Add keysAddCmd `cmd:"" help:"Make an access key, and show it: once."`
+	Ls  keysLsCmd  `cmd:"" help:"List the access keys, not what they are."`
+	Rm  keysRmCmd  `cmd:"" help:"Take an access key away from whoever has it."`
+}
+
+// keysFlags are how the bucket of keys is reached.
+type keysFlags struct {
+	dataFlag
+	natsURLFlag
+	natsPasswordsFlag
+	logFlags
+}
+
+// withBucket runs do with the bucket.
+func (f *keysFlags) withBucket(s *session, do func(context.Context, *auth.Bucket) error) error {
+	endpoint, err := remoteQueue(f.dataFlag, f.natsURLFlag, f.natsPasswordsFlag, bus.UserAdmin)
+	if err != nil {
+		return err
+	}
+	nc, err := bus.Connect(endpoint, f.logger(s))
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	if err := nc.FlushTimeout(repairTimeout); err != nil {
+		return fmt.Errorf("the queue is not reachable, and the keys are kept there: %w", err)
+	}
+	js, err := jetstream.New(nc)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.ctx, repairTimeout)
+	defer cancel()
+	bucket, err := auth.OpenBucket(ctx, js)
+	if err != nil {
+		return err
+	}
+	return do(ctx, bucket)
+}
+
+type keysAddCmd struct {
+	keysFlags
+	Name    string `arg:"" help:"What it is called: the author of what it writes. Letters, digits, - and _."`
+	Scope   string `default:"read" placeholder:"read,write,edit,admin" help:"What it may: read; write, which creates points; edit, which changes and deletes them; admin, for metrics and status (${default})."`
+	Expires age    `placeholder:"AGE" help:"When it ends, from now, as 90d or 36h. Empty: never."`
+	Area    string `placeholder:"W,S,E,N" help:"Where it may create points, in degrees. Such a key changes none, and reads by a bbox inside the area only. Empty: everywhere."`
+	Rate    int    `placeholder:"NUMBER" help:"How many requests a second are taken from it. 0: all."`
+}
+
+func (c *keysAddCmd) Run(s *session) error {
+	scopes, err := auth.ParseScopes(c.Scope)
+	if err == nil {
+		err = auth.CheckName(c.Name)
+	}
+	if err != nil {
+		return usageError{err}
+	}
+	i := &auth.Identity{Name: c.Name, Scopes: scopes, Rate: c.Rate}
+	now := time.Now()
+	if c.Expires != 0 {
+		i.Expires = now.Add(time.Duration(c.Expires)).UTC().Truncate(time.Second)
+	}
+	if c.Area != "" {
+		if i.Area, err = auth.ParseArea(c.Area); err != nil {
+			return usageError{err}
+		}
+	}
+	return c.withBucket(s, func(ctx context.Context, b *auth.Bucket) error {
+		key, err := b.Add(ctx, i, now)
+		if err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(s.stdout, key); err != nil {
+			return err
+		}
+		_, err = fmt.Fprintln(s.stderr, "This is shown once. Send it as  Authorization: Bearer "+key[:10]+"…")
+		return err
+	})
+}
+
+type keysLsCmd struct{ keysFlags }
+
+func (c *keysLsCmd) Run(s *session) error {
+	return c.withBucket(s, func(ctx context.Context, b *auth.Bucket) error {
+		keys, err := b.List(ctx)
+		if err != nil {
+			return err
+		}
+		w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
+		fmt.Fprintln(w, "NAME\tSCOPES\tCREATED\tEXPIRES\tAREA\tRATE")
+		for _, k := range keys {
+			expires, area, rate := "never", "everywhere", "all"
+			if !k.Expires.IsZero() {
+				expires = k.Expires.Format(time.RFC3339)
+			}
+			if k.Area != nil {
+				area = strings.Trim(strings.ReplaceAll(fmt.Sprint(*k.Area), " ", ","), "[]")
+			}
+			if k.Rate > 0 {
+				rate = fmt.Sprintf("%d/s", k.Rate)
+			}
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n", k.Name, k.Scopes, k.Created.UTC().Format(time.RFC3339), expires, area, rate)
+		}
+		return w.Flush()
+	})
+}
+
+type keysRmCmd struct {
+	keysFlags
+	Names []string `arg:"" name:"NAME" help:"Names of the keys."`
+}
+
+func (c *keysRmCmd) Run(s *session) error {
+	return c.withBucket(s, func(ctx context.Context, b *auth.Bucket) error {
+		for _, name := range c.Names {
+			if err := b.Remove(ctx, name); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

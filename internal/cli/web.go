@@ -1,0 +1,89 @@
+package cli
+
+import (
+	"log/slog"
+	"net"
+	"slices"
+
+	"cairn/bus"
+	"cairn/internal/auth"
+	"cairn/internal/web"
+)
+
+// webFlags are how a role listens, and whom it lets in.
+type webFlags struct {
+	Auth           []string `enum:"none,keys,jwt" env:"CAIRN_AUTH" placeholder:"none|keys|jwt,…" help:"Whom to let in: everybody (none), who has an access key (keys; see 'cairn keys'), who has a token of --jwt-issuer (jwt). Default: none where only this machine can connect; else it must be chosen."`
+	JWTIssuer      string   `name:"jwt-issuer" env:"CAIRN_JWT_ISSUER" placeholder:"URL" help:"OpenID Connect issuer of tokens."`
+	JWTAudience    string   `name:"jwt-audience" env:"CAIRN_JWT_AUDIENCE" placeholder:"NAME" help:"The audience that tokens must be for."`
+	TLSCert        string   `name:"tls-cert" env:"CAIRN_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate with its chain, PEM: HTTPS instead of HTTP. Read again when it changes."`
+	TLSKey         string   `name:"tls-key" env:"CAIRN_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
+	MaxConnections int      `env:"CAIRN_MAX_CONNECTIONS" placeholder:"NUMBER" help:"Bound on HTTP connections. Default: what the limit of open files leaves, with room for other files."`
+}
+
+// authority is nil where everybody is let in.
+func (f webFlags) authority(listen string, log *slog.Logger) (*auth.Authority, error) {
+	keys, tokens := slices.Contains(f.Auth, "keys"), slices.Contains(f.Auth, "jwt")
+	switch {
+	case len(f.Auth) == 0 && !onlyHere(listen):
+		return nil, usagef("other machines can connect to %s, and nobody has chosen whom to let in: "+
+			"set --auth (CAIRN_AUTH) to keys, to jwt, or to none if everybody who can connect may read and write", listen)
+	case slices.Contains(f.Auth, "none") && (keys || tokens):
+		return nil, usagef("--auth none lets everybody in; it cannot stand beside keys or jwt")
+	case tokens && (f.JWTIssuer == "" || f.JWTAudience == ""):
+		return nil, usagef("--auth jwt needs --jwt-issuer and --jwt-audience")
+	case !keys && !tokens:
+		return nil, nil //nolint:nilnil // everybody
+	}
+	cfg := auth.Config{Keys: keys, Log: log}
+	if tokens {
+		cfg.Issuer = &auth.Issuer{URL: f.JWTIssuer, Audience: f.JWTAudience}
+	}
+	return auth.New(cfg), nil
+}
+
+// onlyHere tells whether nobody but this machine can connect to what listens there.
+func onlyHere(listen string) bool {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return true // web.Listen says what is wrong with it
+	}
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// A listening is a server, with what it knows of who asks.
+type listening struct {
+	*web.Server
+	scheme    string
+	authority *auth.Authority
+}
+
+// listen binds the address for a number of roles.
+func (f webFlags) listen(s *session, address string, roles int, log *slog.Logger) (*listening, error) {
+	l := &listening{scheme: "http"}
+	cfg := web.Config{Listen: address, Version: s.build.Version, Log: log, MaxConnections: f.MaxConnections}
+	var err error
+	if l.authority, err = f.authority(address, log); err != nil {
+		return nil, err
+	}
+	cfg.Access = l.authority
+	if (f.TLSCert == "") != (f.TLSKey == "") {
+		return nil, usagef("--tls-cert and --tls-key go together")
+	}
+	if f.TLSCert != "" {
+		l.scheme = "https"
+		if cfg.TLS, err = web.LoadTLS(f.TLSCert, f.TLSKey); err != nil {
+			return nil, usageError{err}
+		}
+	}
+	l.Server, err = web.Listen(cfg, roles)
+	return l, err
+}
+
+// follow begins to follow who may come in; end ends it.
+func (l *listening) follow(endpoint bus.Endpoint) (end func(), err error) {
+	if l.authority == nil {
+		return func() {}, nil
+	}
+	return l.authority.Follow(endpoint)
+}
