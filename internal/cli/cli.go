@@ -93,6 +93,7 @@ func Main(args []string, build Build) int {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop)
 	defer stop()
+	limitMemory()
 	log := &logBuffer{out: os.Stderr}
 	defer log.Close()
 	return execute(&session{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, log: log, build: build.fill()}, args)
