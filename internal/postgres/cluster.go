@@ -83,7 +83,13 @@ func Start(ctx context.Context, dir string, log *slog.Logger, options ...Option)
 		return nil, fmt.Errorf("make a database cluster in %s: %w", c.dir, err)
 	}
 	if err := c.Start(ctx); err != nil {
-		return nil, err
+		if ctx.Err() == nil {
+			return nil, err
+		}
+		// Told to stop in the middle of the start: nobody else would stop the server.
+		after, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+		defer cancel()
+		return nil, errors.Join(err, c.Stop(after))
 	}
 	return c, nil
 }

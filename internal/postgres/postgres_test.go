@@ -359,25 +359,41 @@ func TestUnreachableFolder(t *testing.T) {
 	}
 }
 
+// Whenever in a start the stop comes, no server is left behind.
 func TestCanceledStart(t *testing.T) {
 	dir := folder(t)
 	if err := start(t, dir).Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() {
-		_, err := postgres.Start(ctx, dir, testkit.Log(t), postgres.Unsafe())
-		done <- err
-	}()
-	testkit.Eventually(t, patience, "the server comes up", func() bool {
-		_, err := os.Stat(filepath.Join(dir, "cluster", "postmaster.pid"))
-		return err == nil
-	})
-	cancel()
-	if err := <-done; err != nil { // else it was faster
+	const moments, step = 10, 2 // step: looks from one moment to the next
+	for moment := range moments {
+		ctx, cancel := context.WithCancel(t.Context())
+		type result struct {
+			cluster *postgres.Cluster
+			err     error
+		}
+		done := make(chan result, 1)
+		go func() {
+			c, err := postgres.Start(ctx, dir, testkit.Log(t), postgres.Unsafe())
+			done <- result{c, err}
+		}()
+		looks := 0
+		testkit.Eventually(t, patience, "the server comes up", func() bool {
+			if _, err := os.Stat(filepath.Join(dir, "cluster", "postmaster.pid")); err == nil {
+				looks++
+			}
+			return looks > moment*step
+		})
+		cancel()
+		r := <-done
+		if r.err == nil { // it was faster
+			if err := r.cluster.Stop(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			continue
+		}
 		if url, ok := postgres.Find(dir); ok {
-			t.Errorf("a start that was given up left %s", url)
+			t.Errorf("moment %d: a start that was given up left %s", moment, url)
 		}
 	}
 }
