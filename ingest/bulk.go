@@ -49,7 +49,7 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 	if err != nil {
 		return err
 	}
-	leave, err := h.enter()
+	leave, err := h.enter(c)
 	if err != nil {
 		return err
 	}
@@ -91,8 +91,8 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 	return u.answer(c, source, w, u.failure(in.failure(err)))
 }
 
-// enter waits for the upload's turn.
-func (h *handler) enter() (leave func(), err error) {
+// enter waits for the upload's turn, and takes it from one that creeps.
+func (h *handler) enter(c *fiber.Ctx) (leave func(), err error) {
 	leave = func() { <-h.uploads }
 	select {
 	case h.uploads <- struct{}{}:
@@ -101,11 +101,19 @@ func (h *handler) enter() (leave func(), err error) {
 	}
 	t := time.NewTimer(h.limits.uploadWait)
 	defer t.Stop()
-	select {
-	case h.uploads <- struct{}{}:
-		return leave, nil
-	case <-t.C:
-	case <-h.stop.Done():
+	room := time.NewTicker(roomEvery)
+	defer room.Stop()
+	for waits := true; waits; {
+		select {
+		case h.uploads <- struct{}{}:
+			return leave, nil
+		case <-room.C:
+			web.MakeRoom(c)
+		case <-t.C:
+			waits = false
+		case <-h.stop.Done():
+			waits = false
+		}
 	}
 	return nil, web.Unavailable(fmt.Sprintf("%d uploads are being read, which is all at once: try again", h.limits.uploads), unavailableRetry)
 }

@@ -135,7 +135,7 @@ func (h *handler) deviceBody(c *fiber.Ctx) ([]byte, error) {
 	if err != nil || whole {
 		return bytes.Clone(body), err
 	}
-	leave, err := h.enter()
+	leave, err := h.enter(c)
 	if err != nil {
 		return nil, err
 	}

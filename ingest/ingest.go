@@ -39,6 +39,9 @@ const (
 	// maxUploads bounds the uploads that are read at once, and so their memory:
 	// pipelineDepth+1 envelopes, a row and an 8 MiB window each at the worst.
 	maxUploads = 64
+	// roomEvery is how often an upload that waits for its turn has another that
+	// creeps ended.
+	roomEvery = 100 * time.Millisecond
 	// uploadWait is how long an upload waits for its turn.
 	uploadWait = 5 * time.Second
 )

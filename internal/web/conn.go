@@ -58,6 +58,10 @@ type rolling struct {
 	stall  time.Duration
 	pause  time.Duration
 	paused func()
+
+	began time.Time
+	read  atomic.Int64 // bytes of the body so far
+	waits atomic.Bool  // for the client
 }
 
 func (c *conn) Read(p []byte) (int, error) {
@@ -93,6 +97,14 @@ func (c *conn) readRolling(p []byte) (int, error) {
 	if r == nil {
 		return c.Conn.Read(p)
 	}
+	r.waits.Store(true)
+	n, err := c.readPausing(r, p)
+	r.waits.Store(false)
+	r.read.Add(int64(n))
+	return n, err
+}
+
+func (c *conn) readPausing(r *rolling, p []byte) (int, error) {
 	if r.paused != nil {
 		n, err := c.readWithin(p, r.pause)
 		if n > 0 || !errors.Is(err, os.ErrDeadlineExceeded) {

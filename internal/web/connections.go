@@ -36,6 +36,10 @@ const (
 	// unsentBytes bounds what all clients together have yet to take of answers
 	// that are large; who takes it slowest is cut where there is more.
 	unsentBytes = 128 << 20
+	// creepingRate is what an upload must bring, in bytes a second, to keep its place
+	// where others wait for one, and creepingAge how long it may take to begin.
+	creepingRate = 1024.0
+	creepingAge  = time.Second
 	// largeAnswer is what counts towards that: smaller ones fit the sockets'
 	// buffers.
 	largeAnswer = 64 << 10
@@ -193,6 +197,29 @@ func (a *connections) cutSlowest() bool {
 	a.shed.Add(1)
 	_ = slowest.cut()
 	return true
+}
+
+// cutCreeping closes the connection whose body comes most slowly, of those that are
+// waited for and come at less than creepingRate.
+func (a *connections) cutCreeping(now time.Time) {
+	var slowest *conn
+	least := creepingRate
+	a.mu.Lock()
+	for c := range a.all {
+		r := c.roll.Load()
+		if r == nil || !r.waits.Load() {
+			continue
+		}
+		age := now.Sub(r.began)
+		if rate := float64(r.read.Load()) / age.Seconds(); age > creepingAge && rate < least {
+			slowest, least = c, rate
+		}
+	}
+	a.mu.Unlock()
+	if slowest != nil {
+		a.shed.Add(1)
+		_ = slowest.cut()
+	}
 }
 
 // sent notes that a client has taken n bytes of what it is owed.

@@ -140,6 +140,14 @@ func RollDeadline(c *fiber.Ctx, stall, pause time.Duration, paused func()) (done
 	if !ok {
 		return func() {}
 	}
-	conn.roll.Store(&rolling{stall: stall, pause: pause, paused: paused})
+	conn.roll.Store(&rolling{stall: stall, pause: pause, paused: paused, began: time.Now()})
 	return func() { conn.roll.Store(nil) }
+}
+
+// MakeRoom ends the upload that comes most slowly, if there is one that creeps: for
+// whoever waits for its place.
+func MakeRoom(c *fiber.Ctx) {
+	if conn, ok := c.Context().Conn().(*conn); ok {
+		conn.all.cutCreeping(time.Now())
+	}
 }
