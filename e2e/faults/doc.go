@@ -16,7 +16,8 @@
 //	schedule_test.go   seed → faults with their times
 //	system_test.go     processes, proxies, cluster (proxy_, database_test.go)
 //	writer_test.go     what clients send (client_, reader_test.go)
-//	strike_test.go     how each fault strikes and is healed (full_test.go)
+//	change_test.go     how clients change points, and what is then there (changed_test.go)
+//	strike_test.go     how each fault strikes and is healed (full_, maintain_test.go)
 //	check_test.go      the comparison
 //	figures_test.go    what the campaign counts
 //
