@@ -23,5 +23,6 @@
 //
 // TestDamage (damage_test.go) damages stores and databases while nothing runs,
 // and does what the error says. TestPowerCut (powercut_test.go) cuts the power
-// of a disk of our own (disk_, fuse_test.go) under a running ingest.
+// of a disk of our own (disk_, fuse_test.go) under a running ingest. TestMigrationKilled
+// (migrate_test.go) kills the step from one table to segments.
 package faults

@@ -45,7 +45,11 @@ func shrinkSegments(repository string, files map[string]string) error {
 // holdSchema lets a step of the work on segments take its time, on demand: what is
 // in faults.hold waits for as long as it is there, in the middle of whatever
 // transaction it is in. So that is a point at which the projector can be killed.
-const holdSchema = `
+const holdSchema = commandHold + segmentHold
+
+// commandHold holds what changes the schema.
+const commandHold = `
+create schema if not exists faults;
 create table if not exists faults.hold (step text);
 create or replace function faults.wait(what text) returns void language plpgsql as $$
 begin
@@ -61,7 +65,10 @@ begin
 end $$;
 drop event trigger if exists faults_command;
 create event trigger faults_command on ddl_command_end
-	when tag in ('CREATE TABLE', 'CREATE INDEX', 'ALTER TABLE', 'DROP TABLE', 'CREATE VIEW') execute function faults.on_command();
+	when tag in ('CREATE TABLE', 'CREATE INDEX', 'ALTER TABLE', 'DROP TABLE', 'CREATE VIEW', 'GRANT') execute function faults.on_command();`
+
+// segmentHold holds changes of the catalogue.
+const segmentHold = `
 create or replace function faults.on_segment() returns trigger language plpgsql as $$
 begin
 	perform faults.wait('SEGMENT ' || new.state);
@@ -119,4 +126,4 @@ func (s *system) held(ctx context.Context) error {
 }
 
 // release ends every hold, whatever a fault has left.
-func (s *system) release(ctx context.Context) error { return s.exec(ctx, "truncate faults.hold") }
+func (s *system) release(ctx context.Context) error { return s.exec(ctx, "delete from faults.hold") }
