@@ -15,10 +15,10 @@ import (
 // mapRoutes are the map page's files, and the tiles that it and others draw.
 func (s *service) mapRoutes() []web.Route {
 	return []web.Route{
-		// Files of the program's, the same everywhere, which a page asks for by
-		// addresses without a key.
-		{Method: http.MethodGet, Path: "/static/:file", Scope: auth.Open, Handler: s.mapPage.Asset},
-		{Method: http.MethodGet, Path: "/lib/:file", Scope: auth.Open, Handler: s.mapPage.Asset},
+		// Not open, though they are the same everywhere: a browser that was asked for
+		// a key (HTTP Basic) sends it with these, too.
+		{Method: http.MethodGet, Path: "/static/:file", Scope: auth.Read, Handler: s.mapPage.Asset},
+		{Method: http.MethodGet, Path: "/lib/:file", Scope: auth.Read, Handler: s.mapPage.Asset},
 		{Method: http.MethodGet, Path: "/collections/points/tiles", Scope: auth.Read, Handler: s.getTileSets},
 		{Method: http.MethodGet, Path: tilePath, Scope: auth.Read, Handler: s.getTileSet},
 		{Method: http.MethodGet, Path: tilePath + "/:z/:y/:x", Scope: auth.Read, Handler: s.getTile},
