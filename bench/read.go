@@ -12,8 +12,6 @@ import (
 const (
 	// cachedConnections are as many browsers as a hot page may have at once.
 	cachedConnections = 64
-	// uncachedConnections are twice the database's: some wait, none is refused.
-	uncachedConnections = 8
 	// cachedPath is the hot page.
 	cachedPath = "/points?limit=100"
 )
