@@ -26,9 +26,6 @@ const (
 	// lockTimeout is how long a read waits for a table that another session has
 	// locked. Cairn itself never locks one for long that is read.
 	lockTimeout = 3 * time.Second
-	// acquireTimeout bounds the wait for a connection, so that an overload
-	// becomes refusals and not an ever longer queue.
-	acquireTimeout = 5 * time.Second
 	// connectTimeout bounds the making of one.
 	connectTimeout = 5 * time.Second
 
@@ -119,69 +116,9 @@ func givesPoolSize(url string) bool {
 	return given
 }
 
-// rows runs a statement and hands each row to f, until f wants no more. The
-// sequence is that of the checkpoint in the statement's snapshot.
-//
-// No client's going away cancels a statement; its own bounds do.
-func (s *service) rows(st statement, args []any, f func(row) (more bool, err error)) (sequence uint64, err error) {
-	conn, err := s.acquire()
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Release()
-	defer s.metrics.observe(st.kind, time.Now())
-	ctx, cancel := s.bounded()
-	defer cancel()
-	rows, err := conn.Query(ctx, st.sql, append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, args...)...)
-	if err != nil {
-		return 0, err
-	}
-	defer rows.Close()
-	sequence, full, err := scan(rows, f)
-	if err != nil || full {
-		// Closing rows would read all that is left.
-		drain(ctx, conn, rows)
-	}
-	rows.Close()
-	if err == nil && !full {
-		err = rows.Err()
-	}
-	return sequence, err
-}
-
 // bounded is the context of a statement.
 func (s *service) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(s.stopping), statementTimeout+statementGrace)
-}
-
-// scan hands the rows to f. It tells whether f had enough before the end.
-func scan(rows pgx.Rows, f func(row) (bool, error)) (sequence uint64, full bool, err error) {
-	any := false
-	for rows.Next() {
-		r := row(rows.RawValues())
-		if len(r) < colCount {
-			return 0, false, errRow
-		}
-		n, ok := r.int64(colSequence)
-		if !ok {
-			return 0, false, errRow
-		}
-		sequence, any = uint64(n), true
-		if r[colID] == nil {
-			continue
-		}
-		more, err := f(r)
-		if err != nil {
-			return sequence, false, err
-		}
-		if !more {
-			return sequence, true, nil
-		}
-	}
-	if !any && rows.Err() == nil {
-		return 0, false, errNoCheckpoint
-	}
-	return sequence, false, nil
 }
 
 // drain reads a little more, so that the connection can serve on, and closes it
@@ -196,16 +133,6 @@ func drain(ctx context.Context, conn *pgxpool.Conn, rows pgx.Rows) {
 			return
 		}
 	}
-}
-
-func (s *service) acquire() (*pgxpool.Conn, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(s.stopping), acquireTimeout)
-	defer cancel()
-	conn, err := s.pool.Acquire(ctx)
-	if err != nil && ctx.Err() != nil {
-		err = errors.Join(errBusy, err)
-	}
-	return conn, err
 }
 
 // checkpoint reads how far the projection has come in this database.

@@ -29,14 +29,6 @@ const jsonbVersion = 1
 // postgresEpoch is where Postgres counts microseconds from: 2000-01-01, UTC.
 const postgresEpoch = 946_684_800_000_000
 
-func (r row) position() (event.Position, error) {
-	n, ok := r.int64(colPosition)
-	if !ok {
-		return 0, errRow
-	}
-	return event.Position(n), nil
-}
-
 // revision is the position of the row's last change: its own where there was none.
 func (r row) revision(position int64) event.Position {
 	if n, ok := r.int64(colRevision); ok {

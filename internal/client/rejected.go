@@ -89,10 +89,10 @@ func withReason(text []byte, why string) []byte {
 	reason, _ := json.Marshal(strings.ToValidUTF8(why, "\ufffd"))
 	text = bytes.TrimSpace(text)
 	line := append([]byte(`{"`+rejectedColumn+`":`), reason...)
-	if inner, ok := bytes.CutPrefix(text, []byte("{")); ok && json.Valid(text) {
+	if bytes.HasPrefix(text, []byte("{")) && json.Valid(text) {
 		var one bytes.Buffer
 		_ = json.Compact(&one, text) // it is valid
-		inner = one.Bytes()[1:]
+		inner := one.Bytes()[1:]
 		if len(inner) > 1 {
 			line = append(line, ',')
 		}

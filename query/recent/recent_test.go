@@ -18,7 +18,6 @@ type model struct {
 	rows     map[event.Position]Row
 	order    []event.Position
 	sequence uint64
-	revision event.Position
 }
 
 func newModel() *model { return &model{rows: map[event.Position]Row{}} }

@@ -268,7 +268,7 @@ func (j *reader) numbers(value any, at Where, most int) ([]float64, error) {
 	}
 	numbers := make([]float64, len(list))
 	for i, v := range list {
-		text, ok := v.(number)
+		text, _ := v.(number) // what is none is no finite number either
 		if numbers[i], ok = finite(string(text)); !ok {
 			return nil, &Error{at.child(strconv.Itoa(i)), "it must be a number"}
 		}
