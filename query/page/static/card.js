@@ -105,6 +105,12 @@ async function patch(body) {
   await show(shown.id, false);
 }
 
+/** The properties without those that Cairn itself adds to what it shows. */
+function ownProperties(feature) {
+  const added = ['id', 'time', 'received', 'position', 'revision'];
+  return Object.fromEntries(Object.entries(feature.properties || {}).filter(([name, value]) => !added.includes(name) || String(value) !== String(feature[name])));
+}
+
 let editing = null; // the Feature that is edited; its id is undefined for a new one
 
 export function openEditor(feature) {
@@ -112,7 +118,7 @@ export function openEditor(feature) {
   $('e-title').textContent = feature.id === undefined ? 'Add a point' : 'Edit the point';
   [$('e-lon').value, $('e-lat').value] = feature.geometry.coordinates.map((n) => Number(n.toFixed(7)));
   $('e-time').value = feature.time || '';
-  const own = { ...(feature.properties || {}) };
+  const own = ownProperties(feature);
   $('e-props').value = JSON.stringify(own, null, 2);
   $('e-error').textContent = '';
   $('editor').showModal();
@@ -133,7 +139,7 @@ async function save() {
       return;
     }
     // A merge patch removes what is null (RFC 7396, section 2).
-    for (const name of Object.keys(editing.properties || {})) if (!(name in properties)) properties[name] = null;
+    for (const name of Object.keys(ownProperties(editing))) if (!(name in properties)) properties[name] = null;
     $('editor').close();
     await patch({ geometry, properties, time: time || null });
   } catch (e) {
