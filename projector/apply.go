@@ -89,7 +89,7 @@ func (w *writer) applyStraight(ctx context.Context, b *batch) error {
 	for i := range b.rows {
 		ids[i] = b.rows[i].id
 	}
-	found, err := w.lookUp(ctx, ids)
+	found, err := w.lookUp(ctx, ids, false)
 	if err != nil {
 		return err
 	}

@@ -125,9 +125,29 @@ type holding struct {
 }
 
 // lookUp finds which of the ids the sealed segments have. A range of ids side by
-// side costs one look into an index, whatever it holds.
-func (w *writer) lookUp(ctx context.Context, ids []uuid.UUID) ([]holding, error) {
+// side costs one look into an index, whatever it holds. With guess, an id of version
+// 7 is taken to be where it may be, since the caller reads its row there anyhow.
+func (w *writer) lookUp(ctx context.Context, ids []uuid.UUID, guess bool) ([]holding, error) {
 	v7, others := ranges(ids)
+	var out []holding
+	if guess {
+		for _, s := range w.catalogue.sealed {
+			var h holding
+			for _, r := range mayHold(s, v7, nil) {
+				h.segment, h.ids = s.ID, append(h.ids, r.from)
+			}
+			if h.segment != 0 {
+				out = append(out, h)
+			}
+		}
+		v7 = nil
+	}
+	found, err := w.probe(ctx, ids, v7, others)
+	return append(out, found...), err
+}
+
+// probe asks the segments.
+func (w *writer) probe(ctx context.Context, ids, v7 []uuid.UUID, others []idRange) ([]holding, error) {
 	var parts []string
 	var args []any
 	asked := map[int][]idRange{}

@@ -29,7 +29,7 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 			ids = append(ids, id)
 		}
 	}
-	holdings, err := w.lookUp(ctx, slices.Clone(ids))
+	holdings, err := w.lookUp(ctx, slices.Clone(ids), true)
 	if err != nil {
 		return nil, err
 	}
