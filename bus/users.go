@@ -1,5 +1,7 @@
 package bus
 
+import "cairn/internal/auth/bucket"
+
 // The users of the NATS server. Each may do what its role needs and no more.
 const (
 	UserIngest    = "ingest"    // publishes points
@@ -14,6 +16,6 @@ var Users = []string{UserIngest, UserProjector, UserQuery, UserInspect, UserAdmi
 
 // The bucket of access keys, and the stream that JetStream keeps it in.
 const (
-	KeysBucket = "cairn-keys"
-	KeysStream = "KV_" + KeysBucket
+	KeysBucket = bucket.Keys
+	KeysStream = bucket.KeysStream
 )

@@ -277,9 +277,9 @@ func TestChangesDuringMaintenance(t *testing.T) {
 		for round := 0; ctx.Err() == nil; round++ {
 			bounded, end := context.WithTimeout(ctx, time.Duration(20+37*(round%9))*time.Millisecond)
 			m := s.maintenance(t.Context(), 0)
-			err := m.clearUnfinished(t.Context())
+			var err error
 			for err == nil && bounded.Err() == nil {
-				_, err = m.step(bounded) // cut anywhere
+				err = m.round(bounded) // cut anywhere
 			}
 			_ = m.conn.Close(t.Context())
 			end()
@@ -294,7 +294,7 @@ func TestChangesDuringMaintenance(t *testing.T) {
 	cancel()
 	group.Wait()
 	m := s.maintenance(t.Context(), 0)
-	if err := m.clearUnfinished(t.Context()); err != nil {
+	if err := m.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.settle(m)

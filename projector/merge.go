@@ -213,13 +213,9 @@ func (m *maintenance) fill(ctx context.Context, t *target, old []schema.Segment)
 // segments into the catalogue.
 func (m *maintenance) swap(ctx context.Context, targets []target, old []schema.Segment, seen int64) error {
 	for range catchUps {
-		left, now := int64(0), seen
-		err := pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) (err error) {
-			var sequence int64
-			if err := tx.QueryRow(ctx, `select sequence from checkpoint`).Scan(&sequence); err != nil {
-				return err
-			}
-			now = int64(event.EndOf(uint64(sequence))) //nolint:gosec // a sequence
+		left := int64(0)
+		// In one snapshot: what is counted is what is taken over.
+		now, err := m.snapshot(ctx, func(tx pgx.Tx) (err error) {
 			left, err = takeOver(ctx, tx, targets, old, seen)
 			return err
 		})
@@ -247,7 +243,9 @@ func (m *maintenance) swap(ctx context.Context, targets []target, old []schema.S
 func (m *maintenance) swapOnce(ctx context.Context, targets []target, old []schema.Segment, seen int64) error {
 	before := make([]holds, len(targets))
 	for i, t := range targets {
+		rows := *t.holds.rows
 		before[i] = *t.holds
+		before[i].rows = &rows
 	}
 	err := m.change(ctx, func(tx pgx.Tx, _ uint64) error {
 		if _, err := takeOver(ctx, tx, targets, old, seen); err != nil {

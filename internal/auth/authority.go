@@ -10,8 +10,6 @@ import (
 	"sync"
 	"time"
 
-	"cairn/bus"
-
 	"github.com/nats-io/nats.go"
 )
 
@@ -57,13 +55,14 @@ func New(cfg Config) *Authority {
 }
 
 // Follow begins to follow keys and issuer, until end is called. Neither queue nor
-// issuer need be there.
-func (a *Authority) Follow(endpoint bus.Endpoint) (end func(), err error) {
+// issuer need be there. connect gives a connection to the queue that lives until it
+// is closed, and is called only where there are keys to read.
+func (a *Authority) Follow(connect func() (*nats.Conn, error)) (end func(), err error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var group sync.WaitGroup
 	var nc *nats.Conn
 	if a.keys != nil {
-		if nc, err = bus.Connect(endpoint, a.keys.log); err != nil {
+		if nc, err = connect(); err != nil {
 			cancel()
 			return nil, fmt.Errorf("follow the access keys: %w", err)
 		}

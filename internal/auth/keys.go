@@ -12,7 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
-	"cairn/bus"
+	"cairn/internal/auth/bucket"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -98,7 +98,7 @@ func after(ctx context.Context, nc *nats.Conn, sequence uint64) (*nats.Msg, erro
 	ctx, cancel := context.WithTimeout(ctx, askTimeout)
 	defer cancel()
 	request := fmt.Sprintf(`{"seq":%d,"next_by_subj":%q}`, sequence+1, subjectOf(">"))
-	m, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+bus.KeysStream, []byte(request))
+	m, err := nc.RequestWithContext(ctx, "$JS.API.DIRECT.GET."+bucket.KeysStream, []byte(request))
 	if errors.Is(err, nats.ErrNoResponders) {
 		return nil, absent(ctx, nc)
 	}
@@ -118,7 +118,7 @@ func after(ctx context.Context, nc *nats.Conn, sequence uint64) (*nats.Msg, erro
 // absent tells a bucket that was never made, because no key was, from one that
 // cannot be reached.
 func absent(ctx context.Context, nc *nats.Conn) error {
-	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+bus.KeysStream, nil)
+	m, err := nc.RequestWithContext(ctx, "$JS.API.STREAM.INFO."+bucket.KeysStream, nil)
 	if err != nil {
 		return fmt.Errorf("ask for access keys: %w", err)
 	}
@@ -141,7 +141,7 @@ func absent(ctx context.Context, nc *nats.Conn) error {
 	}
 }
 
-func subjectOf(name string) string { return "$KV." + bus.KeysBucket + "." + name }
+func subjectOf(name string) string { return "$KV." + bucket.Keys + "." + name }
 
 func (t *table) clone() *table {
 	c := &table{byHash: make(map[[sha256.Size]byte]*Identity, len(t.byHash)+1), byName: make(map[string][sha256.Size]byte, len(t.byName)+1), last: t.last}
@@ -192,10 +192,10 @@ type Bucket struct{ kv jetstream.KeyValue }
 
 // OpenBucket makes the bucket where there is none.
 func OpenBucket(ctx context.Context, js jetstream.JetStream) (*Bucket, error) {
-	kv, err := js.KeyValue(ctx, bus.KeysBucket)
+	kv, err := js.KeyValue(ctx, bucket.Keys)
 	if errors.Is(err, jetstream.ErrBucketNotFound) {
 		kv, err = js.CreateKeyValue(ctx, jetstream.KeyValueConfig{
-			Bucket: bus.KeysBucket, Description: "Cairn: access keys, as hashes", Storage: jetstream.FileStorage, MaxBytes: bucketBytes,
+			Bucket: bucket.Keys, Description: "Cairn: access keys, as hashes", Storage: jetstream.FileStorage, MaxBytes: bucketBytes,
 		})
 	}
 	if err != nil {

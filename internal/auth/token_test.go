@@ -13,7 +13,6 @@ import (
 
 	"github.com/go-jose/go-jose/v4"
 
-	"cairn/bus"
 	"cairn/internal/testkit"
 )
 
@@ -71,7 +70,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := New(Config{Issuer: &Issuer{URL: p.URL, Audience: "cairn"}, Log: testkit.Log(t)})
-	end, err := a.Follow(bus.Endpoint{})
+	end, err := a.Follow(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

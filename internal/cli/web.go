@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"github.com/nats-io/nats.go"
+
 	"log/slog"
 	"net"
 	"slices"
@@ -56,11 +58,12 @@ type listening struct {
 	*web.Server
 	scheme    string
 	authority *auth.Authority
+	log       *slog.Logger
 }
 
 // listen binds the address for a number of roles.
 func (f webFlags) listen(s *session, address string, roles int, log *slog.Logger) (*listening, error) {
-	l := &listening{scheme: "http"}
+	l := &listening{scheme: "http", log: log}
 	cfg := web.Config{Listen: address, Version: s.build.Version, Log: log, MaxConnections: f.MaxConnections}
 	var err error
 	if l.authority, err = f.authority(address, log); err != nil {
@@ -85,5 +88,5 @@ func (l *listening) follow(endpoint bus.Endpoint) (end func(), err error) {
 	if l.authority == nil {
 		return func() {}, nil
 	}
-	return l.authority.Follow(endpoint)
+	return l.authority.Follow(func() (*nats.Conn, error) { return bus.Connect(endpoint, l.log) })
 }

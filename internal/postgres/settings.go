@@ -4,6 +4,10 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // settingsName is the file in the data directory that holds our settings.
@@ -16,8 +20,8 @@ const include = `
 include = '` + settingsName + `'
 `
 
-// settings are for one machine that takes points in as fast as it can. The
-// first %s is the socket's folder.
+// settings are for one machine that takes points in as fast as it can. The first
+// %s is the socket's folder; what depends on the machine's memory follows them.
 const settings = `# Written by Cairn at every start: changes here are lost. Put yours below the
 # include in postgresql.conf, or use ALTER SYSTEM.
 
@@ -27,8 +31,6 @@ port = ` + port + `
 unix_socket_directories = '%s'
 cluster_name = 'cairn'
 
-# The newest points and the indexes' upper pages stay in memory on a machine of 2 GB.
-shared_buffers = 256MB
 # Fewer checkpoints write fewer whole pages to the log: with the defaults (1 GB,
 # 5 min) a bulk load makes one every few seconds. The price is a slower recovery.
 max_wal_size = 4GB
@@ -59,6 +61,44 @@ log_line_prefix = '%%m [%%p] %%q%%u@%%d '
 log_lock_waits = on
 `
 
+// memorySettings are written with the megabytes of each.
+const memorySettings = `
+# A quarter of the memory for the newest segments and the indexes' upper pages; the
+# system's own cache has most of the rest.
+shared_buffers = %dMB
+effective_cache_size = %dMB
+`
+
+const (
+	// leastBuffers is what a machine of 1 GB has; mostBuffers is where more gains
+	// little, since the system's cache holds the rest: both in MB.
+	leastBuffers, mostBuffers = 256, 8192
+	// testBuffers is for clusters that live no longer than a test, many at once.
+	testBuffers = 128
+)
+
+// memoryOf is what depends on the machine's memory, in MB; 0: not known.
+func memoryOf(megabytes int) string {
+	buffers := min(max(megabytes/4, leastBuffers), mostBuffers)
+	return fmt.Sprintf(memorySettings, buffers, max(megabytes/4*3, 2*buffers))
+}
+
+// memory is the megabytes that this process and its children may have.
+func memory() int {
+	var info unix.Sysinfo_t
+	if unix.Sysinfo(&info) != nil {
+		return 0
+	}
+	bytes := info.Totalram * uint64(info.Unit)
+	// A container's bound (cgroup v2), where it has one: a number, or "max".
+	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
+		if bound, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil {
+			bytes = min(bytes, bound)
+		}
+	}
+	return int(bytes >> 20) //nolint:gosec // of a machine
+}
+
 // unsafeSettings make a cluster that lives no longer than a test fast. Commits
 // still go to the kernel at once, so a killed process loses nothing.
 const unsafeSettings = `
@@ -66,11 +106,16 @@ fsync = off
 full_page_writes = off
 `
 
+// unsafeMemory is little, whatever the machine has.
+var unsafeMemory = fmt.Sprintf(memorySettings, testBuffers, 2*testBuffers)
+
 // writeSettings replaces the file as a whole, so that a crash leaves no half.
 func (c *Cluster) writeSettings() error {
 	text := fmt.Sprintf(settings, c.socketDir)
 	if c.unsafe {
-		text += unsafeSettings
+		text += unsafeSettings + unsafeMemory
+	} else {
+		text += memoryOf(memory())
 	}
 	return c.owner.writeFile(filepath.Join(c.data(), settingsName), text)
 }

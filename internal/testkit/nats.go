@@ -11,8 +11,9 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// maxStore is room for any test's stream, in bytes.
-const maxStore = 1 << 30
+// maxStore is room for any test's stream and what is beside it, in bytes: twice the
+// largest stream, as serve gives its own.
+const maxStore = 2 << 30
 
 // NATS starts an embedded server with a store of its own, on a free port, until
 // the test ends.

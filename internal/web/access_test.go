@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/nats-io/nats.go"
 
 	"cairn/bus"
 	"cairn/internal/auth"
@@ -40,7 +41,7 @@ func newDoor(t *testing.T, keys ...*auth.Identity) *door {
 		}
 	}
 	authority := auth.New(auth.Config{Keys: true, Log: testkit.Log(t)})
-	end, err := authority.Follow(queue.Endpoint(bus.UserQuery))
+	end, err := authority.Follow(func() (*nats.Conn, error) { return bus.Connect(queue.Endpoint(bus.UserQuery), testkit.Log(t)) })
 	if err != nil {
 		t.Fatal(err)
 	}
