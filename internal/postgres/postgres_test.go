@@ -97,7 +97,7 @@ func TestStartStopStart(t *testing.T) {
 	c := start(t, dir)
 	for setting, want := range map[string]string{
 		"server_encoding": "UTF8", "lc_ctype": "C.UTF-8", "data_checksums": "on", "listen_addresses": "",
-		"shared_buffers": "256MB", "max_wal_size": "4GB", "jit": "off", "fsync": "off",
+		"shared_buffers": "128MB", "max_wal_size": "4GB", "jit": "off", "fsync": "off",
 	} {
 		if got := query(t, c.URL(), "show "+setting); got != want {
 			t.Errorf("%s: got %q, want %q", setting, got, want)
