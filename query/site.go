@@ -52,17 +52,17 @@ func form(c *fiber.Ctx, media string) (string, error) {
 // document answers with one of the documents that do not depend on the points.
 func (s *service) document(path, media string, document func(ogc.Site, string) map[string]any) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		if err := onlyForm(c); err != nil {
-			return err
-		}
 		sent, err := form(c, media)
 		if err != nil {
 			return err
 		}
-		site := s.site(c)
-		if sent == ogc.HTML && path == "/" { // the map, of which this document is an alternative
+		if sent == ogc.HTML && path == "/" { // the map, whose state is in its parameters
 			return s.mapPage.Index(c)
 		}
+		if err := onlyForm(c); err != nil {
+			return err
+		}
+		site := s.site(c)
 		d := document(site, sent)
 		if sent == ogc.HTML {
 			return sendView(c, site.ViewDocument(path, d))

@@ -105,7 +105,7 @@ func TestTileSets(t *testing.T) {
 // compressed and are asked for again by tag.
 func TestMapPage(t *testing.T) {
 	f := newFixture(t)
-	r := f.do("GET", "/", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
+	r := f.do("GET", "/?point=a&name=b", "Accept", "text/html,application/xhtml+xml,*/*;q=0.8")
 	if r.status != 200 || !strings.Contains(string(r.body), `<div id="map"`) || !strings.Contains(r.header.Get("Content-Security-Policy"), "default-src 'self'") ||
 		!strings.Contains(strings.Join(r.header.Values("Vary"), ","), "Accept") {
 		t.Errorf("%d %v", r.status, r.header)

@@ -231,7 +231,7 @@ func TestBounds(t *testing.T) {
 		asked := func() int32 { return ingest.asked.Load() + query[0].asked.Load() + query[1].asked.Load() }
 		before := asked()
 		big := strings.NewReader(strings.Repeat("x", 100<<10))
-		request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.base+"/points/1", big)
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodPut, p.base+"/status", big)
 		if err != nil {
 			t.Fatal(err)
 		}
