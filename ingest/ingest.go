@@ -70,8 +70,7 @@ type handler struct {
 	// lastSequence is that of the newest message that is acknowledged.
 	lastSequence func(context.Context) (uint64, error)
 	// base is what absolute links of an answer begin with.
-	base    func(*fiber.Ctx) string
-	origins origins
+	base func(*fiber.Ctx) string
 	// requireConditions refuses changes without If-Match or If-None-Match.
 	requireConditions bool
 }
@@ -95,14 +94,11 @@ func (h *handler) routes() []web.Route {
 	for _, path := range []string{"/point", "/points"} {
 		one := path + "/:id"
 		out = append(out,
-			web.Route{Method: http.MethodPost, Path: path, Scope: auth.Write, Areas: true, Origins: h.crossOrigin, Handler: h.post},
-			web.Route{Method: http.MethodPut, Path: one, Scope: auth.Edit, Origins: h.crossOrigin, Handler: h.putPoint},
-			web.Route{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Origins: h.crossOrigin, Handler: h.patchPoint},
-			web.Route{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Origins: h.crossOrigin, Handler: h.deletePoint})
+			web.Route{Method: http.MethodPost, Path: path, Scope: auth.Write, Areas: true, Handler: h.post},
+			web.Route{Method: http.MethodPut, Path: one, Scope: auth.Edit, Handler: h.putPoint},
+			web.Route{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Handler: h.patchPoint},
+			web.Route{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Handler: h.deletePoint})
 	}
-	out = append(out,
-		web.Route{Method: http.MethodOptions, Path: "/point", Scope: auth.Open, Origins: h.crossOrigin, Handler: h.preflight},
-		web.Route{Method: http.MethodOptions, Path: "/point/:id", Scope: auth.Open, Origins: h.crossOrigin, Handler: h.preflight})
 	return append(out, h.itemRoutes()...)
 }
 

@@ -38,8 +38,6 @@ type isItem struct{}
 func (h *handler) item(handle fiber.Handler) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		c.Locals(isItem{}, true)
-		c.Set(fiber.HeaderAccessControlAllowOrigin, "*")
-		c.Set(fiber.HeaderAccessControlExposeHeaders, "Location, ETag, Retry-After")
 		head := &c.Request().Header
 		conditional := len(head.Peek(fiber.HeaderIfMatch)) > 0 || len(head.Peek(fiber.HeaderIfNoneMatch)) > 0
 		if !conditional && !h.requireConditions && c.Method() != http.MethodPost {

@@ -31,17 +31,11 @@ type Config struct {
 	// RequireConditions refuses (428) a PUT, PATCH or DELETE that says nothing of
 	// what it expects to be there.
 	RequireConditions bool
-	// AllowOrigins are those whose pages may write, or *; none by default.
-	AllowOrigins []string
 }
 
 // Run takes points in until ctx ends, which it should after the server has
 // drained: what was handed to the queue by then is answered.
 func Run(ctx context.Context, cfg Config) error {
-	allowed, err := parseOrigins(cfg.AllowOrigins)
-	if err != nil {
-		return err
-	}
 	nc, err := bus.Connect(cfg.Bus, cfg.Log)
 	if err != nil {
 		return err
@@ -60,7 +54,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
 	h.base = cfg.Server.Base
-	h.requireConditions, h.origins = cfg.RequireConditions, allowed
+	h.requireConditions = cfg.RequireConditions
 	h.read = func(ctx context.Context, id uuid.UUID) (bus.Stored, error) { return bus.Read(ctx, nc, id) }
 	h.memory.read = func(ctx context.Context, key string) ([]byte, error) { return bus.ReadUpload(ctx, nc, key) }
 	h.memory.keep = func(ctx context.Context, key string, data []byte) error { return bus.KeepUpload(ctx, js, key, data) }

@@ -33,32 +33,14 @@ const htmlLimit = 100
 // itemRoutes are those of a collection's items.
 func (s *service) itemRoutes(collection *ogc.Collection) []web.Route {
 	items := collection.Items()
-	list, one := "GET, HEAD, OPTIONS", "GET, HEAD, OPTIONS"
-	if s.writable {
-		list, one = "GET, HEAD, POST, OPTIONS", "GET, HEAD, PUT, PATCH, DELETE, OPTIONS"
-	}
 	out := []web.Route{
 		{Method: http.MethodGet, Path: items, Scope: auth.Read, Handler: func(c *fiber.Ctx) error { return s.getItems(c, collection) }},
 		{Method: http.MethodGet, Path: items + "/:id", Scope: auth.Read, Handler: func(c *fiber.Ctx) error { return s.getItem(c, collection) }},
-		{Method: http.MethodOptions, Path: items, Scope: auth.Open, Handler: options(list)},
-		{Method: http.MethodOptions, Path: items + "/:id", Scope: auth.Open, Handler: options(one)},
 	}
 	if s.forwarder != nil {
 		out = append(out, s.forwarder.routes(collection)...)
 	}
 	return out
-}
-
-// options answers what may be done: browsers ask before they write, and QGIS before
-// it offers to edit.
-func options(methods string) fiber.Handler {
-	answer := web.Preflight(methods)
-	return func(c *fiber.Ctx) error {
-		if bytes.Contains([]byte(methods), []byte("PATCH")) {
-			c.Set("Accept-Patch", "application/merge-patch+json") // RFC 5789, section 3.1
-		}
-		return answer(c)
-	}
 }
 
 // GET /collections/{collection}/items: a page of what the filters let through, as a

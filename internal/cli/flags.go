@@ -96,8 +96,7 @@ func (f streamFlags) bound(dir string) (int64, error) {
 }
 
 type changeFlags struct {
-	AllowOrigins      []string `env:"CAIRN_ALLOW_ORIGINS" placeholder:"ORIGIN,…" help:"Origins whose pages may write, such as https://maps.example.org, or * for all (none)."`
-	RequireConditions bool     `env:"CAIRN_REQUIRE_CONDITIONS" help:"Refuse a PUT, PATCH or DELETE without If-Match or If-None-Match, so that nobody overwrites what they have not seen."`
+	RequireConditions bool `env:"CAIRN_REQUIRE_CONDITIONS" help:"Refuse a PUT, PATCH or DELETE without If-Match or If-None-Match, so that nobody overwrites what they have not seen."`
 }
 
 type replayFlags struct {

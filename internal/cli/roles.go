@@ -89,7 +89,7 @@ func (c *ingestCmd) Run(s *session) error {
 		if err := c.publish(server); err != nil {
 			return err
 		}
-		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, AllowOrigins: c.AllowOrigins})
+		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions})
 	})
 }
 

@@ -19,6 +19,7 @@ type webFlags struct {
 	JWTAudience    string   `name:"jwt-audience" env:"CAIRN_JWT_AUDIENCE" placeholder:"NAME" help:"The audience that tokens must be for."`
 	TLSCert        string   `name:"tls-cert" env:"CAIRN_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate with its chain, PEM: HTTPS instead of HTTP. Read again when it changes."`
 	TLSKey         string   `name:"tls-key" env:"CAIRN_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
+	AllowOrigins   []string `env:"CAIRN_ALLOW_ORIGINS" placeholder:"ORIGIN,…" help:"Origins whose pages may write, such as https://maps.example.org, or * for all (none)."`
 	MaxConnections int      `env:"CAIRN_MAX_CONNECTIONS" placeholder:"NUMBER" help:"Bound on HTTP connections. Default: what the limit of open files leaves, with room for other files."`
 }
 
@@ -66,6 +67,9 @@ func (f webFlags) listen(s *session, address string, roles int, log *slog.Logger
 	l := &listening{scheme: "http", log: log}
 	cfg := web.Config{Listen: address, Version: s.build.Version, Log: log, MaxConnections: f.MaxConnections}
 	var err error
+	if cfg.Origins, err = web.ParseOrigins(f.AllowOrigins); err != nil {
+		return nil, usageError{err}
+	}
 	if l.authority, err = f.authority(address, log); err != nil {
 		return nil, err
 	}

@@ -2,30 +2,22 @@ package web
 
 import (
 	"net/http"
-	"slices"
-	"strconv"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
 	"cairn/internal/auth"
 )
 
-// preflightSeconds is how long a browser need not ask again what it may ask.
-const preflightSeconds = 24 * 60 * 60
-
 // A Route is a line of the table of all that is answered. Each says what scope it
-// needs; [auth.Open] is a choice, none is a mistake.
+// needs; [auth.Open] is a choice, none is a mistake. What needs write or edit is
+// closed to pages of other origins, but for those of [Config.Origins].
 type Route struct {
 	Method string // GET answers HEAD too; OPTIONS is made of the others
 	Path   string // as fiber has it
 	Scope  auth.Scope
 	// Areas says that the handler heeds the area of whoever asks (see [AreaOf]).
 	// Other routes are closed to keys that have one.
-	Areas bool
-	// Origins says which pages of other origins may read the answer; nil: all may,
-	// of what only reads, and none of what writes.
-	Origins fiber.Handler
+	Areas   bool
 	Handler fiber.Handler
 }
 
@@ -34,12 +26,9 @@ func (r *Route) reads() bool { return r.Scope&(auth.Write|auth.Edit) == 0 }
 
 // handlers are what the route's requests go through.
 func (s *Server) handlers(r Route) []fiber.Handler {
-	var out []fiber.Handler
-	switch {
-	case r.Origins != nil:
-		out = append(out, r.Origins)
-	case r.reads():
-		out = append(out, allowOrigins)
+	out := []fiber.Handler{s.writeOrigins}
+	if r.reads() {
+		out[0] = readOrigins
 	}
 	if s.cfg.Access != nil && r.Scope != auth.Open {
 		out = append(out, s.guard(r))
@@ -47,18 +36,20 @@ func (s *Server) handlers(r Route) []fiber.Handler {
 	return append(out, r.Handler)
 }
 
+// methods are those that a path answers.
+type methods struct{ all, reading []string }
+
 // mount adds the table's routes to the app.
 func (s *Server) mount(app *fiber.App, routes []Route) {
-	type taken struct{ all, reading []string }
-	methods := map[string]*taken{}
+	paths := map[string]*methods{}
 	for _, r := range routes {
 		if r.Scope == 0 {
 			panic("the route " + r.Method + " " + r.Path + " has no scope")
 		}
-		t := methods[r.Path]
-		if t == nil {
-			t = &taken{}
-			methods[r.Path] = t
+		m := paths[r.Path]
+		if m == nil {
+			m = &methods{}
+			paths[r.Path] = m
 		}
 		answered := []string{r.Method}
 		if r.Method == http.MethodGet {
@@ -67,47 +58,12 @@ func (s *Server) mount(app *fiber.App, routes []Route) {
 		for _, method := range answered {
 			app.Add(method, r.Path, s.handlers(r)...)
 		}
-		t.all = append(t.all, answered...)
+		m.all = append(m.all, answered...)
 		if r.reads() {
-			t.reading = append(t.reading, answered...)
+			m.reading = append(m.reading, answered...)
 		}
 	}
-	for path, t := range methods {
-		if slices.Contains(t.all, http.MethodOptions) {
-			continue
-		}
-		all := strings.Join(append(t.all, http.MethodOptions), ", ")
-		if len(t.reading) == 0 {
-			app.Add(http.MethodOptions, path, func(c *fiber.Ctx) error {
-				c.Set(fiber.HeaderAllow, all)
-				return c.SendStatus(fiber.StatusNoContent)
-			})
-			continue
-		}
-		app.Add(http.MethodOptions, path, allowOrigins, preflight(all, strings.Join(append(t.reading, http.MethodOptions), ", ")))
-	}
-}
-
-// exposed are the fields that a page of another origin may read.
-const exposed = "Cairn-Position, ETag, Link, Location, Retry-After, WWW-Authenticate, Age, Allow"
-
-// allowOrigins lets pages of any origin ask: they send no cookies, so they can do
-// nothing that anybody else could not.
-func allowOrigins(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderAccessControlAllowOrigin, "*")
-	c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
-	return c.Next()
-}
-
-// Preflight answers OPTIONS, what a browser asks first, for pages of any origin.
-func Preflight(methods string) fiber.Handler { return preflight(methods, methods) }
-
-func preflight(all, allowed string) fiber.Handler {
-	return func(c *fiber.Ctx) error {
-		c.Set(fiber.HeaderAllow, all)
-		c.Set(fiber.HeaderAccessControlAllowMethods, allowed)
-		c.Set(fiber.HeaderAccessControlAllowHeaders, "*, Authorization") // which * does not mean
-		c.Set(fiber.HeaderAccessControlMaxAge, strconv.Itoa(preflightSeconds))
-		return c.SendStatus(fiber.StatusNoContent)
+	for path, m := range paths {
+		app.Add(http.MethodOptions, path, s.preflight(m))
 	}
 }

@@ -56,6 +56,8 @@ type Config struct {
 	TLS *tls.Config
 	// Access knows who asks; nil: nobody is asked who they are.
 	Access *auth.Authority
+	// Origins are those whose pages may write.
+	Origins Origins
 }
 
 // A Role is what one part of Cairn answers.

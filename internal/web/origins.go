@@ -1,0 +1,146 @@
+package web
+
+import (
+	"fmt"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/gofiber/fiber/v2"
+)
+
+const (
+	// readAge and writeAge are how many seconds a browser need not ask again what
+	// a page may ask. Who may write can be taken back, so that is asked sooner.
+	readAge  = 24 * 60 * 60
+	writeAge = 10 * 60
+
+	headerFetchSite = "Sec-Fetch-Site"
+)
+
+// exposed are the fields that a page of another origin may read.
+const exposed = "Cairn-Position, ETag, Link, Location, Retry-After, WWW-Authenticate, Age, Allow, Preference-Applied"
+
+// Origins are those whose pages may write. There are none by default: a page that
+// writes acts for whoever looks at it.
+type Origins []string
+
+// ParseOrigins checks what the user gave: scheme, host and port, or *.
+func ParseOrigins(list []string) (Origins, error) {
+	for _, o := range list {
+		u, err := url.Parse(o)
+		if o != "*" && (err != nil || u.Scheme == "" || u.Host == "" || u.Scheme+"://"+u.Host != strings.ToLower(o)) {
+			return nil, fmt.Errorf("%q is not an origin: give one like https://maps.example.org, or *", o)
+		}
+	}
+	return list, nil
+}
+
+func (o Origins) allow(origin string) bool {
+	return origin != "" && (slices.Contains(o, "*") || slices.Contains(o, strings.ToLower(origin)))
+}
+
+// readOrigins lets pages of any origin read: they send no cookies, so they learn
+// nothing that anybody else could not ask for.
+func readOrigins(c *fiber.Ctx) error {
+	c.Set(fiber.HeaderAccessControlAllowOrigin, "*")
+	c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
+	return c.Next()
+}
+
+// writeOrigins marks the answers for pages that may write, and refuses what a
+// browser sends for other pages without asking first.
+func (s *Server) writeOrigins(c *fiber.Ctx) error {
+	origin := c.Get(fiber.HeaderOrigin)
+	switch {
+	case s.cfg.Origins.allow(origin):
+		c.Set(fiber.HeaderAccessControlAllowOrigin, strings.Clone(origin))
+		c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
+		c.Vary(fiber.HeaderOrigin)
+	case isUnasked(c) && s.isForeign(c, origin):
+		return &Problem{
+			Status: http.StatusForbidden,
+			Detail: "a page of another origin may not write: --allow-origins names those whose pages may",
+		}
+	}
+	return c.Next()
+}
+
+// isForeign tells whether a browser sends the request for a page of another site.
+// Newer ones say so, whatever a proxy has changed on the way, and also where they
+// send no Origin, as for an image (Fetch Metadata, section 2.3).
+func (s *Server) isForeign(c *fiber.Ctx, origin string) bool {
+	switch c.Get(headerFetchSite) {
+	case "same-origin", "none":
+		return false
+	case "":
+	default:
+		return true
+	}
+	return origin != "" && !s.isOwn(c, origin)
+}
+
+// isOwn tells whether a page is of this server: a proxy may have changed the
+// scheme, but hardly the host.
+func (s *Server) isOwn(c *fiber.Ctx, origin string) bool {
+	page, err := url.Parse(origin)
+	if err != nil || page.Host == "" {
+		return false
+	}
+	own, err := url.Parse(s.Base(c))
+	return strings.EqualFold(page.Host, string(c.Request().Host())) || err == nil && strings.EqualFold(page.Host, own.Host)
+}
+
+// isUnasked tells whether a browser would send such a request for any page, without
+// a preflight (Fetch, section 2.2.2: the CORS-safelisted types of a body).
+func isUnasked(c *fiber.Ctx) bool {
+	if c.Method() == http.MethodGet || c.Method() == http.MethodHead {
+		return true
+	}
+	if c.Method() != http.MethodPost {
+		return false
+	}
+	field := c.Get(fiber.HeaderContentType)
+	if field == "" {
+		return true
+	}
+	media, _, err := mime.ParseMediaType(field)
+	if err != nil { // a browser may be more lenient
+		media, _, _ = strings.Cut(field, ";")
+		media = strings.ToLower(strings.TrimSpace(media))
+	}
+	return media == "text/plain" || media == "multipart/form-data" || media == "application/x-www-form-urlencoded"
+}
+
+// preflight answers OPTIONS, which a browser asks first: pages of any origin may
+// use the methods that read, those of the allowed ones all.
+func (s *Server) preflight(methods *methods) fiber.Handler {
+	all, reading := strings.Join(append(methods.all, http.MethodOptions), ", "), ""
+	if len(methods.reading) > 0 {
+		reading = strings.Join(append(methods.reading, http.MethodOptions), ", ")
+	}
+	return func(c *fiber.Ctx) error {
+		c.Set(fiber.HeaderAllow, all)
+		if slices.Contains(methods.all, http.MethodPatch) {
+			c.Set("Accept-Patch", "application/merge-patch+json") // RFC 5789, section 3.1
+		}
+		allowed, origin, age := reading, "*", readAge
+		if asker := c.Get(fiber.HeaderOrigin); len(methods.reading) < len(methods.all) {
+			c.Vary(fiber.HeaderOrigin)
+			if s.cfg.Origins.allow(asker) {
+				allowed, origin, age = all, strings.Clone(asker), writeAge
+			}
+		}
+		if allowed != "" {
+			c.Set(fiber.HeaderAccessControlAllowOrigin, origin)
+			c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
+			c.Set(fiber.HeaderAccessControlAllowMethods, allowed)
+			c.Set(fiber.HeaderAccessControlAllowHeaders, "*, Authorization") // which * does not mean
+			c.Set(fiber.HeaderAccessControlMaxAge, strconv.Itoa(age))
+		}
+		return c.SendStatus(http.StatusNoContent)
+	}
+}
