@@ -21,7 +21,7 @@ ALONE    := GOWORK=off
 TAGS     := e2eproxy,e2edeploy
 
 # The map page's libraries, from npm: the binary holds them.
-PAGE := query/page/lib/maplibre-gl.js
+PAGE := query/page/lib/.filled
 
 .DEFAULT_GOAL := help
 .PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-deploy helm image lint tidy fuzz clean
@@ -29,11 +29,13 @@ PAGE := query/page/lib/maplibre-gl.js
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
 
-build: ## build bin/cairn
+build: ## build bin/cairn, with the map page where npm is installed
+	@sh query/page/fill.sh || echo "bin/cairn will have no map, and say so at /. Once npm can be had, make page fetches what is missing."
 	$(ALONE) CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/cairn .
 
-run: ## install PostGIS if it is missing, build, and start every role (ARGS="--listen :8080" and so on)
+run: ## install PostGIS and npm if they are missing, build, and start every role (ARGS="--listen :8080" and so on)
 	@sh $(TOOLS)/ensure.sh run
+	@[ -e $(PAGE) ] || sh $(TOOLS)/ensure.sh page || echo "npm could not be installed; all but the map works without it."
 	@$(MAKE) --no-print-directory build
 	@exec bin/cairn serve $(ARGS)
 
@@ -66,14 +68,14 @@ e2e-page: $(PAGE) ## look at the map page in a real browser
 	@sh $(TOOLS)/ensure.sh browser
 	$(GO) test -count=1 -timeout 15m ./e2e/page
 
-e2e-deploy: bin/nats ## start docker-compose.yml for real, with each proxy; scale, kill, back up, restore
+e2e-deploy: bin/nats $(PAGE) ## start docker-compose.yml for real, with each proxy; scale, kill, back up, restore
 	@sh $(TOOLS)/ensure.sh deploy
 	$(GO) test -tags e2edeploy -count=1 -timeout 45m ./e2e/deploy
 
 helm: ## lint and render the Helm chart, and check its objects by the types of the Kubernetes API
 	cd deploy/helm/test && $(ALONE) $(GO) test -count=1 ./...
 
-image: $(PAGE) ## build the container image cairn:VERSION
+image: ## build the container image cairn:VERSION
 	docker build -f deploy/Dockerfile --build-arg VERSION=$(VERSION) --build-arg COMMIT=$(COMMIT) -t cairn:$(VERSION) .
 
 lint: bin/staticcheck bin/govulncheck ## check format, vet, staticcheck and known vulnerabilities

@@ -54,7 +54,7 @@ func (s *service) getTileSet(c *fiber.Ctx) error {
 	case "tilejson":
 		return sendDocument(c, tileJSON, map[string]any{
 			"tilejson": "3.0.0", "name": "points", "scheme": "xyz", "minzoom": 0, "maxzoom": maxTileZoom,
-			"tiles": []string{base + tilePath + "/{z}/{y}/{x}"}, "bounds": []int{-180, -85, 180, 85},
+			"tiles": []string{base + tilePath + "/{z}/{y}/{x}"}, "bounds": []float64{-180, -85.051129, 180, 85.051129},
 			"vector_layers": []any{map[string]any{"id": tiles.LayerName, "fields": tileFields}},
 		})
 	default:

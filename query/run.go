@@ -152,10 +152,13 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	s.reader = plan.New(pool, s.metrics.observe)
 	s.tracker = answer.NewTracker(s.checkpoint, s.wentBack)
 	s.cache = answer.NewCache(ctx, s.tracker, cfg.Log, cfg.Server.Registry(), answer.Bytes)
-	s.tiles = newTiler(s.reader)
+	s.tiles = newTiler(ctx, s.reader)
 	if s.mapPage, err = page.New(cfg.MapStyle); err != nil {
-		pool.Close()
+		s.close()
 		return nil, err
+	}
+	if !s.mapPage.Whole {
+		cfg.Log.Warn("this binary was built without the map page: / only says so (make page, then make build)")
 	}
 	s.memory = newMemory(memoryBytes(), s.tracker.Now, s.older, cfg.Server.Registry())
 	s.tail = newTail(s.tracker, s.changes, s.floor, s.memory, s.metrics.streams)
@@ -175,5 +178,6 @@ func (s *service) routes() []web.Route {
 func (s *service) wentBack() {
 	s.log.Warn("the database has gone back; dropped what was kept of it")
 	s.tail.wentBack()
+	s.tiles.clear()
 	s.cache.Clear()
 }

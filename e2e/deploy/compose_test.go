@@ -158,6 +158,7 @@ func TestCompose(t *testing.T) {
 				do   func(*stack, *testing.T)
 			}{
 				{"point", (*stack).point},
+				{"map", (*stack).showsMap},
 				{"nats", (*stack).inspects},
 				{"scale", (*stack).scales},
 				{"kill", (*stack).losesReplica},
@@ -199,6 +200,16 @@ func (s *stack) point(t *testing.T) {
 			testkit.Eventually(t, patience, service+" is healthy", func() bool {
 				return docker(t, "inspect", "--format", "{{.State.Health.Status}}", c) == "healthy"
 			})
+		}
+	}
+}
+
+// A browser at the port gets the map, with its library: the image was built with it.
+func (s *stack) showsMap(t *testing.T) {
+	for path, want := range map[string]string{"/?f=html": `id="map"`, "/lib/maplibre-gl-csp.js": "maplibre"} {
+		a, err := testrig.Get(t.Context(), s.base+path)
+		if err != nil || a.Status != http.StatusOK || !strings.Contains(string(a.Body), want) {
+			t.Errorf("%s: %d %.100s %v", path, a.Status, a.Body, err)
 		}
 	}
 }

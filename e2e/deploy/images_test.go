@@ -18,6 +18,9 @@ const (
 	baseImage  = "debian:trixie-slim"
 	buildImage = "golang:1.26"
 	bareImage  = "golang:bare" // its stand-in, before anything is built with it
+	// pageImage fetches the map page's libraries from npm. Its stand-in has no npm:
+	// "make e2e-deploy" has put them beside the sources, where the build finds them.
+	pageImage = "node:24-slim"
 	// builtImage is what deploy/Dockerfile gives.
 	builtImage = "cairn:e2e"
 	// madeFrom is the label by which a stand-in is known, and what it was made from.
@@ -44,6 +47,15 @@ func prepareImages() error {
 		}
 	}
 	if err := provide(buildImage, fileHash(root+"/go.sum", root+"/go.mod")+runtime.Version(), standInGo); err != nil {
+		return err
+	}
+	if err := provide(pageImage, "1", func(label string) error {
+		folder, err := baseFolder()
+		if err != nil {
+			return err
+		}
+		return importTar(pageImage, []string{label}, "tar -C "+folder+" -c .")
+	}); err != nil {
 		return err
 	}
 	_, err := commandIn(root, commandBound, builder(), "docker", "build", "--quiet", "--file", "deploy/Dockerfile",

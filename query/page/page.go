@@ -1,7 +1,6 @@
 // Package page is the map page at /: static files in the binary, which ask the
 // same routes as any client. Its libraries come from npm (package.json) and are
-// put into lib by "make page"; a binary that was built without them says so on
-// the page.
+// put into lib by "make page"; a binary that was built without them says so at /.
 package page
 
 import (
@@ -24,11 +23,23 @@ import (
 	"github.com/klauspost/compress/gzip"
 )
 
-//go:embed static all:lib
-var files embed.FS
+//go:embed static lib
+var embedded embed.FS
+
+// mapLibrary is there if the binary was built with the libraries.
+const mapLibrary = "lib/maplibre-gl-csp.js"
+
+// The pages that / may be.
+const (
+	mapIndex  = "static/index.html"
+	bareIndex = "static/nomap.html"
+)
 
 // A Page serves the files.
 type Page struct {
+	// Whole tells whether there is a map: the binary was built with its libraries.
+	Whole bool
+
 	files  map[string]*file // by path from /
 	policy string           // Content-Security-Policy of the page
 }
@@ -47,22 +58,29 @@ var mediaTypes = map[string]string{
 // New prepares the files: each is hashed and compressed once. style is the URL of
 // a MapLibre style to draw under the points, or "" for the outline of the world
 // that is in the binary.
-func New(style string) (*Page, error) {
+func New(style string) (*Page, error) { return newPage(embedded, style) }
+
+func newPage(files fs.FS, style string) (*Page, error) {
 	p := &Page{files: map[string]*file{}}
 	policy, err := policyFor(style)
 	if err != nil {
 		return nil, err
 	}
 	p.policy = policy
+	index := mapIndex
+	if _, err := fs.Stat(files, mapLibrary); err != nil {
+		index = bareIndex
+	}
+	p.Whole = index == mapIndex
 	err = fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		content, err := files.ReadFile(name)
+		content, err := fs.ReadFile(files, name)
 		if err != nil {
 			return err
 		}
-		if name == "static/index.html" {
+		if name == index {
 			name = ""
 			config, err := json.Marshal(map[string]string{"style": style})
 			if err != nil {
@@ -115,8 +133,8 @@ func policyFor(style string) (string, error) {
 		}
 		more = " https: " + u.Scheme + "://" + u.Host
 	}
-	return "default-src 'self'; script-src 'self'; style-src 'self' 'unsafe-inline'; worker-src blob: 'self'; child-src blob:; " +
-		"img-src 'self' data: blob:" + more + "; connect-src 'self'" + more + "; font-src 'self'" + more + "; base-uri 'none'; form-action 'self'; frame-ancestors 'self'", nil
+	return "default-src 'none'; script-src 'self'; style-src 'self'; worker-src 'self'; img-src 'self' data: blob:" + more +
+		"; connect-src 'self'" + more + "; font-src 'self'" + more + "; base-uri 'none'; form-action 'none'; frame-ancestors 'self'", nil
 }
 
 // Index answers with the page: GET / of a browser.

@@ -93,8 +93,43 @@ func (l *Layer) AddCounts(c *Counts) {
 	middle := float64(uint(1)<<c.shift) / 2
 	for i := from; i < to; i++ {
 		column, row := unmorton(c.cells[i])
-		l.count((float64(column)+middle)*CellSize, (float64(row)+middle)*CellSize, uint64(c.n[i]), nil)
+		x, y := (float64(column)+middle)*CellSize, (float64(row)+middle)*CellSize
+		if cell, ok := l.cell(x, y); ok {
+			l.clusters[cell].one = nil
+			l.clusters[cell].add(x, y, uint64(c.n[i]))
+		}
 	}
+}
+
+// Sum is the counts of all of these together, in cells as coarse as the coarsest's.
+func Sum(list ...*Counts) *Counts {
+	out := &Counts{}
+	for _, c := range list {
+		out.shift = max(out.shift, c.shift)
+	}
+	for _, c := range list {
+		out.cells = append(out.cells, c.cells...)
+		out.n = append(out.n, c.n...)
+	}
+	out.Sort()
+	out.unite()
+	out.Coarsen()
+	return out
+}
+
+// unite makes one of the cells that are one at this coarseness.
+func (c *Counts) unite() {
+	kept := 0
+	for i, cell := range c.cells {
+		cell = cell >> (2 * c.shift) << (2 * c.shift)
+		if kept > 0 && c.cells[kept-1] == cell {
+			c.n[kept-1] += c.n[i]
+			continue
+		}
+		c.cells[kept], c.n[kept] = cell, c.n[i]
+		kept++
+	}
+	c.cells, c.n = c.cells[:kept], c.n[:kept]
 }
 
 // morton interleaves the bits of column and row.
@@ -126,17 +161,7 @@ const maxCells = 1 << 17
 func (c *Counts) Coarsen() {
 	for len(c.cells) > maxCells && c.shift < gridBits {
 		c.shift++
-		kept := 0
-		for i, cell := range c.cells {
-			cell = cell >> (2 * c.shift) << (2 * c.shift)
-			if kept > 0 && c.cells[kept-1] == cell {
-				c.n[kept-1] += c.n[i]
-				continue
-			}
-			c.cells[kept], c.n[kept] = cell, c.n[i]
-			kept++
-		}
-		c.cells, c.n = c.cells[:kept], c.n[:kept]
+		c.unite()
 	}
 	c.cells, c.n = append([]uint32(nil), c.cells...), append([]uint32(nil), c.n...)
 }

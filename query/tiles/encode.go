@@ -1,6 +1,9 @@
 package tiles
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/paulmach/orb"
 	"github.com/paulmach/orb/encoding/mvt"
 	"github.com/paulmach/orb/geojson"
@@ -16,6 +19,7 @@ const Media = "application/vnd.mapbox-vector-tile"
 // would be more than MaxBytes, their names and times are left out; where that is
 // still too much, they become clusters.
 func (l *Layer) Encode() ([]byte, error) {
+	slices.SortFunc(l.points, func(a, b Point) int { return cmp.Compare(a.Order, b.Order) })
 	for _, told := range []bool{true, false} {
 		if l.clusters != nil {
 			break

@@ -40,12 +40,17 @@ func (t Tile) Valid() error {
 	return nil
 }
 
-// Bounds are the tile's edges in degrees. Tiles at the edge of the map take in the
-// poles beyond it, which Web Mercator cannot show: no point is in no tile.
+// slack is what bounds are wider than a tile, in degrees, 0.1 mm: they are rounded,
+// and a point that they leave out would be in no tile at all.
+const slack = 1e-9
+
+// Bounds are the tile's edges in degrees, or a little more: which points are in it
+// is for [Layer.Add] to say. Tiles at the edge of the map take in the poles beyond
+// it, which Web Mercator cannot show: no point is in no tile.
 func (t Tile) Bounds() (west, south, east, north float64) {
 	n := float64(uint32(1) << t.Z)
-	west, east = float64(t.X)/n*360-180, float64(t.X+1)/n*360-180
-	north, south = latitude(float64(t.Y)/n), latitude(float64(t.Y+1)/n)
+	west, east = max(-180, float64(t.X)/n*360-180-slack), min(180, float64(t.X+1)/n*360-180+slack)
+	north, south = latitude(float64(t.Y)/n)+slack, latitude(float64(t.Y+1)/n)-slack
 	if t.Y == 0 {
 		north = 90
 	}
@@ -72,6 +77,8 @@ type Point struct {
 	Name string
 	Time string // RFC 3339; "" where it has none
 	At   orb.Point
+	// Order is what points are drawn by: the newest last, on top of the others.
+	Order int64
 }
 
 // A cluster is a number of points, with the sum of their places.
@@ -92,17 +99,28 @@ type Layer struct {
 // NewLayer is an empty layer of the tile.
 func NewLayer(t Tile) *Layer { return &Layer{tile: t} }
 
-// Add adds a point. Beyond MaxPoints they become clusters.
-func (l *Layer) Add(p Point) {
+// Add adds a point, if it is in the tile: one on an edge is in one of the tiles that
+// share it. Beyond MaxPoints they become clusters. What the point is called is asked
+// for only where that is shown.
+func (l *Layer) Add(at orb.Point, point func() Point) {
+	x, y := project(at)
+	cell, ok := l.cell(x, y)
+	if !ok {
+		return
+	}
 	if l.clusters == nil {
-		l.points = append(l.points, p)
+		l.points = append(l.points, point())
 		if len(l.points) > MaxPoints {
 			l.gather()
 		}
 		return
 	}
-	x, y := project(p.At)
-	l.count(x, y, 1, &p)
+	c := &l.clusters[cell]
+	if c.n == 0 {
+		p := point()
+		c.one = &p
+	}
+	c.add(x, y, 1)
 }
 
 // gather turns the points into clusters.
@@ -113,25 +131,36 @@ func (l *Layer) gather() {
 	l.clusters = make([]cluster, 1<<(2*gridBits))
 	for i := range l.points {
 		x, y := project(l.points[i].At)
-		l.count(x, y, 1, &l.points[i])
+		if cell, ok := l.cell(x, y); ok {
+			l.join(cell, cluster{1, x, y, &l.points[i]})
+		}
 	}
 	l.points = nil
 }
 
-// count adds n points at a place on the map.
-func (l *Layer) count(x, y float64, n uint64, one *Point) {
+// join adds a cluster to that of a cell.
+func (l *Layer) join(cell int, more cluster) {
+	c := &l.clusters[cell]
+	if c.n == 0 {
+		c.one = more.one
+	}
+	c.n += more.n
+	c.x += more.x
+	c.y += more.y
+}
+
+func (c *cluster) add(x, y float64, n uint64) {
+	c.n += n
+	c.x += x * float64(n)
+	c.y += y * float64(n)
+}
+
+// cell is the cell of the tile's grid that holds a place on the map; ok is false
+// where that is another tile's.
+func (l *Layer) cell(x, y float64) (cell int, ok bool) {
 	scale := float64(uint64(1) << (l.tile.Z + gridBits))
 	column := int64(x*scale) - int64(l.tile.X)<<gridBits
 	row := int64(y*scale) - int64(l.tile.Y)<<gridBits
 	const side = 1 << gridBits
-	if column < 0 || column >= side || row < 0 || row >= side {
-		return // of the next tile, whose edge it is on
-	}
-	c := &l.clusters[row<<gridBits|column]
-	if c.n == 0 {
-		c.one = one
-	}
-	c.n += n
-	c.x += x * float64(n)
-	c.y += y * float64(n)
+	return int(row<<gridBits | column), column >= 0 && column < side && row >= 0 && row < side
 }

@@ -270,6 +270,7 @@ async function start() {
   document.documentElement.dataset.theme = saved || (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
   if (innerWidth <= 640) { $('tools').hidden = true; $('toggle').textContent = 'Show'; $('toggle').setAttribute('aria-expanded', 'false'); }
   if (!window.maplibregl) return fatal('This build has no map: build it with make build, which puts the map library in.');
+  maplibregl.setWorkerUrl(url('lib/maplibre-gl-csp-worker.js')); // a file of ours, as the page's policy wants it
   fillForm();
   map = new maplibregl.Map({ container: 'map', style: await baseStyle(), hash: 'map', center: [10, 25], zoom: 1.5, maxZoom: 20, attributionControl: { compact: true },
     transformRequest: (address) => ({ url: address }) });

@@ -1,0 +1,259 @@
+package query
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"math"
+	"slices"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"cairn/event"
+	"cairn/query/plan"
+	"cairn/query/tiles"
+)
+
+// fewPoints: where the counts say that a tile has no more, it is made of rows, which
+// have names and ids.
+const fewPoints = tiles.MaxPoints
+
+// countsAge is how old the counts of a sealed segment in which something was changed
+// become at least before it is counted again: until then a cluster may be off by those
+// changes. New points are in the head, whose counts are always those of now.
+const countsAge = 10 * time.Second
+
+// A counter keeps, for each segment, how many points are in each cell of a grid over
+// the map, for the tiles that show so much of the world that nothing else is told.
+type counter struct {
+	reader *plan.Reader
+	ctx    context.Context //nolint:containedctx // of what counts in the background
+	loads  singleflight.Group
+
+	mu    sync.Mutex
+	kept  map[int]counted // by segment
+	again int             // how often all was let go of
+}
+
+// counted are a segment's counts of what was there at a position.
+type counted struct {
+	*tiles.Counts
+	low, high event.Position // the segment's
+	// What was created up to added is counted, and what was changed up to upTo is as it
+	// was then.
+	added, upTo event.Position
+	at          time.Time
+}
+
+func newCounter(ctx context.Context, r *plan.Reader) *counter {
+	return &counter{reader: r, ctx: ctx, kept: map[int]counted{}}
+}
+
+func (c *counter) clear() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	clear(c.kept)
+	c.again++
+}
+
+// add adds clusters of all points in the tile. done is false where there are so few
+// that rows tell more.
+func (c *counter) add(ctx context.Context, layer *tiles.Layer, at tiles.Tile) (sequence uint64, done bool, err error) {
+	const tries = 5 // segments may be merged meanwhile
+	for range tries {
+		var missing []plan.Part
+		err = c.reader.Snapshot(ctx, 0, func(s *plan.Snapshot) (err error) {
+			sequence = s.Sequence
+			c.prune(s.Parts(nil))
+			parts := s.Parts(inTile(at, nil))
+			var have []counted
+			if have, missing = c.find(parts); len(missing) > 0 {
+				return nil
+			}
+			for i := range have {
+				if have[i], err = c.extend(ctx, s, parts[i], have[i]); err != nil {
+					return err
+				}
+			}
+			done = addCounts(layer, at, have)
+			return nil
+		})
+		if err != nil || len(missing) == 0 {
+			return sequence, done, err
+		}
+		for _, p := range missing {
+			if err := c.load(ctx, p); err != nil {
+				return 0, false, err
+			}
+		}
+	}
+	return 0, false, nil
+}
+
+func addCounts(layer *tiles.Layer, at tiles.Tile, all []counted) bool {
+	var sum uint64
+	for _, k := range all {
+		sum += k.Within(at)
+	}
+	if sum <= fewPoints {
+		return false
+	}
+	for _, k := range all {
+		layer.AddCounts(k.Counts)
+	}
+	return true
+}
+
+// find looks for what is kept of the parts. What is not, and is not the sum of what
+// is, must be loaded.
+func (c *counter) find(parts []plan.Part) (have []counted, missing []plan.Part) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, p := range parts {
+		k, ok := c.kept[p.ID]
+		if !ok {
+			if k, ok = c.merged(p); ok {
+				c.kept[p.ID] = k
+			}
+		}
+		if !ok {
+			missing = append(missing, p)
+			continue
+		}
+		k.low, k.high = p.Low, p.High // the head's end is known when it is sealed
+		c.kept[p.ID] = k
+		if p.Fixed && p.Revision > k.upTo && time.Since(k.at) > countsAge {
+			go func() { _ = c.load(c.ctx, p) }() // meanwhile what is kept will do
+		}
+		have = append(have, k)
+	}
+	return have, missing
+}
+
+// prune lets go of segments that are gone, unless they may be parts of one that is not
+// known yet.
+func (c *counter) prune(alive []plan.Part) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, k := range c.kept {
+		needed := func(p plan.Part) bool {
+			_, known := c.kept[p.ID]
+			return p.ID == id || !known && p.Low <= k.low && k.high <= p.High
+		}
+		if !slices.ContainsFunc(alive, needed) {
+			delete(c.kept, id)
+		}
+	}
+}
+
+// merged is the sum of the counts that cover the part's range: it was merged of those
+// segments, which are let go of.
+func (c *counter) merged(p plan.Part) (sum counted, ok bool) {
+	var ids []int
+	for id, k := range c.kept {
+		if k.low >= p.Low && k.high <= p.High {
+			ids = append(ids, id)
+		}
+	}
+	slices.SortFunc(ids, func(a, b int) int { return cmp.Compare(c.kept[a].low, c.kept[b].low) })
+	sum = counted{low: p.Low, high: p.High, added: p.High - 1, upTo: event.Position(1<<63 - 1), at: time.Now()}
+	var list []*tiles.Counts
+	end := p.Low
+	for _, id := range ids {
+		k := c.kept[id]
+		if k.low != end || k.added < k.high-1 {
+			return counted{}, false
+		}
+		end, sum.upTo = k.high, min(sum.upTo, k.upTo)
+		if k.at.Before(sum.at) {
+			sum.at = k.at
+		}
+		list = append(list, k.Counts)
+	}
+	if end != p.High {
+		return counted{}, false
+	}
+	for _, id := range ids {
+		delete(c.kept, id)
+	}
+	sum.Counts = tiles.Sum(list...)
+	return sum, true
+}
+
+// extend adds what was created since a segment was counted: most often, in the head.
+// What was changed in the head makes it be counted anew.
+func (c *counter) extend(ctx context.Context, s *plan.Snapshot, p plan.Part, k counted) (counted, error) {
+	now := event.EndOf(s.Sequence)
+	if k.added >= min(now, p.High-1) {
+		return k, nil
+	}
+	after := k.added
+	if !p.Fixed || p.Revision > k.upTo {
+		changed, err := s.Changed(ctx, p, k.upTo, k.added)
+		if err != nil {
+			return k, err
+		}
+		if changed {
+			after = 0
+		}
+	}
+	more, err := countIn(ctx, s, p, after)
+	if err != nil {
+		return k, err
+	}
+	if after > 0 {
+		more = tiles.Sum(k.Counts, more)
+	}
+	k = counted{more, p.Low, p.High, now, now, time.Now()}
+	c.put(p.ID, k)
+	return k, nil
+}
+
+func countIn(ctx context.Context, s *plan.Snapshot, p plan.Part, after event.Position) (*tiles.Counts, error) {
+	counts := &tiles.Counts{}
+	if err := s.Cells(ctx, p, after, counts.AddCell); err != nil {
+		return nil, err
+	}
+	counts.Sort()
+	counts.Coarsen()
+	return counts, nil
+}
+
+// put keeps counts, unless newer ones are there.
+func (c *counter) put(id int, k counted) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if old, ok := c.kept[id]; !ok || old.added <= k.added {
+		c.kept[id] = k
+	}
+}
+
+// load counts a whole segment. Those who want the same one wait together.
+func (c *counter) load(ctx context.Context, p plan.Part) error {
+	c.mu.Lock()
+	again := c.again
+	c.mu.Unlock()
+	_, err, _ := c.loads.Do(fmt.Sprint(p.ID, again), func() (any, error) {
+		return nil, c.reader.Snapshot(ctx, math.Inf(1), func(s *plan.Snapshot) error {
+			parts := s.Parts(nil)
+			i := slices.IndexFunc(parts, func(other plan.Part) bool { return other.ID == p.ID })
+			if i < 0 {
+				return nil // it is gone; whoever wanted it looks again
+			}
+			counts, err := countIn(ctx, s, parts[i], 0)
+			if err != nil {
+				return err
+			}
+			now := event.EndOf(s.Sequence)
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			if c.again == again {
+				c.kept[p.ID] = counted{counts, parts[i].Low, parts[i].High, now, now, time.Now()}
+			}
+			return nil
+		})
+	})
+	return err
+}
