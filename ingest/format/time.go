@@ -33,15 +33,19 @@ var timeRanks = func() map[string]int {
 
 const maxTimeName = 16 // bytes: no shorter than the longest of timeNames
 
+// timeLetters are, by the length of a name, the first letters that those of
+// timeNames have: one bit each, the same for a capital.
+var timeLetters = func() (letters [maxTimeName + 1]uint32) {
+	for _, name := range timeNames {
+		letters[len(name)] |= 1 << (name[0] & 0x1f)
+	}
+	return letters
+}()
+
 // timeRank tells whether a name is one of timeNames: 0 is none of them, 1 the
 // first. It is called for every property there is.
 func timeRank(name []byte) int {
-	if len(name) < 3 || len(name) > maxTimeName {
-		return 0
-	}
-	switch name[0] | 0x20 {
-	case 't', 'd', 'o', 'e', 'r', 'm', 'g', 'u':
-	default:
+	if len(name) == 0 || len(name) > maxTimeName || timeLetters[len(name)]&(1<<(name[0]&0x1f)) == 0 {
 		return 0
 	}
 	var lower [maxTimeName]byte
