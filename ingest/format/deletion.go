@@ -23,7 +23,10 @@ func (*Deletion) Error() string { return "it is a deletion, where a point is wan
 
 // isDeletion tells whether the first member of an object is named delete.
 func isDeletion(text []byte) bool {
-	return len(text) > 0 && text[0] == '{' && bytes.HasPrefix(bytes.TrimLeft(text[1:], jsonSpace), []byte(`"delete"`))
+	if len(text) < len(`{"delete"`) || text[0] != '{' || text[1] == '"' && text[2] != 'd' { // nearly all
+		return false
+	}
+	return bytes.HasPrefix(bytes.TrimLeft(text[1:], jsonSpace), []byte(`"delete"`))
 }
 
 // readDeletion reads such a row. It returns a *Deletion or a *event.FieldError.

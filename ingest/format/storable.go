@@ -80,7 +80,11 @@ func (k *compactor) value(raw jsontext.Value, pointer string) (jsontext.Value, e
 			}
 			copied = i
 		case '-', '0', '1', '2', '3', '4', '5', '6', '7', '8', '9':
-			end := numberEnd(raw, i)
+			end, plain := numberEnd(raw, i)
+			if plain && end-i <= maxDigits { // nearly always
+				i = end
+				continue
+			}
 			reason, exponent := checkNumber(raw[i:end])
 			if k.grown += max(exponent, -exponent); k.grown > maxGrown && reason == "" {
 				reason = fmt.Sprintf("written out, the numbers with exponents would take up more than %d bytes: send them as strings", maxGrown)
@@ -100,9 +104,21 @@ func (k *compactor) value(raw jsontext.Value, pointer string) (jsontext.Value, e
 	return jsontext.Value(k.buf[begin:len(k.buf):len(k.buf)]), nil
 }
 
+// shortString is up to where a loop finds the end of a string sooner than a call
+// that looks at many bytes at once, in bytes.
+const shortString = 24
+
 // stringEnd is the index after the closing quote of the string whose text
 // begins at i, and whether the string has a zero byte.
 func stringEnd(raw []byte, i int) (end int, zero bool) {
+	for j, c := range raw[i:min(i+shortString, len(raw))] {
+		if c == '"' {
+			return i + j + 1, false
+		}
+		if c == '\\' {
+			break
+		}
+	}
 	for {
 		j := i + bytes.IndexByte(raw[i:], '"')
 		k := bytes.IndexByte(raw[i:j], '\\')
@@ -117,15 +133,20 @@ func stringEnd(raw []byte, i int) (end int, zero bool) {
 	}
 }
 
-func numberEnd(raw []byte, i int) int {
+// numberEnd is the index after the number that begins at i, and whether that has
+// no exponent.
+func numberEnd(raw []byte, i int) (end int, plain bool) {
+	plain = true
 	for ; i < len(raw); i++ {
 		switch c := raw[i]; {
-		case c >= '0' && c <= '9', c == '-', c == '+', c == '.', c == 'e', c == 'E':
+		case c >= '0' && c <= '9', c == '-', c == '.':
+		case c == '+', c == 'e', c == 'E':
+			plain = false
 		default:
-			return i
+			return i, plain
 		}
 	}
-	return i
+	return i, plain
 }
 
 // checkNumber says what is wrong with a number, and what its exponent is.

@@ -228,6 +228,14 @@ func explain(err error) string {
 	return fmt.Sprintf("%s, in line %d of the body", what, wrong.Line)
 }
 
+// trimmed is a cell without the blanks around it. Nearly none has any.
+func trimmed(cell string) string {
+	if n := len(cell); n > 0 && cell[0] > ' ' && cell[n-1] > ' ' {
+		return cell
+	}
+	return strings.Trim(cell, " \t")
+}
+
 func (t *table) position(record []string, p *event.Point) error {
 	l := t.layout
 	p.Altitude = math.NaN()
@@ -236,7 +244,7 @@ func (t *table) position(record []string, p *event.Point) error {
 	}
 	comma := false
 	for axis, r := range []role{longitude, latitude} {
-		cell := strings.Trim(record[l.index[r]], " \t")
+		cell := trimmed(record[l.index[r]])
 		if cell == "" {
 			return &event.FieldError{Reason: "it has no " + tableParameters[r]}
 		}
@@ -251,7 +259,7 @@ func (t *table) position(record []string, p *event.Point) error {
 }
 
 func (t *table) geometry(cell string, p *event.Point) error {
-	cell = strings.Trim(cell, " \t")
+	cell = trimmed(cell)
 	if cell == "" {
 		return &event.FieldError{Reason: "its geometry is empty"}
 	}
@@ -270,7 +278,7 @@ func (t *table) height(record []string, comma bool, p *event.Point) error {
 	if column < 0 {
 		return nil
 	}
-	cell := strings.Trim(record[column], " \t")
+	cell := trimmed(record[column])
 	if cell == "" {
 		return nil
 	}
