@@ -188,7 +188,7 @@ func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 		works = append(works, m.seal)
 	}
 	if m.part != sealing {
-		works = append(works, m.split, m.merge)
+		works = append(works, m.split, m.merge, m.countCells)
 	}
 	for _, do := range works {
 		if worked, err = do(ctx, all); worked || err != nil {
@@ -426,6 +426,9 @@ const dependentObjects = "2BP01"
 func (m *maintenance) dropTable(ctx context.Context, id int) error {
 	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, fmt.Sprintf(`set local lock_timeout = %d; drop table if exists %s`, dropWait.Milliseconds(), schema.Table(id)))
+		if err == nil {
+			_, err = tx.Exec(ctx, `delete from segment_cells where segment = $1`, id)
+		}
 		if err == nil {
 			_, err = tx.Exec(ctx, `delete from segments where id = $1`, id)
 		}

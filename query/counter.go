@@ -68,6 +68,9 @@ func (c *counter) add(ctx context.Context, layer *tiles.Layer, at tiles.Tile) (s
 			sequence = s.Sequence
 			c.prune(s.Parts(nil))
 			parts := s.Parts(inTile(at, nil))
+			if err := c.take(ctx, s, parts); err != nil {
+				return err
+			}
 			var have []counted
 			if have, missing = c.find(parts); len(missing) > 0 {
 				return nil
@@ -104,6 +107,30 @@ func addCounts(layer *tiles.Layer, at tiles.Tile, all []counted) bool {
 		layer.AddCounts(k.Counts)
 	}
 	return true
+}
+
+// take takes over what the projector has counted, of those parts of which nothing is
+// kept.
+func (c *counter) take(ctx context.Context, s *plan.Snapshot, parts []plan.Part) error {
+	for _, p := range parts {
+		c.mu.Lock()
+		_, known := c.kept[p.ID]
+		c.mu.Unlock()
+		if known || !p.Fixed {
+			continue
+		}
+		counts := &tiles.Counts{}
+		revision, coarse, ok, err := s.Kept(ctx, p, counts.AddCell)
+		if err != nil {
+			return err
+		}
+		if ok {
+			counts.SetCoarse(coarse)
+			counts.Sort()
+			c.put(p.ID, counted{counts, p.Low, p.High, p.High - 1, max(revision, p.Low), time.Now()})
+		}
+	}
+	return nil
 }
 
 // find looks for what is kept of the parts. What is not, and is not the sum of what

@@ -268,3 +268,22 @@ func TestTilesOfATown(t *testing.T) {
 		t.Errorf("four zoom levels deeper there are %d points", sum)
 	}
 }
+
+// What the projector has counted is not counted again, however coarse it is; what was
+// changed since is, in time.
+func TestCountsOfTheProjector(t *testing.T) {
+	f := newFixture(t)
+	f.exec(`insert into points_1 (id, position, geom, received_at) select gen_random_uuid(), 4096 + g, st_setsrid(st_makepoint(1, 1), 4326), now() from generate_series(1, 3500) g`)
+	f.exec("update checkpoint set sequence = 1")
+	f.seal(2, 2)
+	f.exec("update segments set other_ids = 3500, rows = 3500 where id = 1")
+	f.exec(`insert into segment_cells (segment, revision, coarse, cells) values (1, 0, 3, int4send(8232) || int4send(8144) || int4send(4000))`)
+	f.created(2, 2)
+	before := f.statements("cells")
+	if n, _ := f.tileOf("/0/0/0?min_position=8192"); n != 4001 {
+		t.Errorf("%d points, want those that were counted and one", n)
+	}
+	if n := f.statements("cells") - before; n != 1 {
+		t.Errorf("%d readings, want that of the head", n)
+	}
+}

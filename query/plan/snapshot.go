@@ -2,13 +2,16 @@ package plan
 
 import (
 	"context"
-	"strconv"
+	"encoding/binary"
+	"errors"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"cairn/event"
 	"cairn/query/filter"
+	"cairn/schema"
 )
 
 // A Snapshot reads segments one by one, all as they are at one moment: for those who
@@ -21,6 +24,7 @@ type Snapshot struct {
 	catalogue *catalogue
 	revisions map[int]int64
 	known     map[int]bool
+	cells     bool // the projector's counts can be read: the schema is of this version
 }
 
 // A Part is a segment, as a snapshot has it.
@@ -91,7 +95,8 @@ func (s *Snapshot) begin(ctx context.Context, old *catalogue) error {
 	}
 	var version int64
 	s.revisions, s.known = map[int]int64{}, map[int]bool{}
-	err := s.reader.query(ctx, s.conn, `select c.sequence, c.catalogue, s.id::bigint, s.revision
+	err := s.reader.query(ctx, s.conn, `select c.sequence, c.catalogue, s.id::bigint, s.revision,
+			(select coalesce(has_table_privilege(t, 'select'), false)::int::bigint from to_regclass('segment_cells') t)
 		from checkpoint c left join segments s on true where c.id`, nil, func(row Row) (bool, error) {
 		sequence, ok := row.Int64(0)
 		number, ok2 := row.Int64(1)
@@ -99,6 +104,8 @@ func (s *Snapshot) begin(ctx context.Context, old *catalogue) error {
 			return false, ErrRow
 		}
 		s.Sequence, version = uint64(sequence), number //nolint:gosec // not negative
+		cells, _ := row.Int64(4)
+		s.cells = cells == 1
 		if id, ok := row.Int64(2); ok {
 			s.revisions[int(id)], s.known[int(id)] = row.Int64(3)
 		}
@@ -165,9 +172,6 @@ func (s *Snapshot) Places(ctx context.Context, p Part, e filter.Expr, limit int,
 	})
 }
 
-// GridBits is how fine the grid of cells is: 2¹⁴ of them from west to east.
-const GridBits = 14
-
 // Changed tells whether a row of the part that was created up to a position was
 // changed or deleted since another.
 func (s *Snapshot) Changed(ctx context.Context, p Part, since, created event.Position) (changed bool, err error) {
@@ -181,15 +185,12 @@ func (s *Snapshot) Changed(ctx context.Context, p Part, since, created event.Pos
 // rows.
 func (s *Snapshot) Cells(ctx context.Context, p Part, after event.Position, f func(column, row, n uint32)) error {
 	defer s.reader.observe("cells", time.Now())
-	const side = `16384`
-	const sine = `sin(radians(greatest(-85.0511287798, least(85.0511287798, st_y(geom)))))`
 	where, args := "", []any(nil)
 	if after > 0 {
 		where, args = " and position > $1", []any{int64(after)}
 	}
-	return s.reader.query(ctx, s.conn, `select least(`+side+` - 1, greatest(0, floor((st_x(geom) / 360 + 0.5) * `+side+`)))::bigint,
-			least(`+side+` - 1, greatest(0, floor((0.5 - ln((1 + `+sine+`) / (1 - `+sine+`)) / (4 * pi())) * `+side+`)))::bigint, count(*)
-		from points_`+strconv.Itoa(p.ID)+` where geom is not null`+where+` group by 1, 2`, args, func(row Row) (bool, error) {
+	return s.reader.query(ctx, s.conn, `select (`+schema.CellColumn+`)::bigint, (`+schema.CellRow+`)::bigint, count(*)
+		from `+p.step.segment.table+` where geom is not null`+where+` group by 1, 2`, args, func(row Row) (bool, error) {
 		column, ok := row.Int64(0)
 		line, ok2 := row.Int64(1)
 		n, ok3 := row.Int64(2)
@@ -199,4 +200,25 @@ func (s *Snapshot) Cells(ctx context.Context, p Part, after event.Position, f fu
 		f(uint32(column), uint32(line), uint32(n)) //nolint:gosec // below 2¹⁴; a segment has fewer rows than 2³²
 		return true, nil
 	})
+}
+
+// Kept tells f the cells of the part as the projector counted them, each 2^coarse wide,
+// with all changes up to a revision. ok is false where it has not (yet).
+func (s *Snapshot) Kept(ctx context.Context, p Part, f func(column, row, n uint32)) (revision event.Position, coarse uint, ok bool, err error) {
+	if !s.cells {
+		return 0, 0, false, nil
+	}
+	var cells []byte
+	var bits int
+	err = s.conn.QueryRow(ctx, `select revision, coarse, cells from segment_cells where segment = $1`, p.ID).Scan((*int64)(&revision), &bits, &cells)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, 0, false, nil
+	}
+	if err != nil || bits < 0 || bits > schema.MaxCoarse {
+		return 0, 0, false, errors.Join(err, ErrRow)
+	}
+	for ; len(cells) >= 12; cells = cells[12:] {
+		f(binary.BigEndian.Uint32(cells)&(1<<schema.CellBits-1), binary.BigEndian.Uint32(cells[4:])&(1<<schema.CellBits-1), binary.BigEndian.Uint32(cells[8:]))
+	}
+	return revision, uint(bits), true, nil
 }

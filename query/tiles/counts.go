@@ -4,11 +4,13 @@ import (
 	"math"
 	"slices"
 	"sort"
+
+	"cairn/schema"
 )
 
-// countBits is how fine counts are: 2¹⁴ cells from west to east, so that tiles of
-// zoom levels up to CountZoom have their grid's cells, of 2.4 km at the equator.
-const countBits = 14
+// countBits is how fine counts are: tiles of zoom levels up to CountZoom have their
+// grid's cells.
+const countBits = schema.CellBits
 
 // CountZoom is the deepest zoom level that counts are fine enough for.
 const CountZoom = countBits - gridBits
@@ -40,6 +42,9 @@ func Cell(longitude, lat float64) (column, row uint32) {
 	const side = 1 << countBits
 	return uint32(math.Min(x*side, side-1)), uint32(math.Min(y*side, side-1))
 }
+
+// SetCoarse says that the cells that were added are 2^bits wide.
+func (c *Counts) SetCoarse(bits uint) { c.shift = bits }
 
 // Sort must be called when all cells are there, and before Add.
 func (c *Counts) Sort() { sort.Sort((*byCell)(c)) }
@@ -154,12 +159,12 @@ func squeeze(v uint32) uint32 {
 }
 
 // maxCells bounds the counts of one segment, 8 bytes each.
-const maxCells = 1 << 17
+const maxCells = schema.MaxCells
 
 // Coarsen merges cells, four into one, until there are few enough to keep. Call it
 // after Sort.
 func (c *Counts) Coarsen() {
-	for len(c.cells) > maxCells && c.shift < gridBits {
+	for len(c.cells) > maxCells && c.shift < schema.MaxCoarse {
 		c.shift++
 		c.unite()
 	}
