@@ -151,6 +151,16 @@ func TestPublicURL(t *testing.T) {
 	if want := "https://example.org/maps/collections/points/items/a%20b"; a.Header.Get("Location") != want {
 		t.Errorf("Location is %s, want %s", a.Header.Get("Location"), want)
 	}
+	a = write(t, http.MethodPost, s.Base+"/point", geoJSON, `{"type":"Feature","id":"c","geometry":{"type":"Point","coordinates":[1,2]},"properties":{}}`)
+	if !strings.HasPrefix(a.Header.Get("Location"), "/maps/points/c?min_position=") {
+		t.Errorf("Location is %s", a.Header.Get("Location"))
+	}
+	testrig.MustGet(t, s.Base+strings.TrimPrefix(a.Header.Get("Location"), "/maps"), &testrig.Feature{})
+	var page testrig.Page
+	testrig.MustGet(t, s.Base+"/points?limit=1", &page)
+	if !strings.HasPrefix(page.Next(), "https://example.org/maps/points?limit=1&cursor=") {
+		t.Errorf("next is %s", page.Next())
+	}
 	if p, code := run(t, "serve", "--public-url", "example.org"); code == 0 {
 		t.Error("a public URL that is none was taken")
 	} else {

@@ -294,7 +294,7 @@ func (h *handler) patchPoint(c *fiber.Ctx) error {
 		if known && outcome == bus.OutcomePrecondition && len(t.want.tags) == 0 {
 			continue
 		}
-		r.accept(c, position)
+		r.accept(c, position, h.prefix(c))
 		if !known || done(outcome) && t.wait.time == 0 {
 			return nil
 		}
@@ -365,7 +365,7 @@ func (h *handler) change(c *fiber.Ctx, r *pointRequest, t target) error {
 	if err != nil {
 		return err
 	}
-	r.accept(c, position)
+	r.accept(c, position, h.prefix(c))
 	if t.wait.time == 0 {
 		return nil
 	}

@@ -71,6 +71,8 @@ type handler struct {
 	lastSequence func(context.Context) (uint64, error)
 	// base is what absolute links of an answer begin with.
 	base func(*fiber.Ctx) string
+	// prefix is its path, which stands before those of this server.
+	prefix func(*fiber.Ctx) string
 	// requireConditions refuses changes without If-Match or If-None-Match.
 	requireConditions bool
 }
@@ -83,7 +85,8 @@ type handler struct {
 func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Registerer, l limits) *handler {
 	nobody := func(context.Context, uuid.UUID) (bus.Stored, error) { return bus.Stored{}, bus.ErrReaderAway }
 	unknown := func(context.Context) (uint64, error) { return 0, bus.ErrUnavailable }
-	return &handler{memory: newMemory(), base: func(*fiber.Ctx) string { return "" }, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads)}
+	none := func(*fiber.Ctx) string { return "" }
+	return &handler{memory: newMemory(), base: none, prefix: none, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads)}
 }
 
 // routes mounts the resource. Both paths have the same handlers: /points is for

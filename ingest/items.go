@@ -1,7 +1,6 @@
 package ingest
 
 import (
-	"bytes"
 	"net/http"
 	"strings"
 
@@ -46,8 +45,8 @@ func (h *handler) item(handle fiber.Handler) fiber.Handler {
 		if err := handle(c); err != nil {
 			return err
 		}
-		if at, ok := bytes.CutPrefix(c.Response().Header.Peek(fiber.HeaderLocation), []byte("/points/")); ok {
-			id, _, _ := strings.Cut(string(at), "?") // QGIS takes all that follows as the id
+		if at, ok := strings.CutPrefix(string(c.Response().Header.Peek(fiber.HeaderLocation)), h.prefix(c)+"/points/"); ok {
+			id, _, _ := strings.Cut(at, "?") // QGIS takes all that follows as the id
 			c.Set(fiber.HeaderLocation, h.base(c)+itemsPath+"/"+id)
 		}
 		return nil

@@ -133,12 +133,13 @@ func (h *handler) create(c *fiber.Ctx, r *pointRequest, key string, mode onConfl
 const openOutcome = `,"note":"if this id is there with other content, that stays: Prefer: wait tells, PUT replaces"`
 
 // accept makes the answer 202, for one event that is on disk.
-func (r *pointRequest) accept(c *fiber.Ctx, position event.Position) {
+// prefix stands before the paths of this server.
+func (r *pointRequest) accept(c *fiber.Ctx, position event.Position, prefix string) {
 	e := r.event()
 	head := &c.Response().Header
 	a := r.answer[:0]
 	if e.Type != event.Deleted {
-		a = append(a, "/points/"...)
+		a = append(append(a, prefix...), "/points/"...)
 		a = append(a, pathOf(e)...)
 		a = append(a, "?min_position="...)
 		a = strconv.AppendInt(a, int64(position), 10)

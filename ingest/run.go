@@ -53,7 +53,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := bus.OnApplied(nc, h.submit.projection.hear); err != nil {
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
-	h.base = cfg.Server.Base
+	h.base, h.prefix = cfg.Server.Base, cfg.Server.Prefix
 	h.requireConditions = cfg.RequireConditions
 	h.read = func(ctx context.Context, id uuid.UUID) (bus.Stored, error) { return bus.Read(ctx, nc, id) }
 	h.memory.read = func(ctx context.Context, key string) ([]byte, error) { return bus.ReadUpload(ctx, nc, key) }

@@ -270,7 +270,7 @@ func TestMemoryIsTheDatabase(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := f.page(l)
+			got, err := f.page("", l)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -278,7 +278,7 @@ func TestMemoryIsTheDatabase(t *testing.T) {
 				fromMemory++
 			}
 			f.memory.valid.Store(false)
-			want, err := f.page(l)
+			want, err := f.page("", l)
 			f.memory.valid.Store(true)
 			if err != nil || string(got.Body) != string(want.Body) || got.Next != want.Next || got.Sequence != sequence || want.Remembered {
 				t.Fatalf("%s at %d (%d): %v\n%s\n%s", l.text(nil), sequence, got.Sequence, err, got.Body, want.Body)
@@ -303,7 +303,7 @@ func TestMemoryForgetsWhatIsDropped(t *testing.T) {
 	f.tracker.Saw(6)
 	testkit.Eventually(t, within, "a page from memory", func() bool {
 		l, _ := parseItems("limit=1000", pointsParameters)
-		a, err := f.page(l)
+		a, err := f.page("", l)
 		if err != nil || strings.Contains(string(a.Body), `"p3.`) {
 			t.Fatalf("%v, or what was dropped is there", err)
 		}
@@ -331,12 +331,12 @@ func TestPageOfBoth(t *testing.T) {
 	f.get("/points?limit=1")
 	for _, limit := range []int{1, 499, 500, 501, 700, 1000, 2000} {
 		l, _ := parseItems(fmt.Sprintf("limit=%d", limit), pointsParameters)
-		got, err := f.page(l)
+		got, err := f.page("", l)
 		if err != nil {
 			t.Fatal(err)
 		}
 		f.memory.valid.Store(false)
-		want, _ := f.page(l)
+		want, _ := f.page("", l)
 		f.memory.valid.Store(true)
 		if string(got.Body) != string(want.Body) || got.Sequence != 30 || got.Remembered != (limit < 500) {
 			t.Errorf("limit %d: at %d, %d bytes, want %d; %v", limit, got.Sequence, len(got.Body), len(want.Body), got.Remembered)

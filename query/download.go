@@ -57,7 +57,7 @@ func (s *service) getDownload(c *fiber.Ctx) error {
 	case sequence := <-d.began:
 		setPosition(c, sequence)
 	case <-d.ended:
-		return refuse(c, d.err)
+		return s.refuse(c, d.err)
 	}
 	c.Context().SetBodyStream(d, -1)
 	return nil

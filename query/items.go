@@ -58,7 +58,7 @@ func (s *service) getItems(c *fiber.Ctx, collection *ogc.Collection) error {
 	if sent == ogc.HTML && c.Query("limit") == "" {
 		q.Limit = htmlLimit
 	}
-	key := site.Base + collection.Items() + "?" + q.text(q.After)
+	key := site.Base + " " + collection.Items() + "?" + q.text(q.After)
 	r := s.cache.Add(key, "", func() (answer.Answer, error) { return s.items(site, collection, q) })
 	return s.sendItems(c, r, q.minPosition, sent, func(body []byte) (*ogc.View, error) { return site.ViewItems(collection, body) })
 }
@@ -87,7 +87,7 @@ func (s *service) getItem(c *fiber.Ctx, collection *ogc.Collection) error {
 		return err
 	}
 	id, site := string([]byte(id)), s.site(c) // fiber's text is the request's own buffer
-	key := site.Base + collection.Items() + "/" + url.PathEscape(id)
+	key := site.Base + " " + collection.Items() + "/" + url.PathEscape(id)
 	r := s.cache.Add(key, "", func() (answer.Answer, error) {
 		a, err := s.one(event.Key(id))
 		if a.Found {
@@ -106,7 +106,7 @@ func (s *service) sendItems(c *fiber.Ctx, r *answer.Request, named event.Positio
 	}
 	a, age, stale, err := s.cache.Get(r, max(least, named).Sequence())
 	if err != nil {
-		return refuse(c, err)
+		return s.refuse(c, err)
 	}
 	if stale {
 		setAge(c, age)

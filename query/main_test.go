@@ -131,7 +131,7 @@ func (f *fixture) do(method, path string, header ...string) reply {
 
 // try may be called from any goroutine. Headers are names and values in turns.
 func (f *fixture) try(method, path string, header ...string) (reply, error) {
-	req, err := http.NewRequest(method, f.base+path, nil)
+	req, err := http.NewRequest(method, f.base+strings.TrimPrefix(path, f.base), nil) // links are absolute
 	if err != nil {
 		return reply{}, err
 	}
@@ -185,6 +185,9 @@ func (f *fixture) pageAt(path string) (collection, reply) {
 	}
 	if r.header.Get("Link") != link || len(c.Links) > 1 {
 		f.t.Fatalf("GET %s: Link: %q but links %v", path, r.header.Get("Link"), c.Links)
+	}
+	if link != "" && !strings.HasPrefix(c.Links[0].Href, f.base+"/points?") {
+		f.t.Fatalf("GET %s: next is %s, want it under %s", path, c.Links[0].Href, f.base)
 	}
 	return c, r
 }

@@ -83,7 +83,7 @@ func TestCursorBeforeWhatIsKept(t *testing.T) {
 	f.exec("update segments set low = $1", int64(event.At(2, 0)))
 	r := f.get(c.Links[0].Href)
 	f.detail(r, http.StatusGone)
-	if got := r.header.Get("Link"); got != `</points?bbox=0,0,180,90&limit=2>; rel="first"` {
+	if got := r.header.Get("Link"); got != `<`+f.base+`/points?bbox=0,0,180,90&limit=2>; rel="first"` {
 		t.Errorf("Link: %s", got)
 	}
 }

@@ -28,8 +28,9 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
 // page makes a page of GET /points. Newest first, the newest rows come from memory,
 // if that is as new as the database is known to be, and the rest from the database:
-// the position is the lower of both.
-func (s *service) page(q *itemsQuery) (answer.Answer, error) {
+// the position is the lower of both. Its link begins with base: many clients, Python's
+// requests among them, follow nothing that is relative.
+func (s *service) page(base string, q *itemsQuery) (answer.Answer, error) {
 	ctx, cancel := s.bounded()
 	defer cancel()
 	buf := buffers.Get().(*[]byte)
@@ -48,7 +49,7 @@ func (s *service) page(q *itemsQuery) (answer.Answer, error) {
 		}
 	}
 	if w.more {
-		a.Next = "/points?" + q.text(&w.last)
+		a.Next = base + "/points?" + q.text(&w.last)
 	}
 	*buf = w.finish(matched, a.Next)
 	a.Body = bytes.Clone(*buf)

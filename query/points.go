@@ -28,7 +28,8 @@ func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*answer.Request, eve
 	if err != nil {
 		return err
 	}
-	r := s.cache.Find(c.Request().Header.RequestURI())
+	var room [512]byte // most names fit, and cost no allocation
+	r := s.cache.Find(s.appendName(room[:0], c))
 	if r == nil {
 		var named event.Position
 		if r, named, err = parse(c); err != nil {
@@ -38,7 +39,7 @@ func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*answer.Request, eve
 	}
 	a, age, stale, err := s.cache.Get(r, least.Sequence())
 	if err != nil {
-		return refuse(c, err)
+		return s.refuse(c, err)
 	}
 	if stale {
 		setAge(c, age)
@@ -52,12 +53,13 @@ func (s *service) listRequest(c *fiber.Ctx) (*answer.Request, event.Position, er
 	if err != nil {
 		return nil, 0, err
 	}
-	key := "/points"
+	base := s.server.Base(c)
+	key := base + " /points"
 	if text := q.text(q.After); text != "" {
 		key += "?" + text
 	}
-	run := func() (answer.Answer, error) { return s.page(q) }
-	return s.cache.Add(key, name(c, q.minPosition), run), q.minPosition, nil
+	run := func() (answer.Answer, error) { return s.page(base, q) }
+	return s.cache.Add(key, s.name(c, q.minPosition), run), q.minPosition, nil
 }
 
 func (s *service) oneRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {
@@ -71,16 +73,23 @@ func (s *service) oneRequest(c *fiber.Ctx) (*answer.Request, event.Position, err
 	}
 	key := event.Key(id)
 	run := func() (answer.Answer, error) { return s.one(key) }
-	return s.cache.Add("/points/"+key.String(), name(c, least), run), least, nil
+	return s.cache.Add("/points/"+key.String(), s.name(c, least), run), least, nil
 }
 
 // name is what the request is found under when it comes again, which it does
 // not with a position: that is another one every time.
-func name(c *fiber.Ctx, least event.Position) string {
+func (s *service) name(c *fiber.Ctx, least event.Position) string {
 	if least > 0 {
 		return ""
 	}
-	return string(c.Request().Header.RequestURI())
+	return string(s.appendName(nil, c))
+}
+
+// appendName appends the base URL, which the links in an answer begin with, and what
+// is asked for. Between them is a space, which is in neither: no prefix that a proxy
+// tells makes one path look like another.
+func (s *service) appendName(dst []byte, c *fiber.Ctx) []byte {
+	return append(append(s.server.AppendBase(dst, c), ' '), c.Request().Header.RequestURI()...)
 }
 
 func pathID(c *fiber.Ctx) (string, error) {

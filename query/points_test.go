@@ -151,7 +151,7 @@ func TestLimit(t *testing.T) {
 		}
 	}
 	c, _ := f.pageAt("/points?limit=50000&min_position=1")
-	if next := c.Links[0].Href; !strings.HasPrefix(next, "/points?limit=10000&cursor=") || strings.Contains(next, "min_position") {
+	if next := c.Links[0].Href; !strings.HasPrefix(next, f.base+"/points?limit=10000&cursor=") || strings.Contains(next, "min_position") {
 		t.Errorf("the next link is %s", next)
 	} else if c, _ := f.pageAt(next); len(c.Features) != 1 || len(c.Links) != 0 {
 		t.Errorf("the second page has %d Features, want the last one", len(c.Features))
@@ -279,5 +279,32 @@ func TestOnePoint(t *testing.T) {
 	}
 	if got := f.detail(f.get("/points/%22none%22"), http.StatusNotFound); got != `there is no point "\"none\""` {
 		t.Errorf("detail is %s", got)
+	}
+}
+
+// Links are those under which the client sees the server, and an answer that is kept
+// for one of several names is not another's.
+func TestPagesLinkToWhereTheyWereAsked(t *testing.T) {
+	f := newFixture(t)
+	f.put(1, grid(5, 1)...)
+	proxied := []string{"X-Forwarded-Proto", "https", "X-Forwarded-Host", "maps.example.org", "X-Forwarded-Prefix", "/geo"}
+	for range 2 { // the second time from the cache
+		for base, header := range map[string][]string{f.base: nil, "https://maps.example.org/geo": proxied, "http://other.example": {"X-Forwarded-Host", "other.example"}} {
+			r := f.do(http.MethodGet, "/points?limit=2&bbox=0,0,180,90", header...)
+			var c collection
+			if err := json.Unmarshal(r.body, &c); err != nil || len(c.Links) != 1 || !strings.HasPrefix(c.Links[0].Href, base+"/points?bbox=0,0,180,90&limit=2&cursor=") ||
+				!strings.HasPrefix(r.header.Get("Link"), "<"+c.Links[0].Href+">") {
+				t.Errorf("under %s: %v %q %v", base, err, r.header.Get("Link"), c.Links)
+			}
+		}
+	}
+	// A prefix that looks like a path is not taken for it.
+	f.do(http.MethodGet, "/points?limit=2", "X-Forwarded-Prefix", "/collections/points/items")
+	if r := f.get("/collections/points/items/points?limit=2"); r.status != http.StatusBadRequest {
+		t.Errorf("%d %s", r.status, r.body)
+	}
+	f.do(http.MethodGet, "/points", "X-Forwarded-Prefix", "/collections/points/items")
+	if r := f.get("/collections/points/items/points"); r.status != http.StatusNotFound {
+		t.Errorf("the page of another prefix was taken for a point: %d %s", r.status, r.body)
 	}
 }

@@ -26,14 +26,14 @@ var (
 
 // refuse turns whatever went wrong into what a client may see of it. The log
 // gets both.
-func refuse(c *fiber.Ctx, err error) error {
+func (s *service) refuse(c *fiber.Ctx, err error) error {
 	var late answer.NotReached
 	if errors.As(err, &late) {
 		setPosition(c, uint64(late))
 	}
 	var dropped plan.BeforeFloor
 	if errors.As(err, &dropped) {
-		begin := withoutCursor(c)
+		begin := s.server.Base(c) + withoutCursor(c)
 		c.Append(fiber.HeaderLink, "<"+begin+`>; rel="first"`)
 		return &web.Problem{Status: http.StatusGone, Detail: dropped.Error() + "; begin again where links says",
 			Members: map[string]any{"links": []any{map[string]string{"rel": "first", "href": begin}}}}
@@ -44,7 +44,7 @@ func refuse(c *fiber.Ctx, err error) error {
 	return err
 }
 
-// withoutCursor is where the request's pages begin.
+// withoutCursor is where the request's pages begin, from the base URL.
 func withoutCursor(c *fiber.Ctx) string {
 	var kept []string
 	for part := range strings.SplitSeq(string(c.Request().URI().QueryString()), "&") {

@@ -71,7 +71,7 @@ func (s *service) getStream(c *fiber.Ctx) error {
 	}
 	now, err := s.present()
 	if err != nil && !held {
-		return refuse(c, err)
+		return s.refuse(c, err)
 	}
 	select {
 	case s.streams <- struct{}{}:

@@ -37,7 +37,7 @@ func (s *service) getTile(c *fiber.Ctx) error {
 	}
 	a, age, stale, err := s.cache.Get(r, least.Sequence())
 	if err != nil {
-		return refuse(c, err)
+		return s.refuse(c, err)
 	}
 	if stale {
 		setAge(c, age)
@@ -87,7 +87,11 @@ func (s *service) tileRequest(c *fiber.Ctx) (*answer.Request, event.Position, er
 		key += "&" + url.QueryEscape(p.Name) + "=" + url.QueryEscape(p.Value)
 	}
 	run := func() (answer.Answer, error) { return s.tiles.tile(s.stopping, t, filter.Combine(list)) }
-	return s.cache.Add(key, name(c, least), run), least, nil
+	name := ""
+	if least == 0 {
+		name = string(c.Request().Header.RequestURI())
+	}
+	return s.cache.Add(key, name, run), least, nil
 }
 
 // parseFilters reads the parameters that restrict points, and min_position.

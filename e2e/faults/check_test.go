@@ -122,14 +122,14 @@ func (s *system) served(ctx context.Context, after int64) ([]*testrig.Got, error
 	// Without a position an older answer may come, with its Age, where query
 	// has lost its way to the database.
 	var all []*testrig.Got
-	next := fmt.Sprintf("/points?limit=%d&min_position=%d", pageLimit, event.EndOf(uint64(at))) //nolint:gosec // a sequence
+	next := fmt.Sprintf("http://%s/points?limit=%d&min_position=%d", s.proxies["client-query"].address, pageLimit, event.EndOf(uint64(at))) //nolint:gosec // a sequence
 	for next != "" {
 		var page testrig.Page
 		// A connection of query's that froze is found out by the question that
 		// it fails.
 		err := testrig.Until(ctx, settleBound, "a page is answered", func(ctx context.Context) error {
 			page = testrig.Page{}
-			return testrig.GetJSON(ctx, "http://"+s.proxies["client-query"].address+next, &page)
+			return testrig.GetJSON(ctx, next, &page)
 		})
 		if err != nil {
 			return nil, err

@@ -177,7 +177,7 @@ type Page struct {
 	Links    []struct{ Rel, Href string }
 }
 
-// Next is the link to the page behind, "" at the end.
+// Next is the URL of the page behind, "" at the end.
 func (p *Page) Next() string {
 	for _, l := range p.Links {
 		if l.Rel == "next" {
@@ -192,9 +192,9 @@ func (p *Page) Next() string {
 func AllPoints(t testing.TB, base string) []Feature {
 	t.Helper()
 	var newestFirst []Feature
-	for next := fmt.Sprintf("/points?limit=%d", pageLimit); next != ""; {
+	for next := fmt.Sprintf("%s/points?limit=%d", base, pageLimit); next != ""; {
 		var page Page
-		MustGet(t, base+next, &page)
+		MustGet(t, next, &page)
 		next = page.Next()
 		for _, f := range page.Features {
 			if n := len(newestFirst); n > 0 && f.Position >= newestFirst[n-1].Position {

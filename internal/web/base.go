@@ -31,34 +31,64 @@ func (s *Server) Base(c *fiber.Ctx) string {
 	if s.publicURL != "" {
 		return s.publicURL
 	}
-	return requestBase(c)
+	return string(appendRequestBase(nil, c))
 }
 
-func requestBase(c *fiber.Ctx) string {
-	scheme, prefix := "http", ""
+// AppendBase is Base without an allocation, for what many ask.
+func (s *Server) AppendBase(dst []byte, c *fiber.Ctx) []byte {
+	if s.publicURL != "" {
+		return append(dst, s.publicURL...)
+	}
+	return appendRequestBase(dst, c)
+}
+
+func appendRequestBase(dst []byte, c *fiber.Ctx) []byte {
+	scheme := "http://"
+	var prefix []byte
 	if isEncrypted(c) {
-		scheme = "https"
+		scheme = "https://"
 	}
 	header := &c.Request().Header
 	host := header.Host()
 	if trusts(c.Context().RemoteIP()) {
 		switch proto := first(header.Peek(fiber.HeaderXForwardedProto)); string(bytes.ToLower(proto)) {
 		case "http":
-			scheme = "http"
+			scheme = "http://"
 		case "https":
-			scheme = "https"
+			scheme = "https://"
 		}
 		if h := first(header.Peek(fiber.HeaderXForwardedHost)); len(h) > 0 && isHost(h) {
 			host = h
 		}
-		if p := first(header.Peek("X-Forwarded-Prefix")); len(p) > 1 && isPrefix(p) {
-			prefix = strings.TrimRight(string(p), "/")
-		}
+		prefix = forwardedPrefix(c)
 	}
 	if !isHost(host) { // HTTP/1.0 has none
 		host = []byte(c.Context().LocalAddr().String())
 	}
-	return scheme + "://" + string(host) + prefix
+	return append(append(append(dst, scheme...), host...), prefix...)
+}
+
+func forwardedPrefix(c *fiber.Ctx) []byte {
+	if p := first(c.Request().Header.Peek("X-Forwarded-Prefix")); len(p) > 1 && isPrefix(p) {
+		return bytes.TrimRight(p, "/")
+	}
+	return nil
+}
+
+// Prefix is the path of Base, "" where it has none: what stands before the path in a
+// link that keeps scheme and host.
+func (s *Server) Prefix(c *fiber.Ctx) string {
+	if s.publicURL != "" {
+		_, rest, _ := strings.Cut(s.publicURL, "://")
+		if slash := strings.IndexByte(rest, '/'); slash >= 0 {
+			return rest[slash:]
+		}
+		return ""
+	}
+	if !trusts(c.Context().RemoteIP()) {
+		return ""
+	}
+	return string(forwardedPrefix(c))
 }
 
 // trusts tells whether the other end of the connection may say how the client

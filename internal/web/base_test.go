@@ -2,6 +2,7 @@ package web
 
 import (
 	"net"
+	"strings"
 	"testing"
 
 	"github.com/gofiber/fiber/v2"
@@ -35,6 +36,9 @@ func TestBase(t *testing.T) {
 			c := app.AcquireCtx(ctx)
 			defer app.ReleaseCtx(c)
 			s := &Server{publicURL: tt.public}
+			if scheme, rest, _ := strings.Cut(tt.want, "://"); !strings.HasSuffix(rest, s.Prefix(c)) || strings.Contains(rest, "/") != (s.Prefix(c) != "") {
+				t.Errorf("the prefix of %s://%s is %q", scheme, rest, s.Prefix(c))
+			}
 			if got := s.Base(c); got != tt.want {
 				t.Errorf("got %s, want %s", got, tt.want)
 			}

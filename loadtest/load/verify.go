@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"net/http"
+	"net/url"
 	"regexp"
 	"strconv"
 	"strings"
@@ -198,12 +199,17 @@ func (r *runner) verifyInList(ctx context.Context, v *Verification, points []ack
 	}
 }
 
-// nextPage reads a Link header field (RFC 8288).
+// nextPage reads a Link header field (RFC 8288), and tells what to ask the target: the
+// URL's path and query.
 func nextPage(link string) string {
 	for part := range strings.SplitSeq(link, ",") {
 		uri, parameters, ok := strings.Cut(strings.TrimSpace(part), ">")
 		if ok && strings.HasPrefix(uri, "<") && strings.Contains(parameters, `rel="next"`) {
-			return uri[1:]
+			u, err := url.Parse(uri[1:])
+			if err != nil {
+				return ""
+			}
+			return u.RequestURI()
 		}
 	}
 	return ""
