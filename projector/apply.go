@@ -37,7 +37,10 @@ type writer struct {
 	// staging: the last batch had ids that were there already, as when a file
 	// is loaded again; the next probably has too, so it does not try the
 	// straight way first.
-	staging  bool
+	staging bool
+	// pending is what the table latest does not have yet; nil: not read yet.
+	pending  *pending
+	flush    bool // the batch at hand brings the table latest up to itself
 	bracket  bracket
 	patience time.Duration // with another holder of the checkpoint
 }
@@ -50,6 +53,7 @@ func (w *writer) head() string { return schema.Table(w.catalogue.head.ID) }
 // caller reads the checkpoint again.
 func (w *writer) apply(ctx context.Context, b *batch) (*verdict, error) {
 	if !w.staging && !b.changes && len(b.parked) == 0 {
+		w.flush = !w.mayWait(b)
 		err := w.transaction(ctx, b, func() error { return w.applyStraight(ctx, b) })
 		if err == nil {
 			w.catalogue.rows += int64(len(b.rows))
@@ -60,6 +64,7 @@ func (w *writer) apply(ctx context.Context, b *batch) (*verdict, error) {
 		}
 	}
 	var v *verdict
+	w.flush = true
 	err := w.transaction(ctx, b, func() (err error) {
 		v, err = w.applyStaged(ctx, b)
 		return err
@@ -96,7 +101,10 @@ func (w *writer) applyStraight(ctx context.Context, b *batch) error {
 	if len(found) > 0 || len(b.rows) > 0 && int64(b.rows[0].position) < w.catalogue.head.Low {
 		return errKnown
 	}
-	return w.copyRange(ctx, w.head(), b, 0, len(b.rows))
+	if err := w.copyRange(ctx, w.head(), b, 0, len(b.rows)); err != nil {
+		return err
+	}
+	return w.followCreations(ctx, b)
 }
 
 // A bracket is what stands around a batch's statements.
@@ -138,6 +146,9 @@ func (w *writer) transaction(ctx context.Context, b *batch, do func() error) err
 		return fmt.Errorf("%s: %w", w.bracket.commit(), err)
 	}
 	w.at.sequence, w.at.messageID = b.last, b.lastID
+	if w.flush {
+		w.at.latest, w.pending = b.last, newPending()
+	}
 	return nil
 }
 
@@ -150,10 +161,14 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 	case nested:
 		opening = "savepoint batch; select catalogue from checkpoint for update"
 	case fenced:
+		latest := w.at.latest
+		if w.flush {
+			latest = b.last
+		}
 		opening = fmt.Sprintf(`begin; set local lock_timeout = %d;
-			update checkpoint set sequence = %d, message_id = '%s', updated_at = now()
+			update checkpoint set sequence = %d, message_id = '%s', latest = %d, updated_at = now()
 			where sequence = %d and stream_created = '%s' returning catalogue`,
-			w.patience.Milliseconds(), b.last, quote(b.lastID), w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
+			w.patience.Milliseconds(), b.last, quote(b.lastID), latest, w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
 	}
 	results, err := w.conn.PgConn().Exec(ctx, opening).ReadAll()
 	if err != nil {
@@ -174,6 +189,7 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 }
 
 func (w *writer) rollback(ctx context.Context, cause error) error {
+	w.pending = nil // it may have what was undone
 	if w.conn.IsClosed() {
 		return cause
 	}

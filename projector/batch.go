@@ -27,6 +27,7 @@ type batch struct {
 
 	copy   []byte // header and rows of binary COPY, without the trailer
 	rows   []row
+	named  int           // how many of them create or replace a point that has a name
 	parked []parkedEvent // what could not be read
 	bytes  int           // of the messages
 	// changes: some events are not plain creations.
@@ -43,6 +44,7 @@ type row struct {
 	kind     string // of event
 	need     event.Condition
 	author   string
+	name     string // "": none
 	at       orb.Point
 	time     time.Time // observed, else received
 	event    []byte    // the line of the envelope
@@ -67,9 +69,9 @@ func newBatch(first uint64) *batch {
 // batch is applied. What a newer version wrote is an error, and none of its
 // envelope is in the batch then.
 func (b *batch) add(d *event.Decoder, sequence uint64, id string, data []byte) error {
-	rows, parkedBefore, copied := len(b.rows), len(b.parked), len(b.copy)
+	rows, named, parkedBefore, copied := len(b.rows), b.named, len(b.parked), len(b.copy)
 	if err := b.addLines(d, sequence, data); err != nil {
-		b.rows, b.parked, b.copy = b.rows[:rows], b.parked[:parkedBefore], b.copy[:copied]
+		b.rows, b.named, b.parked, b.copy = b.rows[:rows], named, b.parked[:parkedBefore], b.copy[:copied]
 		return err
 	}
 	b.last, b.lastID, b.bytes = sequence, id, b.bytes+len(data)
@@ -102,9 +104,12 @@ func (b *batch) addLines(d *event.Decoder, sequence uint64, data []byte) error {
 		if e.Type != event.Deleted {
 			b.copy = appendRow(b.copy, &e, position)
 		}
-		r := row{end: len(b.copy), position: position, id: e.ID, kind: e.Type, need: e.If, author: e.Author, at: e.Point.Position, time: e.Point.Time, event: line}
+		r := row{end: len(b.copy), position: position, id: e.ID, kind: e.Type, need: e.If, author: e.Author, name: e.Point.Name, at: e.Point.Position, time: e.Point.Time, event: line}
 		if r.time.IsZero() {
 			r.time = e.Received
+		}
+		if r.name != "" {
+			b.named++
 		}
 		b.rows = append(b.rows, r)
 	}

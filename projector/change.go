@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"cairn/bus"
 	"cairn/event"
@@ -35,13 +36,13 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	}
 	holdings = append(holdings, holding{segment: w.catalogue.head.ID, ids: ids})
 	content := schema.List("", schema.Content)
-	parts := []string{`select null::int as segment, id, position, null::bigint as revision, ` + content + ` from staged`}
+	parts := []string{`select null::int as segment, id, position, null::bigint as revision, null::timestamptz as at, name, ` + content + ` from staged`}
 	var args []any
 	for _, h := range holdings {
 		args = append(args, h.ids)
-		parts = append(parts, fmt.Sprintf(`select %d, id, position, revision, %s from %s where id = any($%d::uuid[])`, h.segment, content, schema.Table(h.segment), len(args)))
+		parts = append(parts, fmt.Sprintf(`select %d, id, position, revision, coalesce(observed_at, received_at), name, %s from %s where id = any($%d::uuid[])`, h.segment, content, schema.Table(h.segment), len(args)))
 	}
-	rows, err := w.conn.Query(ctx, `select segment, id, position, revision, geom is null, dense_rank() over (partition by id order by `+content+`)
+	rows, err := w.conn.Query(ctx, `select segment, id, position, revision, geom is null, at, coalesce(name, ''), dense_rank() over (partition by id order by `+content+`)
 		from (`+strings.Join(parts, " union all ")+`) a`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("compare with what is there: %w", err)
@@ -52,15 +53,17 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	var position event.Position
 	var revision *int64
 	var deleted bool
+	var at *time.Time
+	var name string
 	var number int
-	_, err = pgx.ForEachRow(rows, []any{&segment, (*[16]byte)(&id), (*int64)(&position), &revision, &deleted, &number}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&segment, (*[16]byte)(&id), (*int64)(&position), &revision, &deleted, &at, &name, &number}, func() error {
 		if segment == nil {
 			contents[position] = number
 			return nil
 		}
 		p := v.points[id]
 		p.there, p.exists, p.segment, p.position, p.revision, p.deleted, p.content = true, true, *segment, position, position, deleted, number
-		p.was = !deleted
+		p.was, p.name, p.at = !deleted, name, *at
 		if revision != nil {
 			p.revision, p.changed = event.Position(*revision), true
 		}

@@ -18,12 +18,13 @@ type checkpoint struct {
 	streamCreated time.Time // zero: no stream yet
 	sequence      uint64
 	messageID     string // "" where the stream began after sequence
+	latest        uint64 // up to which the table latest is true
 }
 
 func readCheckpoint(ctx context.Context, conn *pgx.Conn) (checkpoint, error) {
 	var c checkpoint
 	var created *time.Time
-	err := conn.QueryRow(ctx, `select stream_created, sequence, message_id from checkpoint`).Scan(&created, &c.sequence, &c.messageID)
+	err := conn.QueryRow(ctx, `select stream_created, sequence, message_id, latest from checkpoint`).Scan(&created, &c.sequence, &c.messageID, &c.latest)
 	if err != nil {
 		return c, fmt.Errorf("read the checkpoint: %w", err)
 	}

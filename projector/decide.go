@@ -1,6 +1,8 @@
 package projector
 
 import (
+	"time"
+
 	"cairn/bus"
 	"cairn/event"
 
@@ -23,6 +25,9 @@ type point struct {
 	changed bool // it has a revision that is not its position
 	touched bool // the batch did something to it
 	author  string
+	// What it was called before the batch, and when it was observed, if it was there.
+	name string
+	at   time.Time
 }
 
 const stored = -1 // a point's source: what the database has

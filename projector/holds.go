@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/bits"
+	"strings"
 	"time"
 
 	"cairn/event"
@@ -164,6 +165,12 @@ func (m *maintenance) seal(ctx context.Context, all []schema.Segment) (bool, err
 // segments does not have.
 func (m *maintenance) ensureRevisionIndex(ctx context.Context, id int) error {
 	name := schema.Table(id) + "_revision"
+	return m.ensureIndex(ctx, name, "create index "+name+" on "+schema.Table(id)+" (revision) where revision is not null")
+}
+
+// ensureIndex makes, without a lock, an index that a table of an earlier version does
+// not have.
+func (m *maintenance) ensureIndex(ctx context.Context, name, ddl string) error {
 	var valid *bool
 	err := m.conn.QueryRow(ctx, `select (select indisvalid from pg_index where indexrelid = to_regclass($1))`, name).Scan(&valid)
 	if err != nil {
@@ -173,8 +180,7 @@ func (m *maintenance) ensureRevisionIndex(ctx context.Context, id int) error {
 		return nil
 	}
 	// One that was not finished is not valid.
-	return execAll(ctx, m.conn, []string{"drop index if exists " + name,
-		"create index concurrently " + name + " on " + schema.Table(id) + " (revision) where revision is not null"})
+	return execAll(ctx, m.conn, []string{"drop index if exists " + name, strings.Replace(ddl, "create index", "create index concurrently", 1)})
 }
 
 // describe notes what a segment holds. It looks without a lock; what was changed

@@ -51,6 +51,8 @@ type maintenance struct {
 	part    part
 	// skipHead: nobody says that the head is full, and it was counted a moment ago.
 	skipHead bool
+	// swept is the floor below which the table latest has nothing any more.
+	swept int64
 }
 
 func newMaintenance(cfg Config, m *segmentMetrics) *maintenance {
@@ -188,7 +190,7 @@ func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 		works = append(works, m.seal)
 	}
 	if m.part != sealing {
-		works = append(works, m.split, m.merge, m.countCells)
+		works = append(works, m.gather, m.sweep, m.split, m.merge, m.countCells)
 	}
 	for _, do := range works {
 		if worked, err = do(ctx, all); worked || err != nil {
@@ -346,7 +348,9 @@ func (m *maintenance) headIsDue(ctx context.Context, head schema.Segment) (bool,
 		return false, fmt.Errorf("look at the head: %w", err)
 	}
 	old := m.keep > 0 && first != nil && time.Since(*first) > m.keep/headAges
-	return rows >= m.sizes.head || old, nil
+	// What was in it before the projector kept the table latest is gathered when it
+	// is sealed.
+	return rows >= m.sizes.head || old || !head.LatestDone, nil
 }
 
 // expired are the segments whose points all came in longer ago than keep, from the

@@ -37,7 +37,7 @@ func (m *maintenance) mergeable(all []schema.Segment) []schema.Segment {
 		switch {
 		case s.State == schema.Dropped || s.State == schema.Filling:
 			continue
-		case s.State != schema.Sealed || s.Rows == nil || !s.Known():
+		case s.State != schema.Sealed || s.Rows == nil || !s.Known() || !s.LatestDone:
 			run = nil
 			continue
 		}
@@ -79,7 +79,7 @@ func (m *maintenance) spansTooLong(first, last schema.Segment) bool {
 // is, into some of the largest size.
 func (m *maintenance) split(ctx context.Context, all []schema.Segment) (bool, error) {
 	for _, s := range all {
-		if s.State != schema.Sealed || !s.Known() || s.Rows == nil || *s.Rows <= 2*m.sizes.most {
+		if s.State != schema.Sealed || !s.Known() || !s.LatestDone || s.Rows == nil || *s.Rows <= 2*m.sizes.most {
 			continue
 		}
 		cuts, err := m.cuts(ctx, s)

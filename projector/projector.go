@@ -245,16 +245,43 @@ func (p *projector) write(ctx context.Context, w *writer, full, any <-chan *batc
 			return ctx.Err()
 		case b = <-full:
 		case <-pace.C:
-			select {
-			case <-ctx.Done():
-				return ctx.Err()
-			case b = <-full:
-			case b = <-any:
+			var err error
+			if b, err = p.next(ctx, w, full, any); err != nil {
+				return err
 			}
 		}
 		pace.Reset(commitInterval)
 		if err := p.applyBatch(ctx, w, b); err != nil {
 			return err
+		}
+	}
+}
+
+// flushAfter is how long no batch comes until what waits for the table latest is
+// written in a transaction of its own.
+const flushAfter = 50 * time.Millisecond
+
+// next waits for a batch, and uses the time where there is none.
+func (p *projector) next(ctx context.Context, w *writer, full, any <-chan *batch) (*batch, error) {
+	for {
+		var idle <-chan time.Time
+		if w.lags() {
+			idle = time.After(flushAfter)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case b := <-full:
+			return b, nil
+		case b := <-any:
+			return b, nil
+		case <-idle:
+		}
+		apply, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
+		err := w.catchUpAlone(apply)
+		cancel()
+		if err != nil {
+			return nil, err
 		}
 	}
 }

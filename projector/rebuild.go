@@ -319,6 +319,13 @@ func (r *rebuild) exchange(ctx context.Context) error {
 	if _, err := r.conn.Exec(ctx, `insert into segments (id, low, high, state) values ($1, $2, $3, 'head')`, r.id, low, int64(schema.HeadEnd)); err != nil {
 		return err
 	}
+	// Maintenance gathers the newest of each name anew.
+	if _, err := r.conn.Exec(ctx, `truncate latest; update segments set latest_done = false, latest_name = null; update checkpoint set latest = sequence`); err != nil {
+		return fmt.Errorf("begin the table latest anew: %w", err)
+	}
+	if _, err := r.conn.Exec(ctx, fmt.Sprintf(`update segments set latest_done = true where id = %d and not exists (select from %s)`, r.id, schema.Table(r.id))); err != nil {
+		return fmt.Errorf("begin the table latest anew: %w", err)
+	}
 	if err := raiseCatalogue(ctx, r.conn); err != nil {
 		return err
 	}

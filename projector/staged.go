@@ -23,6 +23,9 @@ const maxParked = 100_000
 func (w *writer) applyStaged(ctx context.Context, b *batch) (*verdict, error) {
 	v := &verdict{points: make(map[uuid.UUID]*point, len(b.rows)), counted: map[bus.Outcome]int{}, parked: slices.Clone(b.parked),
 		revived: map[int]int64{}, removed: map[int]int64{}}
+	if err := w.catchUp(ctx); err != nil {
+		return nil, err
+	}
 	if _, err := w.conn.Exec(ctx, createStaged); err != nil {
 		return nil, fmt.Errorf("create the table for staging: %w", err)
 	}
@@ -38,6 +41,9 @@ func (w *writer) applyStaged(ctx context.Context, b *batch) (*verdict, error) {
 		return nil, err
 	}
 	if err := w.change(ctx, b, v); err != nil {
+		return nil, err
+	}
+	if err := w.followChanges(ctx, b, v); err != nil {
 		return nil, err
 	}
 	return v, w.writeParked(ctx, v.parked)

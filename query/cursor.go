@@ -6,6 +6,8 @@ import (
 	"errors"
 	"hash/crc32"
 	"math"
+	"strings"
+	"unicode/utf8"
 
 	"cairn/event"
 	"cairn/query/plan"
@@ -19,11 +21,13 @@ import (
 //	1  a position
 //	2  a time in microseconds since 2000-01-01, a position
 //	3  a distance in metres, a position
+//	4  a name
 const (
 	cursorByPosition = 1
 	cursorByTime     = 2
 	cursorByDistance = 3
-	maxCursorBytes   = 1 + 8 + 8 + 4
+	cursorByName     = 4
+	maxCursorBytes   = 1 + event.MaxNameRunes*utf8.UTFMax + 4
 	// farthest is more than any two places are apart, in metres.
 	farthest = 21_000_000
 )
@@ -37,8 +41,12 @@ var (
 )
 
 func appendCursor(dst []byte, sort plan.Sort, k *plan.Key) []byte {
-	raw := make([]byte, 0, maxCursorBytes)
+	raw := make([]byte, 0, 1+8+8+4)
 	switch sort {
+	case plan.ByName:
+		raw = append(append(raw, cursorByName), k.Name...)
+		raw = binary.BigEndian.AppendUint32(raw, crc32.Checksum(raw, castagnoli))
+		return cursorText.AppendEncode(dst, raw)
 	case plan.ByTime:
 		raw = binary.BigEndian.AppendUint64(append(raw, cursorByTime), uint64(k.Time)) //nolint:gosec // its bits
 	case plan.ByDistance:
@@ -56,11 +64,21 @@ func parseCursor(s string) (sort plan.Sort, k *plan.Key, err error) {
 		return 0, nil, errCursor
 	}
 	raw, err := cursorText.DecodeString(s)
-	if err != nil || len(raw) < 1+8+4 {
+	if err != nil || len(raw) < 1+1+4 {
 		return 0, nil, errCursor
 	}
 	body := raw[:len(raw)-4]
 	if binary.BigEndian.Uint32(raw[len(body):]) != crc32.Checksum(body, castagnoli) {
+		return 0, nil, errCursor
+	}
+	if body[0] == cursorByName {
+		name := string(body[1:])
+		if !utf8.ValidString(name) || strings.ContainsRune(name, 0) { // which no name has
+			return 0, nil, errCursor
+		}
+		return plan.ByName, &plan.Key{Name: name}, nil
+	}
+	if len(body) < 1+8 {
 		return 0, nil, errCursor
 	}
 	k = &plan.Key{Position: event.Position(binary.BigEndian.Uint64(body[len(body)-8:]))} //nolint:gosec // checked below

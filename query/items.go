@@ -279,6 +279,8 @@ func keyOf(sort plan.Sort, r plan.Row) (k plan.Key, err error) {
 		k.Time, err = r.Time()
 	case plan.ByDistance:
 		k.Distance, _ = r.Float64(plan.ColDistance)
+	case plan.ByName:
+		k.Name = string(r[plan.ColName])
 	}
 	return k, err
 }

@@ -48,6 +48,13 @@ const (
 // download, which knows fewer parameters.
 func parseItems(raw string, known []string) (*itemsQuery, error) {
 	q := &itemsQuery{Query: plan.Query{Limit: defaultLimit}}
+	if err := q.parse(raw, known); err != nil {
+		return nil, err
+	}
+	return q, nil
+}
+
+func (q *itemsQuery) parse(raw string, known []string) error {
 	var cursor string
 	err := eachParameter(raw, slices.Concat(known, propertyParameters(raw)), func(name, value string) (err error) {
 		switch name {
@@ -86,9 +93,9 @@ func parseItems(raw string, known []string) (*itemsQuery, error) {
 		return err
 	})
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return q, q.complete(cursor)
+	return q.complete(cursor)
 }
 
 // propertyParameters are the names of parameters that restrict properties: any may

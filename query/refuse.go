@@ -19,6 +19,9 @@ import (
 // retryAfter is when a refused question may be asked again.
 const retryAfter = time.Second
 
+// gatheringRetry is the same, of what takes a minute or more to be there.
+const gatheringRetry = 10 * time.Second
+
 var (
 	errNoCheckpoint = errors.New("the checkpoint's row is missing")
 	errBusy         = errors.New("no database connection became free in time")
@@ -77,6 +80,8 @@ func problem(err error) *web.Problem {
 		return errSchema()
 	case errors.Is(err, errRow), errors.Is(err, errOrder), errors.Is(err, plan.ErrRow), errors.Is(err, plan.ErrOrder), errors.Is(err, answer.ErrPanic):
 		return nil
+	case errors.Is(err, plan.ErrGathering):
+		return web.Unavailable(err.Error(), gatheringRetry)
 	case errors.Is(err, errBusy), errors.Is(err, plan.ErrBusy):
 		return web.Unavailable("every database connection is busy, or the database does not answer", retryAfter)
 	case errors.As(err, &refused):

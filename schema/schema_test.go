@@ -79,7 +79,7 @@ func TestTheFirstHeadIsLikeTheNext(t *testing.T) {
 func old(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn := connect(t, testkit.Postgres(t))
-	exec(t, conn, `drop view points`, `drop sequence segment_ids`, `drop table points_1, segments, segment_cells, checkpoint, parked, trim_hold, cairn_schema_version`)
+	exec(t, conn, `drop view points`, `drop sequence segment_ids`, `drop table points_1, segments, segment_cells, checkpoint, parked, trim_hold, latest, cairn_schema_version`)
 	m, err := migrate.NewMigrator(t.Context(), conn, "public.cairn_schema_version")
 	if err != nil {
 		t.Fatal(err)
@@ -116,12 +116,12 @@ func TestTheOldTableBecomesASegment(t *testing.T) {
 		t.Errorf("the view has %s points", got)
 	}
 	all, err := schema.Segments(t.Context(), conn)
-	if err != nil || len(all) != 2 || all[0].Known() {
+	if err != nil || len(all) != 2 || all[0].Known() || all[0].LatestDone || !all[1].LatestDone {
 		t.Errorf("catalogue %+v, %v", all, err)
 	}
 	readers := text(t, conn, `select coalesce(string_agg(c.relname, ' ' order by c.relname), '') from pg_class c
-		where c.relname in ('points', 'points_1', 'points_2', 'segments', 'segment_cells', 'checkpoint', 'parked') and has_table_privilege('cairn_reader', c.oid, 'select')`)
-	if readers != "checkpoint parked points points_1 points_2 segment_cells segments" {
+		where c.relname in ('points', 'points_1', 'points_2', 'segments', 'segment_cells', 'checkpoint', 'parked', 'latest') and has_table_privilege('cairn_reader', c.oid, 'select')`)
+	if readers != "checkpoint latest parked points points_1 points_2 segment_cells segments" {
 		t.Errorf("cairn_reader may read %s", readers)
 	}
 }

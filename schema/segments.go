@@ -62,7 +62,14 @@ func SealedIndexes(id int) []string {
 	return []string{
 		"create index if not exists " + t + "_time on " + t + " ((coalesce(observed_at, received_at)))",
 		`create index if not exists ` + t + `_name on ` + t + ` (name collate "C", position) where name is not null`,
+		TrackIndex(id),
 	}
+}
+
+// TrackIndex finds what one name has in the order of time, the newest too.
+func TrackIndex(id int) string {
+	t := Table(id)
+	return `create index if not exists ` + t + `_track on ` + t + ` (name collate "C", (coalesce(observed_at, received_at)), position) where name is not null`
 }
 
 // GrantLike gives those who may read the catalogue the right to read a segment.
@@ -110,13 +117,15 @@ type Segment struct {
 	OtherIDs   *int64
 	DroppedAt  *time.Time
 	Copied     *int64
+	LatestDone bool    // all of it was looked through for the table latest
+	LatestName *string // else: up to this name it was
 }
 
 // Known tells whether the catalogue knows what the segment holds.
 func (s *Segment) Known() bool { return s.OtherIDs != nil }
 
 const segmentsSelect = `select id, low, high, state, rows, revision, west, south, east, north, time_from, time_to, received_to,
-	cells, v7_from, v7_to, other_ids, dropped_at, copied from segments order by low, id`
+	cells, v7_from, v7_to, other_ids, dropped_at, copied, latest_done, latest_name from segments order by low, id`
 
 // A Querier is a connection, a pool or a transaction.
 type Querier interface {

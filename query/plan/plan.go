@@ -36,6 +36,7 @@ const (
 	ByPosition Sort = iota
 	ByTime
 	ByDistance // from Query.Near, the nearest first
+	ByName     // of [Reader.Latest] only
 )
 
 // A Key is where a row stands in an order; what the order does not go by is 0.
@@ -43,6 +44,7 @@ type Key struct {
 	Position event.Position
 	Time     int64   // microseconds since 2000-01-01 UTC
 	Distance float64 // metres
+	Name     string
 }
 
 // A Query is what a page is made of.

@@ -1,0 +1,59 @@
+package query
+
+import (
+	"bytes"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/event"
+	"cairn/query/answer"
+	"cairn/query/filter"
+	"cairn/query/plan"
+)
+
+var latestParameters = []string{"bbox", "datetime", "name", "near", filter.PropertyPrefix + "NAME", "filter", "filter-lang", "limit", "cursor", "min_position"}
+
+// GET /latest: the newest point of each name, by the time observed, else received, as
+// a page of a GeoJSON FeatureCollection. A filter is about the newest points: who was
+// in a box and has left it is not in the answer.
+func (s *service) getLatest(c *fiber.Ctx) error { return s.get(c, s.latestRequest) }
+
+func (s *service) latestRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {
+	q := &itemsQuery{Query: plan.Query{Limit: defaultLimit, Sort: plan.ByName, Wide: true}}
+	if err := q.parse(string(c.Request().URI().QueryString()), latestParameters); err != nil {
+		return nil, 0, err
+	}
+	base := s.server.Base(c)
+	key := base + " /latest"
+	if text := q.text(q.After); text != "" {
+		key += "?" + text
+	}
+	run := func() (answer.Answer, error) { return s.latest(base, q) }
+	return s.cache.Add(key, s.name(c, q.minPosition), run), q.minPosition, nil
+}
+
+// latest makes a page.
+func (s *service) latest(base string, q *itemsQuery) (answer.Answer, error) {
+	ctx, cancel := s.bounded()
+	defer cancel()
+	buf := buffers.Get().(*[]byte)
+	defer buffers.Put(buf)
+	w := pageWriter{body: append((*buf)[:0], pageHead...), query: &q.Query}
+	one := q.Query
+	one.Limit++ // more than the page holds, to know whether there is another page
+	fresh, err := s.reader.Latest(ctx, one, w.add)
+	*buf = w.body
+	if err != nil {
+		return answer.Answer{}, err
+	}
+	s.metrics.rows.Add(float64(w.features))
+	// Where the table is behind the database, that is all there is to be had, and no
+	// sign of a database that has gone back.
+	a := answer.Answer{Found: true, Sequence: fresh.Sequence, Remembered: fresh.Sequence < fresh.Checkpoint}
+	if w.more {
+		a.Next = base + "/latest?" + q.text(&w.last)
+	}
+	*buf = w.finish(-1, a.Next)
+	a.Body = bytes.Clone(*buf)
+	return a, nil
+}
