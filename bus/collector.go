@@ -3,6 +3,7 @@ package bus
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strconv"
 	"sync"
@@ -35,6 +36,19 @@ const (
 	publishTimeout = 12 * time.Second
 	// publishPause is the wait before an attempt that failed at once.
 	publishPause = 50 * time.Millisecond
+
+	// With several copies of the stream, its leader may change while a message is on
+	// its way. replicatedAttempt is then how long an attempt may wait for its ack:
+	// the time without an ack at a change that is in order. After stallAfter whoever
+	// waits is answered, and whoever comes is refused at once; the message whose fate
+	// is not known goes on being sent for replicatedTimeout at most, which must be
+	// less than the stream's window for duplicates.
+	replicatedAttempt = 500 * time.Millisecond
+	stallAfter        = 2 * time.Second
+	replicatedTimeout = 90 * time.Second
+	// idleProbe is how long nothing is written until the stream's leader is asked
+	// whether it is there, so that readiness is no memory of old times.
+	idleProbe = time.Second
 )
 
 // Why a batch did not go in. Nothing of it is stored, but for ErrUncertain,
@@ -97,9 +111,16 @@ type Collector struct {
 	publish  func(context.Context, *nats.Msg) (*jetstream.PubAck, error)
 	refusal  func() error // why it is no use to try; see Endpoint.Refusal
 	onCommit atomic.Pointer[func(uint64)]
-	stopped  chan struct{}
-	log      *slog.Logger
-	metrics  collectorMetrics
+	// copies tells that the stream has several; changed wakes run to hear it.
+	copies  atomic.Bool
+	changed chan struct{}
+	// stalled is since when, in nanoseconds of Unix time, nothing is acknowledged; 0:
+	// the queue takes writes.
+	stalled atomic.Int64
+	closed  chan struct{} // Close was called
+	stopped chan struct{}
+	log     *slog.Logger
+	metrics collectorMetrics
 }
 
 type collectorMetrics struct {
@@ -117,6 +138,8 @@ func NewCollector(js jetstream.JetStream, refusal func() error, r prometheus.Reg
 			return js.PublishMsg(ctx, m, jetstream.WithRetryAttempts(0))
 		},
 		refusal: refusal,
+		changed: make(chan struct{}, 1),
+		closed:  make(chan struct{}),
 		stopped: make(chan struct{}),
 		log:     log,
 		metrics: collectorMetrics{
@@ -136,7 +159,10 @@ func NewCollector(js jetstream.JetStream, refusal func() error, r prometheus.Reg
 	r.MustRegister(c.metrics.points, c.metrics.seconds, c.metrics.failed,
 		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "cairn_collector_waiting", Help: "Batches that wait for the collector.",
-		}, func() float64 { return float64(len(c.queue)) }))
+		}, func() float64 { return float64(len(c.queue)) }),
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "cairn_collector_stalled", Help: "1 while the queue acknowledges nothing and writes are refused at once, where the stream has several copies.",
+		}, func() float64 { return float64(min(c.stalled.Load(), 1)) }))
 	go c.run()
 	return c
 }
@@ -145,8 +171,34 @@ func NewCollector(js jetstream.JetStream, refusal func() error, r prometheus.Reg
 // it answers anyone. Set it before the first batch.
 func (c *Collector) OnCommit(f func(sequence uint64)) { c.onCommit.Store(&f) }
 
-// Offer hands the batch over, or returns ErrBusy at once.
+// Replicated tells the collector whether the stream has several copies, so that
+// other nodes may come to lead it.
+func (c *Collector) Replicated(yes bool) {
+	if c.copies.Swap(yes) == yes {
+		return
+	}
+	select {
+	case c.changed <- struct{}{}:
+	default:
+	}
+}
+
+// Ready says since when the queue acknowledges nothing, or nil. Where the stream has
+// one copy it is always nil: that is known by other ways.
+func (c *Collector) Ready() error {
+	since := c.stalled.Load()
+	if since == 0 {
+		return nil
+	}
+	return fmt.Errorf("%w: nothing is acknowledged since %v", ErrUnavailable, time.Since(time.Unix(0, since)).Round(100*time.Millisecond))
+}
+
+// Offer hands the batch over, or returns ErrBusy at once. While nothing is
+// acknowledged it returns ErrUnavailable.
 func (c *Collector) Offer(b *Batch) error {
+	if c.stalled.Load() != 0 {
+		return ErrUnavailable
+	}
 	select {
 	case c.queue <- b:
 		return nil
@@ -168,6 +220,7 @@ func (c *Collector) Enqueue(ctx context.Context, b *Batch) error {
 // Close answers what was handed over and ends the collector. Nothing may be
 // handed over any more.
 func (c *Collector) Close() {
+	close(c.closed)
 	close(c.queue)
 	<-c.stopped
 }
@@ -176,7 +229,7 @@ func (c *Collector) run() {
 	defer close(c.stopped)
 	var waiting []*Batch
 	var lines []byte
-	next, open := <-c.queue
+	next, open := c.next()
 	for open {
 		waiting, lines = append(waiting[:0], next), append(lines[:0], next.Lines...)
 		count, trace := next.Count, next.Trace
@@ -198,10 +251,9 @@ func (c *Collector) run() {
 				break gather
 			}
 		}
-		sequence, err := c.commit(lines, count, trace)
-		answer(waiting, sequence, err)
+		c.commit(waiting, lines, count, trace)
 		if open && next == nil {
-			next, open = <-c.queue
+			next, open = c.next()
 		}
 	}
 }
@@ -215,8 +267,9 @@ func answer(waiting []*Batch, sequence uint64, err error) {
 	}
 }
 
-// commit publishes one envelope and waits until it is on disk.
-func (c *Collector) commit(lines []byte, count int, trace string) (uint64, error) {
+// commit publishes one envelope, waits until it is on disk, and answers those who
+// wait for it.
+func (c *Collector) commit(waiting []*Batch, lines []byte, count int, trace string) {
 	start := time.Now()
 	m := nats.NewMsg(Subject)
 	m.Header.Set(jetstream.MsgIDHeader, nuid.Next())
@@ -226,17 +279,25 @@ func (c *Collector) commit(lines []byte, count int, trace string) (uint64, error
 		m.Header.Set(headerTrace, trace)
 	}
 	m.Data = lines
-	sequence, err := c.publishUntil(m, start.Add(publishTimeout))
+	var sequence uint64
+	var err error
+	if c.copies.Load() {
+		e := envelope{m: m, start: start, waiting: waiting}
+		sequence, err = c.publishReplicated(&e)
+		waiting = e.waiting
+	} else {
+		sequence, err = c.publishUntil(m, start.Add(publishTimeout))
+	}
 	c.metrics.seconds.Observe(time.Since(start).Seconds())
 	if err != nil {
 		c.metrics.failed.WithLabelValues(reasonOf(err)).Inc()
-		return 0, err
+	} else {
+		if f := c.onCommit.Load(); f != nil {
+			(*f)(sequence)
+		}
+		c.metrics.points.Observe(float64(count))
 	}
-	if f := c.onCommit.Load(); f != nil {
-		(*f)(sequence)
-	}
-	c.metrics.points.Observe(float64(count))
-	return sequence, nil
+	answer(waiting, sequence, err)
 }
 
 // reasonOf is the metric's label: one of few.

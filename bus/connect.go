@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -17,6 +18,8 @@ const (
 	// The client's own bounds are six minutes, and a projector waits them out.
 	pingEvery = 5 * time.Second
 	pingsLost = 2
+	// clusterPing is the same for who can go to another server instead: 3 s.
+	clusterPing = time.Second
 )
 
 // An Endpoint is how a role reaches the NATS server.
@@ -29,6 +32,10 @@ type Endpoint struct {
 	// Credentials, where it is not nil, is asked for user and password at every
 	// attempt to connect: they may come to be after the role has started.
 	Credentials func() (user, password string)
+	// CredentialsFile has a JWT and its key, for servers that ask for them; CA, Cert
+	// and Key are PEM files: whom to believe that it is the server, and what to show
+	// it. Empty: none.
+	CredentialsFile, CA, Cert, Key string
 	// Local, where it is not nil, is a server in this process.
 	Local Local
 }
@@ -43,6 +50,13 @@ type Local interface {
 	Acknowledged(sequence uint64)
 	// DiskFree is how many bytes are free under its store; 0: not known.
 	DiskFree() int64
+	// Replicas is how many copies its cluster keeps; 1: it is alone.
+	Replicas() int
+	// Leads tells whether it is the one of its cluster that does what only one
+	// should do.
+	Leads() bool
+	// Joined says why it is not to count as ready yet, or nil.
+	Joined() error
 }
 
 // Refusal says why the server takes no writes now, where this process knows.
@@ -69,17 +83,44 @@ func (e Endpoint) Acknowledged(sequence uint64) {
 	}
 }
 
+// Replicas is how many copies of the stream there are to be, where this process
+// knows; else 1.
+func (e Endpoint) Replicas() int {
+	if e.Local == nil {
+		return 1
+	}
+	return e.Local.Replicas()
+}
+
+// Leads tells whether this process should do what only one should; see [Local].
+func (e Endpoint) Leads() bool { return e.Local == nil || e.Local.Leads() }
+
+// Joined says why this process' server is not to count as ready, or nil.
+func (e Endpoint) Joined() error {
+	if e.Local == nil {
+		return nil
+	}
+	return e.Local.Joined()
+}
+
+// Several tells whether there is another server to go to.
+func (e Endpoint) Several() bool { return strings.Contains(e.URL, ",") }
+
 // Connect returns a connection that lives until it is closed: it need not
 // succeed at first, and comes back by itself for as long as it takes.
 // While there is no server, a publish fails at once rather than wait in memory.
 func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
+	ping := pingEvery
+	if e.Several() {
+		ping = clusterPing
+	}
 	opts = append(opts,
 		nats.Name("cairn "+e.User),
 		nats.MaxReconnects(-1),
 		nats.RetryOnFailedConnect(true),
 		nats.ReconnectWait(reconnectWait),
 		nats.ReconnectBufSize(-1),
-		nats.PingInterval(pingEvery),
+		nats.PingInterval(ping),
 		nats.MaxPingsOutstanding(pingsLost),
 		nats.IgnoreAuthErrorAbort(),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
@@ -92,10 +133,19 @@ func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, err
 			log.Error("NATS refused something", "error", err)
 		}),
 	)
-	if e.Credentials != nil {
+	switch {
+	case e.CredentialsFile != "":
+		opts = append(opts, nats.UserCredentials(e.CredentialsFile))
+	case e.Credentials != nil:
 		opts = append(opts, nats.UserInfoHandler(e.Credentials))
-	} else {
+	default:
 		opts = append(opts, nats.UserInfo(e.User, e.Password))
+	}
+	if e.CA != "" {
+		opts = append(opts, nats.RootCAs(e.CA))
+	}
+	if e.Cert != "" {
+		opts = append(opts, nats.ClientCert(e.Cert, e.Key))
 	}
 	if e.Local != nil {
 		opts = append(opts, nats.InProcessServer(e.Local))

@@ -61,6 +61,16 @@ func CheckFormat(h nats.Header) error {
 // CreateStream makes the stream, with its first sequence above what a database
 // has seen of an earlier one: no position is ever given twice.
 func CreateStream(ctx context.Context, js jetstream.JetStream, after uint64, maxBytes int64) (jetstream.Stream, error) {
+	return CreateReplicated(ctx, js, after, maxBytes, 1)
+}
+
+// AdoptedFrom is where the metadata of a stream that was restored into a cluster say
+// when the one was created that it is a copy of, whole.
+const AdoptedFrom = "cairn-adopted-from"
+
+// CreateReplicated is CreateStream with a number of copies. With several, only who
+// leads the stream answers for its messages: the others lag.
+func CreateReplicated(ctx context.Context, js jetstream.JetStream, after uint64, maxBytes int64, replicas int) (jetstream.Stream, error) {
 	s, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:        Stream,
 		Description: "Cairn: points on their way to PostGIS",
@@ -70,7 +80,8 @@ func CreateStream(ctx context.Context, js jetstream.JetStream, after uint64, max
 		Discard:     jetstream.DiscardNew,
 		MaxBytes:    maxBytes,
 		Duplicates:  duplicates,
-		AllowDirect: true,
+		Replicas:    replicas,
+		AllowDirect: replicas <= 1,
 		FirstSeq:    after + 1,
 	})
 	if err != nil {

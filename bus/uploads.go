@@ -27,8 +27,8 @@ const (
 	MaxUploadRecord = 64 << 10
 )
 
-// CreateUploads makes the bucket, if it is not there.
-func CreateUploads(ctx context.Context, js jetstream.JetStream) error {
+// CreateUploads makes the bucket, with a number of copies, if it is not there.
+func CreateUploads(ctx context.Context, js jetstream.JetStream, replicas int) error {
 	_, err := js.CreateStream(ctx, jetstream.StreamConfig{
 		Name:              UploadsStream,
 		Description:       "Cairn: uploads with an Idempotency-Key",
@@ -39,6 +39,7 @@ func CreateUploads(ctx context.Context, js jetstream.JetStream) error {
 		MaxMsgSize:        MaxUploadRecord + 1<<10, // the head's
 		MaxBytes:          uploadsBytes,
 		MaxAge:            UploadsAge,
+		Replicas:          replicas,
 		AllowDirect:       true,
 		AllowRollup:       true,
 	})

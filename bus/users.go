@@ -11,6 +11,10 @@ const (
 	UserAdmin     = "admin"     // for cairn salvage, cairn parked retry, and backups
 )
 
+// Nodes is not a user of the server: it is what the nodes of a cluster call each other
+// by, where passwords are given by name.
+const Nodes = "cluster"
+
 // Users are all of them.
 var Users = []string{UserIngest, UserProjector, UserQuery, UserInspect, UserAdmin}
 

@@ -2,10 +2,8 @@ package ingest
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
-	"sync/atomic"
 	"time"
 
 	"cairn/bus"
@@ -47,6 +45,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	collector := bus.NewCollector(js, cfg.Bus.Refusal, cfg.Server.Registry(), cfg.Log)
 	collector.OnCommit(cfg.Bus.Acknowledged)
+	collector.Replicated(cfg.Bus.Replicas() > 1)
 	defer collector.Close()
 
 	h := newHandler(cfg.Server.Stopping(), collector, cfg.Log, cfg.Server.Registry(), defaultLimits)
@@ -58,14 +57,14 @@ func Run(ctx context.Context, cfg Config) error {
 	h.read = func(ctx context.Context, id uuid.UUID) (bus.Stored, error) { return bus.Read(ctx, nc, id) }
 	h.memory.read = func(ctx context.Context, key string) ([]byte, error) { return bus.ReadUpload(ctx, nc, key) }
 	h.memory.keep = func(ctx context.Context, key string, data []byte) error { return bus.KeepUpload(ctx, js, key, data) }
-	w := &streamWatch{js: js}
+	w := newStreamWatch(js, collector, cfg)
 	h.lastSequence = w.lastSequence
 	w.look(ctx)
 	cfg.Server.Mount(web.Role{
 		Name:   "ingest",
 		Routes: h.routes(),
-		Ready:  func() error { return w.state.Load().err },
-		Status: func(context.Context) any { return w.status(cfg.Bus) },
+		Ready:  w.ready,
+		Status: func(context.Context) any { return w.status() },
 	})
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
@@ -79,43 +78,6 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 }
 
-// streamWatch knows whether there is a stream to write to: the projector makes
-// it, and until then every write is refused.
-type streamWatch struct {
-	js    jetstream.JetStream
-	state atomic.Pointer[streamState]
-}
-
-type streamState struct {
-	err   error
-	state jetstream.StreamState
-	bound int64 // in bytes
-}
-
-func (w *streamWatch) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	s, err := w.js.Stream(ctx, bus.Stream)
-	switch {
-	case errors.Is(err, jetstream.ErrStreamNotFound):
-		w.state.Store(&streamState{err: fmt.Errorf("there is no stream %s yet: the projector makes it when it has reached its database", bus.Stream)})
-	case err != nil:
-		w.state.Store(&streamState{err: fmt.Errorf("the queue is not reachable: %w", err)})
-	default:
-		info := s.CachedInfo()
-		w.state.Store(&streamState{state: info.State, bound: info.Config.MaxBytes})
-	}
-}
-
-// lastSequence is the stream's last, as of now.
-func (w *streamWatch) lastSequence(ctx context.Context) (uint64, error) {
-	s, err := w.js.Stream(ctx, bus.Stream)
-	if err != nil {
-		return 0, fmt.Errorf("ask for the stream's state: %w", err)
-	}
-	return s.CachedInfo().State.LastSeq, nil
-}
-
 // Status is the role's part of GET /status.
 type Status struct {
 	Problem      string         `json:"problem,omitempty"`
@@ -125,14 +87,11 @@ type Status struct {
 	StreamBound  int64          `json:"stream_max_bytes"`
 	// DiskFree is what is free under the store, where it is in this process.
 	DiskFree int64 `json:"disk_free_bytes,omitempty"`
+	// Copies of the stream, where it should have several.
+	Copies *bus.Copies `json:"copies,omitempty"`
+	// Note is what cannot be seen from here.
+	Note string `json:"note,omitempty"`
 }
 
-func (w *streamWatch) status(endpoint bus.Endpoint) Status {
-	s := w.state.Load()
-	out := Status{LastSequence: s.state.LastSeq, LastPosition: event.EndOf(s.state.LastSeq), StreamBytes: s.state.Bytes, StreamBound: s.bound,
-		DiskFree: endpoint.DiskFree()}
-	if err := errors.Join(s.err, endpoint.Refusal()); err != nil {
-		out.Problem = err.Error()
-	}
-	return out
-}
+// noteForeign is of servers that are not Cairn's own.
+const noteForeign = "the queue is run by others: whether its servers sync each message to disk before they acknowledge it cannot be seen from here (in nats-server: jetstream.sync_interval: always)"

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"time"
 
 	"cairn/bus"
@@ -57,31 +58,39 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // openStream finds the stream that the checkpoint speaks of, or makes the first
-// one, and checks that the two belong together.
+// one, and checks that the two belong together. Where they do not, it returns the
+// stream with the error.
 func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c checkpoint, cfg Config) (jetstream.Stream, checkpoint, error) {
-	if err := bus.CreateUploads(ctx, js); err != nil {
-		cfg.Log.Warn("uploads with an Idempotency-Key will not be remembered", "error", err)
-	}
 	s, err := js.Stream(ctx, bus.Stream)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		if !c.streamCreated.IsZero() {
 			return nil, c, mismatch(remedyRestore, "the stream %s, which this database has applied up to sequence %d, is gone", bus.Stream, c.sequence)
 		}
-		if s, err = bus.CreateStream(ctx, js, c.sequence, cfg.MaxBytes); err != nil {
+		if s, err = bus.CreateReplicated(ctx, js, c.sequence, cfg.MaxBytes, cfg.replicas()); err != nil {
 			return nil, c, err
 		}
 		cfg.Log.Info("created the stream", "stream", bus.Stream, "first_sequence", c.sequence+1, "max_bytes", cfg.MaxBytes)
 	case err != nil:
 		return nil, c, fmt.Errorf("look up stream %s: %w", bus.Stream, err)
 	}
+	// Not before there is a stream: one that a cluster adopts brings its own along.
+	if err := bus.CreateUploads(ctx, js, cfg.replicas()); err != nil {
+		cfg.Log.Warn("uploads with an Idempotency-Key will not be remembered", "error", err)
+	}
+	if s, err = settle(ctx, js, s, cfg); err != nil {
+		return s, c, err
+	}
 	info := s.CachedInfo()
 	created := info.Created.UTC().Truncate(time.Microsecond) // what Postgres keeps
+	if c, err = followAdoption(ctx, conn, c, s, cfg.Log); err != nil {
+		return s, c, err
+	}
 	if err := compare(c, created, info.State); err != nil {
-		return nil, c, err
+		return s, c, err
 	}
 	if err := checkWhole(ctx, s, c); err != nil {
-		return nil, c, err
+		return s, c, err
 	}
 	if !c.streamCreated.Equal(created) {
 		c, err = adoptStream(ctx, conn, c, created)
@@ -93,11 +102,11 @@ func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c c
 	id, err := bus.MessageID(ctx, s, c.sequence)
 	switch {
 	case errors.Is(err, bus.ErrNoMessage):
-		return nil, c, mismatch(remedyRestore, "the stream %s has lost message %d, which this database applied last: its store is damaged", bus.Stream, c.sequence)
+		return s, c, mismatch(remedyRestore, "the stream %s has lost message %d, which this database applied last: its store is damaged", bus.Stream, c.sequence)
 	case err != nil:
-		return nil, c, err
+		return s, c, err
 	case id != c.messageID:
-		return nil, c, mismatch(remedyRestore, "message %d of the stream %s is not the one that this database applied: its store was damaged and has used sequences again", c.sequence, bus.Stream)
+		return s, c, mismatch(remedyRestore, "message %d of the stream %s is not the one that this database applied: its store was damaged and has used sequences again", c.sequence, bus.Stream)
 	}
 	return s, c, nil
 }
@@ -165,6 +174,48 @@ func adoptStream(ctx context.Context, conn *pgx.Conn, c checkpoint, created time
 		return c, errFenced
 	}
 	c.streamCreated, c.messageID = created, ""
+	return c, nil
+}
+
+// settle gives the stream as many copies as the settings say.
+func settle(ctx context.Context, js jetstream.JetStream, s jetstream.Stream, cfg Config) (jetstream.Stream, error) {
+	changed, err := bus.Settle(ctx, js, s.CachedInfo(), cfg.replicas())
+	if err != nil || !changed {
+		return s, err
+	}
+	cfg.Log.Info("raised the number of copies", "stream", bus.Stream, "from", s.CachedInfo().Config.Replicas, "to", cfg.replicas())
+	return js.Stream(ctx, bus.Stream)
+}
+
+// followAdoption moves the checkpoint over to the stream that 'cairn cluster adopt'
+// made of the one which the checkpoint speaks of. It must say so itself, and have the
+// message that this database applied last.
+func followAdoption(ctx context.Context, conn *pgx.Conn, c checkpoint, s jetstream.Stream, log *slog.Logger) (checkpoint, error) {
+	info := s.CachedInfo()
+	created := info.Created.UTC().Truncate(time.Microsecond)
+	from, err := time.Parse(time.RFC3339Nano, info.Config.Metadata[bus.AdoptedFrom])
+	if err != nil || c.streamCreated.IsZero() || c.streamCreated.Equal(created) || !from.Truncate(time.Microsecond).Equal(c.streamCreated) {
+		return c, nil //nolint:nilerr // it was adopted from nowhere
+	}
+	if c.messageID != "" {
+		id, err := bus.MessageID(ctx, s, c.sequence)
+		if err != nil && !errors.Is(err, bus.ErrNoMessage) {
+			return c, err
+		}
+		if id != c.messageID {
+			return c, mismatch(remedyRestore, "the stream %s was adopted from the one that this database was fed from, but lacks message %d, which this database applied last", bus.Stream, c.sequence)
+		}
+	}
+	tag, err := conn.Exec(ctx, `update checkpoint set stream_created = $1, updated_at = now() where stream_created = $2 and sequence = $3`,
+		created, c.streamCreated, int64(c.sequence)) //nolint:gosec // a sequence
+	if err != nil {
+		return c, fmt.Errorf("note the adopted stream in the checkpoint: %w", err)
+	}
+	if tag.RowsAffected() != 1 {
+		return c, errFenced
+	}
+	log.Info("the stream was adopted by a cluster; going on with it", "stream", bus.Stream, "created", created, "was", c.streamCreated)
+	c.streamCreated = created
 	return c, nil
 }
 

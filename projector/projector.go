@@ -52,6 +52,14 @@ const (
 	// mismatchPause is the pause while stream and database do not belong
 	// together: only a person's act changes that.
 	mismatchPause = 2 * time.Second
+	// Where the stream has several copies its leader changes, and nobody answers
+	// meanwhile: replicatedPause bounds the pause then, and replicatedTimeout a
+	// question to a leader that may be dead.
+	replicatedPause   = 500 * time.Millisecond
+	replicatedTimeout = 2 * time.Second
+	// leadEvery is how often a projector looks whether it is its turn, where every
+	// node has one.
+	leadEvery = 250 * time.Millisecond
 )
 
 // Config says what to connect.
@@ -61,6 +69,9 @@ type Config struct {
 	DatabaseURL string
 	// MaxBytes bounds the stream, should it have to be created.
 	MaxBytes int64
+	// Replicas is how many copies of the stream there are to be; 0: as many as the
+	// queue in this process keeps, else one.
+	Replicas int
 	// Replay says how much of what is projected the stream keeps.
 	Replay ReplayWindow
 	// Keep is how long points are kept after they came in; 0: for ever.
@@ -69,6 +80,8 @@ type Config struct {
 
 	sizes segmentSizes // of tests; else the usual ones
 }
+
+func (c Config) replicas() int { return max(c.Replicas, c.Bus.Replicas(), 1) }
 
 // Run projects until ctx ends, then finishes the batch at hand. Where going on
 // would break a guarantee (a [*Mismatch]) it does not go on: it says so in the
@@ -88,7 +101,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer nc.Close()
-	js, err := jetstream.New(nc)
+	js, err := jetstream.New(nc, p.timeout())
 	if err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
@@ -106,8 +119,13 @@ func Run(ctx context.Context, cfg Config) error {
 
 	pause := pauseMin
 	for ctx.Err() == nil {
+		if !cfg.Bus.Leads() {
+			p.problem.Store(nil)
+			rest(ctx, leadEvery)
+			continue
+		}
 		began := time.Now()
-		err := p.session(ctx, reconnected)
+		err := p.believe(p.session(ctx, reconnected))
 		if ctx.Err() != nil {
 			break
 		}
@@ -120,13 +138,53 @@ func Run(ctx context.Context, cfg Config) error {
 		if errors.As(err, &stop) {
 			pause = mismatchPause
 		}
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause):
-		}
-		pause = min(2*pause, pauseMax)
+		rest(ctx, pause)
+		pause = min(2*pause, p.pauseMax())
 	}
 	return nil
+}
+
+// rest waits, or until ctx ends.
+func rest(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// timeout bounds questions to the queue that have no bound of their own: by the
+// client's default, or shorter where there is another server to ask.
+func (p *projector) timeout() jetstream.JetStreamOpt {
+	if p.cfg.replicas() > 1 || p.cfg.Bus.Several() {
+		return jetstream.WithDefaultTimeout(replicatedTimeout)
+	}
+	return jetstream.WithDefaultTimeout(defaultTimeout)
+}
+
+// defaultTimeout is that of the client of JetStream.
+const defaultTimeout = 5 * time.Second
+
+func (p *projector) pauseMax() time.Duration {
+	if p.replicated {
+		return replicatedPause
+	}
+	return pauseMax
+}
+
+// believe takes a mismatch for one only when it is seen twice in a row, where the
+// stream has several copies: a leader that was just elected may not know yet all that
+// it has.
+func (p *projector) believe(err error) error {
+	var stop *Mismatch
+	if !errors.As(err, &stop) || !p.replicated && p.cfg.replicas() == 1 {
+		p.suspected = false
+		return err
+	}
+	if !p.suspected {
+		p.suspected = true
+		return fmt.Errorf("looking again: %s", stop.What)
+	}
+	return err
 }
 
 // interrupted notes why a session ended; the same reason again is logged as
@@ -154,6 +212,8 @@ type projector struct {
 	state       atomic.Pointer[state]
 	problem     atomic.Pointer[error] // why the last session ended, until one works
 	gapAt       uint64                // the message that the consumer passed over; 0: none
+	replicated  bool                  // the stream has several copies
+	suspected   bool                  // the last session met a mismatch
 }
 
 // session connects, checks that stream and database belong together, and
@@ -176,6 +236,9 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 		return err
 	}
 	stream, at, err := openStream(ctx, p.js, conn, at, p.cfg)
+	if stream != nil {
+		p.replicated = stream.CachedInfo().Config.Replicas > 1
+	}
 	if err != nil {
 		return err
 	}
@@ -195,7 +258,7 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	e.heard.Store(at.sequence)
 	messages, full, any := make(chan jetstream.Msg), make(chan *batch), make(chan *batch)
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error { return fetch(ctx, consumer, messages, e) })
+	group.Go(func() error { return fetch(ctx, consumer, p.pull(), messages, e) })
 	group.Go(func() error { return build(ctx, at.sequence, messages, full, any, e) })
 	group.Go(func() error { return p.write(ctx, w, full, any) })
 	group.Go(func() error { return p.housekeeping(ctx, stream, e) })
@@ -207,12 +270,27 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 			return ctx.Err()
 		}
 	})
+	group.Go(func() error { return p.turn(ctx) })
 	err = group.Wait()
 	var passed gap
 	if errors.As(err, &passed) {
 		p.gapAt = uint64(passed)
 	}
 	return err
+}
+
+// turn ends with an error when another node is to project.
+func (p *projector) turn(ctx context.Context) error {
+	ticker := time.NewTicker(leadEvery)
+	defer ticker.Stop()
+	for p.cfg.Bus.Leads() {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-ticker.C:
+		}
+	}
+	return errors.New("another node leads the stream, and projects")
 }
 
 func connect(ctx context.Context, url string) (*pgx.Conn, error) {

@@ -96,11 +96,22 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 	bus.UserAdmin: {
 		publish: []string{
 			apiInfo, api + "STREAM.>", api + "DIRECT.GET.>", api + "CONSUMER.>", "$JS.SNAPSHOT.>",
-			bus.Subject, bus.SalvageSubject, "$KV." + bus.KeysBucket + ".>",
+			bus.Subject, bus.SalvageSubject, "$KV." + bus.KeysBucket + ".>", bus.SubjectNode,
 		},
 		subscribe: []string{inboxes},
 	},
+	userNode: {
+		publish: []string{
+			apiInfo, api + "STREAM.INFO.*", api + "STREAM.UPDATE.*", api + "STREAM.RESTORE.*", "$JS.SNAPSHOT.RESTORE.>", inboxes,
+		},
+		subscribe: []string{inboxes, bus.SubjectNode},
+	},
 }
+
+// userNode is a node of a cluster, as the client of its own server: it asks the
+// stream's leader how things are, raises the number of copies, takes in what was
+// adopted, and tells how it is itself. Its password never leaves the process.
+const userNode = "node"
 
 // accountOf is the account of a user.
 func accountOf(user string) string {
@@ -115,6 +126,9 @@ func accountOf(user string) string {
 func configFile(cfg Config, open bool) string {
 	var users, exports, accounts strings.Builder
 	for _, user := range slices.Sorted(maps.Keys(insiders)) {
+		if user == userNode && cfg.Cluster == nil {
+			continue
+		}
 		users.WriteString(userLine(cfg, user, insiders[user].publish, insiders[user].subscribe))
 	}
 	for _, user := range slices.Sorted(maps.Keys(accesses)) {
@@ -133,6 +147,9 @@ func configFile(cfg Config, open bool) string {
 		accounts.WriteString("] }\n")
 	}
 	text := fmt.Sprintf("accounts {\n%s: { jetstream: enabled, users: [\n%s], exports: [\n%s] }\n%s}\n", account, &users, &exports, &accounts)
+	if cfg.Cluster != nil {
+		text += cfg.Cluster.config()
+	}
 	if open {
 		text += fmt.Sprintf("no_auth_user: %s\n", bus.UserInspect)
 	}
@@ -149,7 +166,14 @@ func (a access) imports() []string {
 
 func userLine(cfg Config, user string, publish, subscribe []string) string {
 	return fmt.Sprintf("{ user: %s, password: %q, permissions: { publish: [%s], subscribe: [%s] } }\n",
-		user, cfg.Passwords[user], quoted(publish), quoted(subscribe))
+		user, passwordOf(cfg, user), quoted(publish), quoted(subscribe))
+}
+
+func passwordOf(cfg Config, user string) string {
+	if user == userNode {
+		return cfg.nodePassword
+	}
+	return cfg.Passwords[user]
 }
 
 func quoted(subjects []string) string { return `"` + strings.Join(subjects, `", "`) + `"` }

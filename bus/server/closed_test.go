@@ -154,7 +154,7 @@ func newQueueOfTwo(t *testing.T) *queueOfTwo {
 	if _, err := bus.ResumeAfter(t.Context(), projector, 0); err != nil {
 		t.Fatal(err)
 	}
-	if err := bus.CreateUploads(t.Context(), projector); err != nil {
+	if err := bus.CreateUploads(t.Context(), projector, 1); err != nil {
 		t.Fatal(err)
 	}
 	writer := testkit.JetStream(t, q.server, bus.UserIngest)

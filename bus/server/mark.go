@@ -97,20 +97,33 @@ func (m *mark) sync() error {
 	return nil
 }
 
+// acknowledged is the highest sequence that was acknowledged.
+func (m *mark) acknowledged() uint64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.highest
+}
+
 // missing says what the stream lacks of what was acknowledged; nil for nothing.
 // Without a stream nothing can be acknowledged, and the projector says so.
 func (m *mark) missing(s *natsserver.Server) error {
 	// The mark first: what is acknowledged while we look makes the stream longer.
-	m.mu.Lock()
-	highest := m.highest
-	m.mu.Unlock()
+	highest := m.acknowledged()
 	last, there := lastSequence(s)
-	if !there || last >= highest {
+	if !there {
+		return nil
+	}
+	return m.compare(highest, last)
+}
+
+// compare says what a stream lacks that ends at last.
+func (m *mark) compare(highest, last uint64) error {
+	if last >= highest {
 		return nil
 	}
 	return fmt.Errorf("%w: the stream %s ends at sequence %d, but writes up to %d were acknowledged. "+
 		"Restore the store from a backup, or run 'cairn salvage', which goes on with what there is and gives no position again; "+
-		"only if all of it is to begin anew, the database too, remove the file %s from the data folder", bus.ErrDamaged, bus.Stream, last, m.highest, filepath.Base(m.file.Name()))
+		"only if all of it is to begin anew, the database too, remove the file %s from the data folder", bus.ErrDamaged, bus.Stream, last, highest, filepath.Base(m.file.Name()))
 }
 
 // lastSequence is the stream's, read in this process.

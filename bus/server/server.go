@@ -36,12 +36,21 @@ type Config struct {
 	StoreDir string
 	// MarkFile, beside the store, keeps what was acknowledged; "" for none.
 	MarkFile string
+	// AdoptDir, beside the store, has what [Adopt] took out of a single node's store
+	// for the cluster to take in; "" for none.
+	AdoptDir string
 	// MaxStore bounds all streams and consumers together, in bytes.
 	MaxStore int64
+	// Cluster is nil where this node keeps the queue alone.
+	Cluster *Cluster
+	// Version of the program, which the node tells of itself.
+	Version string
 	// Passwords by user. On a loopback address, a client that gives none is
 	// [bus.UserInspect], so that the nats CLI works at once.
 	Passwords map[string]string
 	Log       *slog.Logger
+
+	nodePassword string // of userNode
 }
 
 // A Server is an embedded NATS server with JetStream, set so that a message it
@@ -54,6 +63,8 @@ type Server struct {
 	mark    *mark // nil where none is kept
 	stop    context.CancelFunc
 	watched chan struct{} // closed when the watch has ended
+	// node is what a node of a cluster knows of the others; nil without a cluster.
+	node *node
 }
 
 // Start starts the embedded server and waits until it takes connections.
@@ -65,7 +76,17 @@ func Start(cfg Config) (*Server, error) {
 	if err := checkFree(host, port); err != nil {
 		return nil, err
 	}
+	if err := checkStore(cfg.StoreDir, cfg.AdoptDir, cfg.Cluster != nil); err != nil {
+		return nil, err
+	}
 	s := &Server{cfg: cfg, watched: make(chan struct{})}
+	if cfg.Cluster != nil {
+		if err := cfg.Cluster.Check(); err != nil {
+			return nil, err
+		}
+		s.node = newNode(s)
+		s.cfg.nodePassword = s.node.password
+	}
 	if cfg.MarkFile != "" {
 		if s.mark, err = openMark(cfg.MarkFile); err != nil {
 			return nil, err
@@ -74,10 +95,18 @@ func Start(cfg Config) (*Server, error) {
 	if err := s.start(); err != nil {
 		return nil, err
 	}
-	s.look()
 	s.cfg.Listen = s.current.Load().Addr().String() // a restart keeps the port
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
+	if s.node != nil {
+		if err := s.node.start(ctx); err != nil {
+			stop()
+			s.shutdown()
+			return nil, err
+		}
+	} else {
+		s.look()
+	}
 	go s.watch(ctx)
 	return s, nil
 }
@@ -96,6 +125,9 @@ func (s *Server) start() error {
 	}
 	opts.Host, opts.Port = host, port
 	opts.ServerName = "cairn"
+	if s.cfg.Cluster != nil {
+		opts.ServerName = s.cfg.Cluster.Node
+	}
 	opts.NoSigs = true // its signal handler would end the process
 	opts.JetStream = true
 	opts.StoreDir = s.cfg.StoreDir
@@ -139,12 +171,22 @@ func (s *Server) Endpoint(user string) bus.Endpoint {
 func (s *Server) Close() {
 	s.stop()
 	<-s.watched
-	s.current.Load().Shutdown()
-	s.current.Load().WaitForShutdown()
+	if s.node != nil {
+		s.node.close()
+	}
+	s.shutdown()
 	if s.mark != nil {
 		_ = s.mark.sync() // it need not be
 		_ = s.mark.file.Close()
 	}
+}
+
+// shutdown ends the embedded server. In a cluster that hands over what it leads
+// first. (Its lame duck mode, which sounds like it, takes two minutes and breaks
+// connections: seen.)
+func (s *Server) shutdown() {
+	s.current.Load().Shutdown()
+	s.current.Load().WaitForShutdown()
 }
 
 func splitListen(listen string) (string, int, error) {

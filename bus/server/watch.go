@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -54,8 +55,8 @@ func (s *Server) watch(ctx context.Context) {
 			continue
 		}
 		refusing := s.refusal.Load() != nil
-		health := s.current.Load().Healthz(nil)
-		if health.StatusCode == 200 {
+		sick := s.sick()
+		if sick == nil {
 			ill = 0
 		} else {
 			ill++
@@ -63,13 +64,13 @@ func (s *Server) watch(ctx context.Context) {
 		switch {
 		case free < lowDisk || refusing && free < 2*lowDisk:
 			s.refuse(fmt.Errorf("%w: only %d MiB are free on the disk of its store", bus.ErrFull, free>>20))
-		case health.StatusCode == 200:
+		case sick == nil:
 			if s.look() == nil {
 				s.accept()
 			}
 		case ill < illLooks:
 		default:
-			s.refuse(fmt.Errorf("%w: its store cannot be written (%s)", bus.ErrFull, health.Error))
+			s.refuse(fmt.Errorf("%w: its store cannot be written (%w)", bus.ErrFull, sick))
 			if time.Since(tried) > restartPause {
 				tried = time.Now()
 				s.restart()
@@ -77,6 +78,25 @@ func (s *Server) watch(ctx context.Context) {
 		}
 	}
 }
+
+// sick says what is wrong with the server's store. In a cluster that is not what
+// the server calls its health: during an election both nodes that are left are ill
+// by that, and without a quorum none is for 17 s (seen). There only this node's own
+// disk counts: after an error in writing the server switches JetStream off.
+func (s *Server) sick() error {
+	if s.node != nil {
+		if !s.current.Load().JetStreamEnabled() {
+			return errStoreOff
+		}
+		return nil
+	}
+	if health := s.current.Load().Healthz(nil); health.StatusCode != 200 {
+		return errors.New(health.Error)
+	}
+	return nil
+}
+
+var errStoreOff = errors.New("after an error of its disk")
 
 func (s *Server) refuse(err error) {
 	if s.refusal.Swap(&err) == nil {
@@ -98,7 +118,12 @@ func (s *Server) look() (damage error) {
 	if err := s.mark.sync(); err != nil {
 		s.cfg.Log.Warn("keep what was acknowledged", "error", err)
 	}
-	if damage = s.mark.missing(s.current.Load()); damage != nil {
+	if s.node != nil {
+		damage = s.node.damage()
+	} else {
+		damage = s.mark.missing(s.current.Load())
+	}
+	if damage != nil {
 		s.refuse(damage)
 	}
 	return damage
@@ -118,8 +143,7 @@ func (s *Server) Acknowledged(sequence uint64) {
 // reconnect by themselves.
 func (s *Server) restart() {
 	s.cfg.Log.Info("restarting the embedded NATS server, to bring its store back")
-	s.current.Load().Shutdown()
-	s.current.Load().WaitForShutdown()
+	s.shutdown()
 	if err := s.start(); err != nil {
 		s.cfg.Log.Error("the embedded NATS server did not come back; trying again", "error", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/bus/server"
 	"cairn/internal/datadir"
 	"cairn/internal/postgres"
 	"cairn/projector"
@@ -50,6 +51,7 @@ type dataFlag struct {
 func (f dataFlag) store() string     { return filepath.Join(f.Data, "jetstream") }
 func (f dataFlag) cluster() string   { return filepath.Join(f.Data, "postgres") }
 func (f dataFlag) mark() string      { return filepath.Join(f.Data, "acknowledged") }
+func (f dataFlag) adopted() string   { return filepath.Join(f.Data, "adopted") }
 func (f dataFlag) passwords() string { return filepath.Join(f.Data, "nats-passwords") }
 
 type databaseFlag struct {
@@ -68,7 +70,27 @@ func (f databaseFlag) running(data dataFlag) (string, error) {
 }
 
 type natsURLFlag struct {
-	NATSURL string `name:"nats-url" env:"NATS_URL" placeholder:"URL" help:"NATS server to use, as nats://user:password@host:4222. Empty: the embedded one (serve, ingest), or nats://127.0.0.1:4222."`
+	NATSURL   string `name:"nats-url" env:"NATS_URL" placeholder:"URL,…" help:"NATS servers to use, as nats://user:password@host:4222; several with commas between. Empty: the embedded one (serve, ingest), or nats://127.0.0.1:4222."`
+	NATSCreds string `name:"nats-creds" env:"CAIRN_NATS_CREDS" type:"path" placeholder:"FILE" help:"Credentials (JWT and key) for NATS servers that ask for them."`
+	NATSCA    string `name:"nats-ca" env:"CAIRN_NATS_CA" type:"path" placeholder:"FILE" help:"Whose certificates of NATS servers to believe, PEM."`
+	NATSCert  string `name:"nats-cert" env:"CAIRN_NATS_CERT" type:"path" placeholder:"FILE" help:"Certificate to show to NATS servers, PEM."`
+	NATSKey   string `name:"nats-key" env:"CAIRN_NATS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
+}
+
+// check says what is wrong with the files.
+func (f natsURLFlag) check() error {
+	if (f.NATSCert == "") != (f.NATSKey == "") {
+		return usagef("--nats-cert and --nats-key go together")
+	}
+	for flag, file := range map[string]string{"nats-creds": f.NATSCreds, "nats-ca": f.NATSCA, "nats-cert": f.NATSCert, "nats-key": f.NATSKey} {
+		if file == "" {
+			continue
+		}
+		if _, err := os.Stat(file); err != nil {
+			return usagef("--%s: %w", flag, err)
+		}
+	}
+	return nil
 }
 
 type natsListenFlag struct {
@@ -76,7 +98,49 @@ type natsListenFlag struct {
 }
 
 type natsPasswordsFlag struct {
-	NATSPasswords map[string]string `name:"nats-passwords" env:"CAIRN_NATS_PASSWORDS" placeholder:"USER=PASSWORD;…" help:"Passwords of the NATS users ingest, projector, query, inspect and admin. Those not given are made once and kept under --data."`
+	NATSPasswords map[string]string `name:"nats-passwords" env:"CAIRN_NATS_PASSWORDS" placeholder:"USER=PASSWORD;…" help:"Passwords of the NATS users ingest, projector, query, inspect and admin. Those not given are made once and kept under --data. cluster=… is that of the nodes of a cluster, of which the others are then derived."`
+}
+
+type replicasFlag struct {
+	Replicas int `enum:"1,3,5" default:"1" env:"CAIRN_REPLICAS" placeholder:"1|3|5" help:"How many copies of the queue's stream there are, each on another node (${default}). A stream that has fewer gets more; none is taken away."`
+}
+
+// clusterFlags are how a node finds the others.
+type clusterFlags struct {
+	replicasFlag
+	Node             string   `env:"CAIRN_NODE" placeholder:"NAME" help:"This node's name in the cluster: no other's, and the same after every restart."`
+	ClusterListen    string   `env:"CAIRN_CLUSTER_LISTEN" placeholder:"HOST:PORT" help:"Where the other nodes connect. With this the queue is a cluster's."`
+	ClusterRoutes    []string `env:"CAIRN_CLUSTER_ROUTES" placeholder:"HOST:PORT,…" help:"Where all nodes listen for each other; this one may be among them."`
+	ClusterAdvertise string   `env:"CAIRN_CLUSTER_ADVERTISE" placeholder:"HOST:PORT" help:"How the others reach this node, where that is not --cluster-listen."`
+	ClusterTLSCert   string   `name:"cluster-tls-cert" env:"CAIRN_CLUSTER_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate for connections between nodes, PEM: with it they are encrypted, and both sides must show one."`
+	ClusterTLSKey    string   `name:"cluster-tls-key" env:"CAIRN_CLUSTER_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
+	ClusterTLSCA     string   `name:"cluster-tls-ca" env:"CAIRN_CLUSTER_TLS_CA" type:"path" placeholder:"FILE" help:"Whose certificates of nodes to believe, PEM."`
+}
+
+// cluster is nil where no cluster is asked for.
+func (f clusterFlags) cluster(passwords map[string]string) (*server.Cluster, error) {
+	if f.ClusterListen == "" && len(f.ClusterRoutes) == 0 && f.Node == "" && f.Replicas <= 1 {
+		return nil, nil //nolint:nilnil // a single node
+	}
+	for flag, given := range map[string]bool{"--replicas": f.Replicas > 1, "--node": f.Node != "", "--cluster-listen": f.ClusterListen != "", "--cluster-routes": len(f.ClusterRoutes) > 0} {
+		if !given {
+			return nil, usagef("a cluster needs --replicas 3, --node, --cluster-listen and --cluster-routes: %s is missing", flag)
+		}
+	}
+	c := &server.Cluster{Node: f.Node, Listen: f.ClusterListen, Routes: f.ClusterRoutes, Advertise: f.ClusterAdvertise, Replicas: f.Replicas, Password: passwords[bus.Nodes]}
+	if c.Password == "" {
+		return nil, usagef("the nodes of a cluster need a password that they share: --nats-passwords cluster=…; those of the NATS users that are not given are derived of it")
+	}
+	if f.ClusterTLSCert != "" || f.ClusterTLSKey != "" || f.ClusterTLSCA != "" {
+		if f.ClusterTLSCert == "" || f.ClusterTLSKey == "" || f.ClusterTLSCA == "" {
+			return nil, usagef("--cluster-tls-cert, --cluster-tls-key and --cluster-tls-ca go together")
+		}
+		c.TLS = &server.RouteTLS{Cert: f.ClusterTLSCert, Key: f.ClusterTLSKey, CA: f.ClusterTLSCA}
+	}
+	if err := c.Check(); err != nil {
+		return nil, usageError{err}
+	}
+	return c, nil
 }
 
 type streamFlags struct {

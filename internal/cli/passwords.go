@@ -2,10 +2,14 @@ package cli
 
 import (
 	"bufio"
+	"crypto/hmac"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -14,12 +18,17 @@ import (
 )
 
 // readPasswords returns the passwords of the NATS users: those given, and for
-// the rest those kept in file, which is empty if there is none.
+// the rest those kept in file, which is empty if there is none. Where the nodes'
+// password is given, what is not given is derived of it and not of the file, so that
+// all nodes of a cluster, and all roles, have the same by one secret.
 func readPasswords(file string, given map[string]string) (map[string]string, error) {
 	for user := range given {
-		if !slices.Contains(bus.Users, user) {
-			return nil, usagef("--nats-passwords names the user %q, but the users are %s", user, strings.Join(bus.Users, ", "))
+		if user != bus.Nodes && !slices.Contains(bus.Users, user) {
+			return nil, usagef("--nats-passwords names the user %q, but the users are %s, and %s for the nodes of a cluster", user, strings.Join(bus.Users, ", "), bus.Nodes)
 		}
+	}
+	if secret := given[bus.Nodes]; secret != "" {
+		return derivePasswords(secret, given), nil
 	}
 	passwords := map[string]string{}
 	f, err := os.Open(file)
@@ -41,12 +50,28 @@ func readPasswords(file string, given map[string]string) (map[string]string, err
 	return passwords, nil
 }
 
+// derivePasswords makes each user's of the nodes' secret, one way.
+func derivePasswords(secret string, given map[string]string) map[string]string {
+	passwords := maps.Clone(given)
+	for _, user := range bus.Users {
+		if passwords[user] == "" {
+			mac := hmac.New(sha256.New, []byte(secret))
+			mac.Write([]byte("cairn nats user " + user))
+			passwords[user] = hex.EncodeToString(mac.Sum(nil))
+		}
+	}
+	return passwords
+}
+
 // makePasswords is readPasswords for who runs the server: it makes what neither
 // has, and keeps it in file, for the roles that share the folder.
 func makePasswords(file string, given map[string]string) (map[string]string, error) {
 	passwords, err := readPasswords(file, given)
 	if err != nil {
 		return nil, err
+	}
+	if given[bus.Nodes] != "" {
+		return passwords, nil // derived
 	}
 	made := false
 	for _, user := range bus.Users {

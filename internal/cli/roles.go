@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -70,9 +71,7 @@ type ingestCmd struct {
 	webFlags
 	dataFlag
 	natsURLFlag
-	natsListenFlag
-	natsPasswordsFlag
-	streamFlags
+	queueFlags
 	changeFlags
 	publicFlag
 	logFlags
@@ -80,7 +79,7 @@ type ingestCmd struct {
 
 func (c *ingestCmd) Run(s *session) error {
 	log := c.logger(s)
-	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.natsListenFlag, c.natsPasswordsFlag, c.streamFlags, log)
+	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.queueFlags, s.build.Version, log)
 	if err != nil {
 		return err
 	}
@@ -100,6 +99,7 @@ type projectorCmd struct {
 	databaseFlag
 	natsURLFlag
 	natsPasswordsFlag
+	replicasFlag
 	streamFlags
 	replayFlags
 	keepFlag
@@ -125,7 +125,7 @@ func (c *projectorCmd) Run(s *session) error {
 	}
 	return serveOne(s, c.webFlags, c.Listen, endpoint, log, func(ctx context.Context, server *web.Server) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: endpoint, DatabaseURL: url,
-			MaxBytes: bound, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
+			MaxBytes: bound, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
 	})
 }
 
@@ -220,6 +220,9 @@ func remoteQueue(data dataFlag, f natsURLFlag, p natsPasswordsFlag, user string)
 	if _, err := readPasswords(data.passwords(), p.NATSPasswords); err != nil {
 		return bus.Endpoint{}, err
 	}
+	if err := f.check(); err != nil {
+		return bus.Endpoint{}, err
+	}
 	url := f.NATSURL
 	if url == "" {
 		url = localNATS
@@ -231,7 +234,16 @@ func remoteQueue(data dataFlag, f natsURLFlag, p natsPasswordsFlag, user string)
 		}
 		return user, passwords[user]
 	}
-	return bus.Endpoint{URL: url, User: user, Credentials: credentials}, nil
+	return bus.Endpoint{URL: url, User: user, Credentials: credentials,
+		CredentialsFile: f.NATSCreds, CA: f.NATSCA, Cert: f.NATSCert, Key: f.NATSKey}, nil
+}
+
+// queueFlags are how the embedded queue is run.
+type queueFlags struct {
+	natsListenFlag
+	natsPasswordsFlag
+	clusterFlags
+	streamFlags
 }
 
 // A queue is the NATS server: one of our own in this process, or another.
@@ -247,8 +259,8 @@ type queue struct {
 const storeShare = 2
 
 // openQueue starts the embedded server, unless there is a NATS URL.
-func openQueue(data dataFlag, u natsURLFlag, l natsListenFlag, p natsPasswordsFlag, stream streamFlags, log *slog.Logger) (*queue, error) {
-	bound, err := stream.bound(data.Data)
+func openQueue(data dataFlag, u natsURLFlag, f queueFlags, version string, log *slog.Logger) (*queue, error) {
+	bound, err := f.bound(data.Data)
 	if err != nil {
 		return nil, err
 	}
@@ -258,20 +270,40 @@ func openQueue(data dataFlag, u natsURLFlag, l natsListenFlag, p natsPasswordsFl
 	}
 	q := &queue{bound: bound, unlock: unlock}
 	if u.NATSURL != "" {
-		q.remote = func(user string) (bus.Endpoint, error) { return remoteQueue(data, u, p, user) }
-		return q, nil
-	}
-	passwords, err := makePasswords(data.passwords(), p.NATSPasswords)
-	if err == nil {
-		q.server, err = server.Start(server.Config{Listen: l.NATSListen, StoreDir: data.store(), MarkFile: data.mark(),
-			MaxStore: storeShare * max(bound, stream.MaxBytes), Passwords: passwords, Log: log})
+		q.remote = func(user string) (bus.Endpoint, error) { return remoteQueue(data, u, f.natsPasswordsFlag, user) }
+		_, err = q.remote(bus.UserIngest)
+		if err == nil && f.ClusterListen != "" {
+			err = usagef("--nats-url is a queue of others, and --cluster-listen makes one here: give one of them")
+		}
+	} else {
+		q.server, err = f.start(data, bound, version, log)
 	}
 	if err != nil {
 		unlock()
 		return nil, err
 	}
-	log.Info("the queue is open", "nats", "nats://"+q.server.Addr(), "store", data.store())
+	if q.server != nil {
+		log.Info("the queue is open", "nats", "nats://"+q.server.Addr(), "store", data.store())
+	}
 	return q, nil
+}
+
+// start starts the embedded server.
+func (f queueFlags) start(data dataFlag, bound int64, version string, log *slog.Logger) (*server.Server, error) {
+	passwords, err := makePasswords(data.passwords(), f.NATSPasswords)
+	if err != nil {
+		return nil, err
+	}
+	cluster, err := f.cluster(passwords)
+	if err != nil {
+		return nil, err
+	}
+	s, err := server.Start(server.Config{Listen: f.NATSListen, StoreDir: data.store(), MarkFile: data.mark(), AdoptDir: data.adopted(),
+		MaxStore: storeShare * max(bound, f.MaxBytes), Passwords: passwords, Cluster: cluster, Version: version, Log: log})
+	if errors.Is(err, server.ErrSingleStore) || errors.Is(err, server.ErrClusterStore) {
+		err = usageError{err}
+	}
+	return s, err
 }
 
 func (q *queue) endpoint(user string) bus.Endpoint {

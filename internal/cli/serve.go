@@ -28,9 +28,7 @@ type serveCmd struct {
 	dataFlag
 	databaseFlag
 	natsURLFlag
-	natsListenFlag
-	natsPasswordsFlag
-	streamFlags
+	queueFlags
 	replayFlags
 	keepFlag
 	mapFlag
@@ -51,6 +49,9 @@ type serveCmd struct {
 // accepted is answered before what it stands on goes.
 func (c *serveCmd) Run(s *session) error {
 	log := c.logger(s)
+	if c.ClusterListen != "" && c.DatabaseURL == "" {
+		return usagef("a cluster of cairn serve needs one database for all nodes: --database-url")
+	}
 	// The port first: it is the likeliest thing to be wrong.
 	server, err := c.listen(s, c.Listen, 3, log)
 	if err != nil {
@@ -59,7 +60,7 @@ func (c *serveCmd) Run(s *session) error {
 	if err := c.publish(server.Server); err != nil {
 		return err
 	}
-	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.natsListenFlag, c.natsPasswordsFlag, c.streamFlags, log)
+	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.queueFlags, s.build.Version, log)
 	if err != nil {
 		return err
 	}
@@ -86,7 +87,7 @@ func (c *serveCmd) Run(s *session) error {
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,
-			MaxBytes: q.bound, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
+			MaxBytes: q.bound, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
 	})
 	if cluster != nil {
 		addActor(&g, s.ctx, func(ctx context.Context) error { cluster.Watch(ctx); return nil })
