@@ -10,8 +10,8 @@ import (
 // A shown is what a Feature tells of itself beside its properties, as raw JSON:
 // what Cairn wrote there, if the Feature was read from Cairn.
 type shown struct {
-	position, revision, received jsontext.Value
-	time                         bool
+	position, revision, received, author jsontext.Value
+	time                                 bool
 }
 
 // fromCairn tells whether the Feature has the marks of one that Cairn wrote.

@@ -199,6 +199,8 @@ func (d *Decoder) feature(p *Point) error {
 			own.revision, err = d.value()
 		case `"received"`:
 			own.received, err = d.value()
+		case `"author"`:
+			own.author, err = d.value()
 		default:
 			name = bytes.Clone(name)
 			var value jsontext.Value
@@ -215,6 +217,9 @@ func (d *Decoder) feature(p *Point) error {
 		return d.fail(`it has no "type": "Feature"`)
 	case !hasGeometry:
 		return d.fail("it has no geometry")
+	}
+	if own.author != nil && !own.fromCairn() {
+		p.addMember([]byte(`"author"`), own.author)
 	}
 	p.withoutShown(&own)
 	return nil

@@ -26,6 +26,9 @@ type change struct {
 	at   event.Position // its place among the changes: the event's id
 	wire []byte         // as Server-Sent Events have it
 	left []byte         // what it is for those whose filter it no longer passes; nil where it was created
+
+	// Made when somebody needs them, by the goroutine that hands the change out.
+	withAuthor, withoutID []byte
 }
 
 // newChange reads a row for those who know all up to a position.
@@ -102,6 +105,27 @@ func (c *change) encode(r row) (err error) {
 		c.left, err = c.appendDeleted(nil, r, `,"left":true`)
 	}
 	return err
+}
+
+// signed is the change with who wrote it. The streams share it, as they do the others.
+func (c *change) signed() []byte {
+	if c.Author == "" {
+		return c.wire
+	}
+	if c.withAuthor == nil {
+		begin := bytes.Index(c.wire, []byte("data: ")) + len("data: ")
+		c.withAuthor = appendAuthor(bytes.Clone(c.wire[:len(c.wire)-len("\n\n")]), begin, c.Author)
+		c.withAuthor = append(c.withAuthor, "\n\n"...)
+	}
+	return c.withAuthor
+}
+
+// unnamed says that the point of that position went, and not which it was.
+func (c *change) unnamed() []byte {
+	if c.withoutID == nil {
+		c.withoutID = fmt.Appendf(nil, "event: deleted\nid: %d\ndata: {\"position\":%d,\"revision\":%d}\n\n", c.at, c.Position, c.Revision)
+	}
+	return c.withoutID
 }
 
 // appendDeleted appends the event that takes a point away, and a member that says

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"cairn/event"
+	"cairn/internal/auth"
 	"cairn/internal/testkit"
 )
 
@@ -250,6 +251,7 @@ func TestMemoryIsTheDatabase(t *testing.T) {
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	f.put(1, grid(200, 1)...)
+	f.exec("update points_1 set author = 'ann' where position % 3 = 0")
 	f.remember()
 	var fromMemory int
 	for sequence := uint64(2); sequence < 60; sequence++ {
@@ -270,6 +272,8 @@ func TestMemoryIsTheDatabase(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			l.view = pickOne(r, []view{{}, {authors: true}, {area: &auth.Area{-60, -50, 120, 50}}, {area: &auth.Area{100, -80, -100, 80}, authors: true}})
+			l.Filter = l.view.within(l.Filter)
 			got, err := f.page("", l)
 			if err != nil {
 				t.Fatal(err)
@@ -289,6 +293,8 @@ func TestMemoryIsTheDatabase(t *testing.T) {
 		t.Errorf("%d pages came from memory", fromMemory)
 	}
 }
+
+func pickOne[T any](r *rand.Rand, list []T) T { return list[r.IntN(len(list))] }
 
 // What retention drops is in no page, wherever that comes from.
 func TestMemoryForgetsWhatIsDropped(t *testing.T) {

@@ -37,7 +37,7 @@ func (s *service) getDownload(c *fiber.Ctx) error {
 	if format == nil {
 		return &web.Problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no format %q; there are geojson, geojsonseq, ndjson, csv, gpx and kml", c.Params("format"))}
 	}
-	q, err := parseItems(string(c.Request().URI().QueryString()), downloadParameters)
+	q, err := askedItems(c, downloadParameters)
 	if err != nil {
 		return err
 	}

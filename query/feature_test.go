@@ -48,7 +48,7 @@ func TestGoldenPage(t *testing.T) {
 
 	// A page's Features are the same bytes as each alone.
 	for id := range strings.SplitSeq("0193a0c4-5b7e-7c3a-9d2e-0123456789ac 0193a0c4-5b7e-7c3a-9d2e-0123456789ae", " ") {
-		a, err := f.one(uuid.MustParse(id))
+		a, err := f.one(uuid.MustParse(id), view{})
 		if err != nil || !a.Found || !bytes.Contains(r.body, a.Body) {
 			t.Errorf("%s alone is %s (%v)", id, a.Body, err)
 		}

@@ -34,8 +34,8 @@ const htmlLimit = 100
 func (s *service) itemRoutes(collection *ogc.Collection) []web.Route {
 	items := collection.Items()
 	out := []web.Route{
-		{Method: http.MethodGet, Path: items, Scope: auth.Read, Handler: func(c *fiber.Ctx) error { return s.getItems(c, collection) }},
-		{Method: http.MethodGet, Path: items + "/:id", Scope: auth.Read, Handler: func(c *fiber.Ctx) error { return s.getItem(c, collection) }},
+		{Method: http.MethodGet, Path: items, Scope: auth.Read, Areas: true, Handler: func(c *fiber.Ctx) error { return s.getItems(c, collection) }},
+		{Method: http.MethodGet, Path: items + "/:id", Scope: auth.Read, Areas: true, Handler: func(c *fiber.Ctx) error { return s.getItem(c, collection) }},
 	}
 	if s.forwarder != nil {
 		out = append(out, s.forwarder.routes(collection)...)
@@ -47,7 +47,7 @@ func (s *service) itemRoutes(collection *ogc.Collection) []web.Route {
 // GeoJSON FeatureCollection or as HTML.
 func (s *service) getItems(c *fiber.Ctx, collection *ogc.Collection) error {
 	site := s.site(c)
-	q, err := parseItems(string(c.Request().URI().QueryString()), itemsParameters)
+	q, err := askedItems(c, itemsParameters)
 	if err != nil {
 		return err
 	}
@@ -58,7 +58,7 @@ func (s *service) getItems(c *fiber.Ctx, collection *ogc.Collection) error {
 	if sent == ogc.HTML && c.Query("limit") == "" {
 		q.Limit = htmlLimit
 	}
-	key := site.Base + " " + collection.Items() + "?" + q.text(q.After)
+	key := site.Base + " " + collection.Items() + "?" + q.text(q.After) + q.view.key()
 	r := s.cache.Add(key, "", func() (answer.Answer, error) { return s.items(site, collection, q) })
 	return s.sendItems(c, r, q.minPosition, sent, func(body []byte) (*ogc.View, error) { return site.ViewItems(collection, body) })
 }
@@ -86,10 +86,10 @@ func (s *service) getItem(c *fiber.Ctx, collection *ogc.Collection) error {
 	if err != nil {
 		return err
 	}
-	id, site := string([]byte(id)), s.site(c) // fiber's text is the request's own buffer
-	key := site.Base + " " + collection.Items() + "/" + url.PathEscape(id)
+	id, site, v := string([]byte(id)), s.site(c), viewOf(c) // fiber's text is the request's own buffer
+	key := site.Base + " " + collection.Items() + "/" + url.PathEscape(id) + v.key()
 	r := s.cache.Add(key, "", func() (answer.Answer, error) {
-		a, err := s.one(event.Key(id))
+		a, err := s.one(event.Key(id), v)
 		if a.Found {
 			a.Body = withLinks(a.Body, site.ItemLinks(collection, url.PathEscape(id)))
 		}
@@ -161,6 +161,7 @@ func (s *service) items(site ogc.Site, collection *ogc.Collection, q *itemsQuery
 // the rest comes from the database. remembered: there was no rest.
 func (s *service) readItems(ctx context.Context, w *itemsWriter) (sequence uint64, remembered bool, err error) {
 	asked := w.query.Query
+	asked.Wide = w.query.view.authors
 	asked.Limit++ // one more, to know whether there is another page
 	if asked.Sort != plan.ByPosition || asked.Ascending || w.query.properties != nil {
 		sequence, err = s.reader.Page(ctx, asked, w.add)
@@ -172,7 +173,7 @@ func (s *service) readItems(ctx context.Context, w *itemsWriter) (sequence uint6
 	}
 	begin := len(w.body)
 	q := recent.Query{Filter: asked.Filter, Before: before, Limit: asked.Limit}
-	from, held, ok := s.walk(&q, func(r *recent.Row) bool { return w.addFeature(r.Position, r.Feature) })
+	from, held, ok := s.walk(&q, w.addFeature)
 	switch {
 	case !ok:
 		*w = itemsWriter{body: w.body[:begin], query: w.query}
@@ -242,11 +243,14 @@ func (w *itemsWriter) add(r plan.Row) (bool, error) {
 	if w.query.Sort == plan.ByDistance {
 		w.body = appendDistance(w.body, w.row, key.Distance)
 	}
+	if w.query.view.authors {
+		w.body = appendAuthor(w.body, begin, string(r[plan.ColAuthor]))
+	}
 	return w.end(begin, key), nil
 }
 
 // addFeature writes a row that is encoded already, and says whether it wants another.
-func (w *itemsWriter) addFeature(position event.Position, feature []byte) bool {
+func (w *itemsWriter) addFeature(r *recent.Row) bool {
 	if w.features == w.query.Limit {
 		w.more = true
 		return false
@@ -255,8 +259,11 @@ func (w *itemsWriter) addFeature(position event.Position, feature []byte) bool {
 	if w.features > 0 {
 		w.body = append(w.body, ',')
 	}
-	w.body = append(w.body, feature...)
-	return w.end(begin, plan.Key{Position: position})
+	w.body = append(w.body, r.Feature...)
+	if w.query.view.authors {
+		w.body = appendAuthor(w.body, begin, r.Author)
+	}
+	return w.end(begin, plan.Key{Position: r.Position})
 }
 
 // end takes back what began there if the page is too large with it.

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/gofiber/fiber/v2"
+
 	"cairn/event"
 	"cairn/query/filter"
 	"cairn/query/ogc"
@@ -17,6 +19,7 @@ import (
 // An itemsQuery is what GET /points or GET /collections/{collection}/items was asked.
 type itemsQuery struct {
 	plan.Query
+	view        view               // whose question it is
 	parameters  []filter.Parameter // the restrictions, each in its one spelling
 	cql, lang   string
 	cqlExpr     filter.Expr
@@ -28,12 +31,12 @@ type itemsQuery struct {
 }
 
 var (
-	itemsParameters = []string{"bbox", "datetime", "name", "near", "filter", "filter-lang", "filter-crs", "bbox-crs", "crs", "sortby",
+	itemsParameters = []string{"bbox", "datetime", "name", "near", "author", "filter", "filter-lang", "filter-crs", "bbox-crs", "crs", "sortby",
 		"properties", "limit", "cursor", "min_position", "f"}
 	itemParameters = []string{"crs", "min_position", "f"}
 	// pointsParameters are those of GET /points.
-	pointsParameters   = []string{"bbox", "datetime", "name", "near", filter.PropertyPrefix + "NAME", "sortby", "limit", "cursor", "min_position", "numberMatched"}
-	downloadParameters = []string{"bbox", "datetime", "name", "near", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties"}
+	pointsParameters   = []string{"bbox", "datetime", "name", "near", "author", filter.PropertyPrefix + "NAME", "sortby", "limit", "cursor", "min_position", "numberMatched"}
+	downloadParameters = []string{"bbox", "datetime", "name", "near", "author", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties"}
 )
 
 const (
@@ -96,6 +99,19 @@ func (q *itemsQuery) parse(raw string, known []string) error {
 		return err
 	}
 	return q.complete(cursor)
+}
+
+// askedItems is the request's query of what whoever asks may see.
+func askedItems(c *fiber.Ctx, known []string) (*itemsQuery, error) {
+	// The text outlives the request, whose buffers fiber uses again.
+	q, err := parseItems(string(c.Request().URI().QueryString()), known)
+	if err != nil {
+		return nil, err
+	}
+	q.view = viewOf(c)
+	err = checkAuthors(c, q.Filter)
+	q.Filter = q.view.within(q.Filter)
+	return q, err
 }
 
 // propertyParameters are the names of parameters that restrict properties: any may

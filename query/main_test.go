@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"cairn/event"
+	"cairn/internal/auth"
 	"cairn/internal/testkit"
 	"cairn/internal/web"
 )
@@ -55,8 +56,14 @@ func connect(t testing.TB, url string) *pgx.Conn {
 // serve runs the role against the database until the test ends.
 func serve(t testing.TB, url string) *fixture {
 	t.Helper()
+	return serveTo(t, url, nil)
+}
+
+// serveTo serves those whom access lets in; nil: all.
+func serveTo(t testing.TB, url string, access *auth.Authority) *fixture {
+	t.Helper()
 	log := testkit.Log(t)
-	server, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Log: log, Version: "test"}, 1)
+	server, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Log: log, Version: "test", Access: access}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,11 +17,11 @@ func (s *service) mapRoutes() []web.Route {
 	return []web.Route{
 		// Not open, though they are the same everywhere: a browser that was asked for
 		// a key (HTTP Basic) sends it with these, too.
-		{Method: http.MethodGet, Path: "/static/:file", Scope: auth.Read, Handler: s.mapPage.Asset},
-		{Method: http.MethodGet, Path: "/lib/:file", Scope: auth.Read, Handler: s.mapPage.Asset},
-		{Method: http.MethodGet, Path: "/collections/points/tiles", Scope: auth.Read, Handler: s.getTileSets},
-		{Method: http.MethodGet, Path: tilePath, Scope: auth.Read, Handler: s.getTileSet},
-		{Method: http.MethodGet, Path: tilePath + "/:z/:y/:x", Scope: auth.Read, Handler: s.getTile},
+		{Method: http.MethodGet, Path: "/static/:file", Scope: auth.Read, Areas: true, Handler: s.mapPage.Asset},
+		{Method: http.MethodGet, Path: "/lib/:file", Scope: auth.Read, Areas: true, Handler: s.mapPage.Asset},
+		{Method: http.MethodGet, Path: "/collections/points/tiles", Scope: auth.Read, Areas: true, Handler: s.getTileSets},
+		{Method: http.MethodGet, Path: tilePath, Scope: auth.Read, Areas: true, Handler: s.getTileSet},
+		{Method: http.MethodGet, Path: tilePath + "/:z/:y/:x", Scope: auth.Read, Areas: true, Handler: s.getTile},
 	}
 }
 

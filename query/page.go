@@ -35,7 +35,7 @@ func (s *service) page(base string, q *itemsQuery) (answer.Answer, error) {
 	defer cancel()
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	w := pageWriter{body: append((*buf)[:0], pageHead...), query: &q.Query}
+	w := pageWriter{body: append((*buf)[:0], pageHead...), query: &q.Query, authors: q.view.authors}
 	a := answer.Answer{Found: true}
 	err := s.fill(ctx, &w, &a)
 	*buf = w.body
@@ -59,6 +59,7 @@ func (s *service) page(base string, q *itemsQuery) (answer.Answer, error) {
 // fill writes the page's rows.
 func (s *service) fill(ctx context.Context, w *pageWriter, a *answer.Answer) error {
 	rest := *w.query
+	rest.Wide = w.authors
 	rest.Limit++ // one more than the page holds, to know whether there is another page
 	if rest.Sort == plan.ByPosition && !rest.Ascending {
 		before := newest
@@ -66,7 +67,7 @@ func (s *service) fill(ctx context.Context, w *pageWriter, a *answer.Answer) err
 			before = rest.After.Position
 		}
 		q := recent.Query{Filter: rest.Filter, Before: before, Limit: rest.Limit}
-		from, sequence, ok := s.walk(&q, func(r *recent.Row) bool { return w.addFeature(r.Position, r.Feature) })
+		from, sequence, ok := s.walk(&q, w.addFeature)
 		if !ok {
 			w.body, w.features, w.more = append(w.body[:0], pageHead...), 0, false
 		} else {
@@ -112,6 +113,7 @@ const pageHead = `{"type":"FeatureCollection","features":[`
 type pageWriter struct {
 	body     []byte
 	query    *plan.Query
+	authors  bool // each Feature says who wrote it
 	row      row
 	features int
 	last     plan.Key // of the last Feature written
@@ -139,6 +141,9 @@ func (w *pageWriter) add(r plan.Row) (bool, error) {
 	if w.query.Sort == plan.ByDistance {
 		w.body = appendDistance(w.body, w.row, key.Distance)
 	}
+	if w.authors {
+		w.body = appendAuthor(w.body, begin, string(r[plan.ColAuthor]))
+	}
 	return w.end(begin, key), nil
 }
 
@@ -153,14 +158,17 @@ func appendDistance(dst []byte, r row, metres float64) []byte {
 }
 
 // addFeature writes a row that is encoded already, and says whether it wants another.
-func (w *pageWriter) addFeature(position event.Position, feature []byte) bool {
+func (w *pageWriter) addFeature(r *recent.Row) bool {
 	if w.features == w.query.Limit {
 		w.more = true
 		return false
 	}
 	begin := w.begin()
-	w.body = append(w.body, feature...)
-	return w.end(begin, plan.Key{Position: position})
+	w.body = append(w.body, r.Feature...)
+	if w.authors {
+		w.body = appendAuthor(w.body, begin, r.Author)
+	}
+	return w.end(begin, plan.Key{Position: r.Position})
 }
 
 func (w *pageWriter) begin() (begin int) {
@@ -203,14 +211,19 @@ func (w *pageWriter) finish(matched int64, next string) []byte {
 }
 
 // one answers with the point that has this key, or says that it was deleted.
-func (s *service) one(key uuid.UUID) (answer.Answer, error) {
+// Where a deleted point was is not known any more, so to those who do not see
+// everything it never was.
+func (s *service) one(key uuid.UUID, v view) (answer.Answer, error) {
 	ctx, cancel := s.bounded()
 	defer cancel()
 	var a answer.Answer
 	var err error
 	a.Sequence, err = s.reader.One(ctx, key, func(r plan.Row) error {
 		if r.Deleted() {
-			a.Gone = true
+			a.Gone = v.area == nil
+			return nil
+		}
+		if x, y := r.Place(); !v.sees(x, y) {
 			return nil
 		}
 		revision, err := r.Revision()
@@ -221,6 +234,9 @@ func (s *service) one(key uuid.UUID) (answer.Answer, error) {
 		a.Found = true
 		a.Tag = append(strconv.AppendInt([]byte{'"'}, int64(revision), 10), '"')
 		a.Body, err = appendFeature(nil, rowOf(nil, r))
+		if err == nil && v.authors {
+			a.Body = appendAuthor(a.Body, 0, string(r[plan.ColAuthor]))
+		}
 		return err
 	})
 	return a, err

@@ -49,7 +49,7 @@ func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*answer.Request, eve
 
 func (s *service) listRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {
 	// The text outlives the request, whose buffers fiber uses again.
-	q, err := parseItems(string(c.Request().URI().QueryString()), pointsParameters)
+	q, err := askedItems(c, pointsParameters)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -59,7 +59,7 @@ func (s *service) listRequest(c *fiber.Ctx) (*answer.Request, event.Position, er
 		key += "?" + text
 	}
 	run := func() (answer.Answer, error) { return s.page(base, q) }
-	return s.cache.Add(key, s.name(c, q.minPosition), run), q.minPosition, nil
+	return s.cache.Add(key+q.view.key(), s.name(c, q.minPosition), run), q.minPosition, nil
 }
 
 func (s *service) oneRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {
@@ -71,9 +71,9 @@ func (s *service) oneRequest(c *fiber.Ctx) (*answer.Request, event.Position, err
 	if err != nil {
 		return nil, 0, err
 	}
-	key := event.Key(id)
-	run := func() (answer.Answer, error) { return s.one(key) }
-	return s.cache.Add("/points/"+key.String(), s.name(c, least), run), least, nil
+	key, v := event.Key(id), viewOf(c)
+	run := func() (answer.Answer, error) { return s.one(key, v) }
+	return s.cache.Add("/points/"+key.String()+v.key(), s.name(c, least), run), least, nil
 }
 
 // name is what the request is found under when it comes again, which it does
@@ -85,11 +85,12 @@ func (s *service) name(c *fiber.Ctx, least event.Position) string {
 	return string(s.appendName(nil, c))
 }
 
-// appendName appends the base URL, which the links in an answer begin with, and what
-// is asked for. Between them is a space, which is in neither: no prefix that a proxy
-// tells makes one path look like another.
+// appendName appends the base URL, which the links in an answer begin with, what is
+// asked for, and what whoever asks may see of it. Behind the base is a space, which is
+// not in it: no prefix that a proxy tells makes one path look like another.
 func (s *service) appendName(dst []byte, c *fiber.Ctx) []byte {
-	return append(append(s.server.AppendBase(dst, c), ' '), c.Request().Header.RequestURI()...)
+	dst = append(append(s.server.AppendBase(dst, c), ' '), c.Request().Header.RequestURI()...)
+	return viewOf(c).appendKey(dst)
 }
 
 func pathID(c *fiber.Ctx) (string, error) {

@@ -168,7 +168,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 func (s *service) routes() []web.Route {
 	return append(append(s.siteRoutes(), s.mapRoutes()...),
 		web.Route{Method: http.MethodGet, Path: "/points", Scope: auth.Read, Areas: true, Handler: s.getPoints},
-		web.Route{Method: http.MethodGet, Path: "/points/:id", Scope: auth.Read, Handler: s.getPoint},
+		web.Route{Method: http.MethodGet, Path: "/points/:id", Scope: auth.Read, Areas: true, Handler: s.getPoint},
 		web.Route{Method: http.MethodGet, Path: "/points.:format", Scope: auth.Read, Areas: true, Handler: s.getDownload},
 		web.Route{Method: http.MethodGet, Path: "/latest", Scope: auth.Read, Areas: true, Handler: s.getLatest},
 		web.Route{Method: http.MethodGet, Path: "/stream", Scope: auth.Read, Areas: true, Handler: s.getStream},

@@ -14,20 +14,25 @@ import (
 
 // siteRoutes are what OGC API Features has beside the items.
 func (s *service) siteRoutes() (out []web.Route) {
-	get := func(path, media string, document func(ogc.Site, string) map[string]any) {
-		out = append(out, web.Route{Method: http.MethodGet, Path: path, Scope: auth.Read, Handler: s.document(path, media, document)})
+	// To whoever holds a key for an area, too: none of these tells of any point but
+	// what their view has.
+	get := func(path, media string, document func(ogc.Site, string, view) map[string]any) {
+		out = append(out, web.Route{Method: http.MethodGet, Path: path, Scope: auth.Read, Areas: true, Handler: s.document(path, media, document)})
 	}
-	get("/", ogc.JSON, ogc.Site.Landing)
-	get("/conformance", ogc.JSON, ogc.Site.Conformance)
-	get("/collections", ogc.JSON, ogc.Site.List)
+	plain := func(document func(ogc.Site, string) map[string]any) func(ogc.Site, string, view) map[string]any {
+		return func(site ogc.Site, sent string, _ view) map[string]any { return document(site, sent) }
+	}
+	get("/", ogc.JSON, plain(ogc.Site.Landing))
+	get("/conformance", ogc.JSON, plain(ogc.Site.Conformance))
+	get("/collections", ogc.JSON, plain(ogc.Site.List))
 	for _, c := range ogc.Collections {
 		out = append(out, s.itemRoutes(c)...)
-		get(c.Path(), ogc.JSON, func(site ogc.Site, sent string) map[string]any { return site.Describe(c, sent) })
-		get(c.Path()+"/schema", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Schema(c, s.seen()) })
-		get(c.Path()+"/queryables", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Queryables(c, s.seen()) })
-		get(c.Path()+"/sortables", ogc.SchemaJSON, func(site ogc.Site, _ string) map[string]any { return site.Sortables(c) })
+		get(c.Path(), ogc.JSON, func(site ogc.Site, sent string, _ view) map[string]any { return site.Describe(c, sent) })
+		get(c.Path()+"/schema", ogc.SchemaJSON, func(site ogc.Site, _ string, v view) map[string]any { return site.Schema(c, s.seen(v)) })
+		get(c.Path()+"/queryables", ogc.SchemaJSON, func(site ogc.Site, _ string, v view) map[string]any { return site.Queryables(c, s.seen(v)) })
+		get(c.Path()+"/sortables", ogc.SchemaJSON, func(site ogc.Site, _ string, _ view) map[string]any { return site.Sortables(c) })
 	}
-	return append(out, web.Route{Method: http.MethodGet, Path: "/api", Scope: auth.Read, Handler: s.getAPI})
+	return append(out, web.Route{Method: http.MethodGet, Path: "/api", Scope: auth.Read, Areas: true, Handler: s.getAPI})
 }
 
 func (s *service) site(c *fiber.Ctx) ogc.Site {
@@ -50,7 +55,7 @@ func form(c *fiber.Ctx, media string) (string, error) {
 }
 
 // document answers with one of the documents that do not depend on the points.
-func (s *service) document(path, media string, document func(ogc.Site, string) map[string]any) fiber.Handler {
+func (s *service) document(path, media string, document func(ogc.Site, string, view) map[string]any) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		sent, err := form(c, media)
 		if err != nil {
@@ -63,7 +68,7 @@ func (s *service) document(path, media string, document func(ogc.Site, string) m
 			return err
 		}
 		site := s.site(c)
-		d := document(site, sent)
+		d := document(site, sent, viewOf(c))
 		if sent == ogc.HTML {
 			return sendView(c, site.ViewDocument(path, d))
 		}
@@ -127,5 +132,5 @@ func sendSmall(c *fiber.Ctx, body []byte) error {
 	return nil
 }
 
-// seen are the properties that points have.
-func (s *service) seen() []ogc.Seen { return nil }
+// seen are the properties that points have, of those that the view has.
+func (s *service) seen(view) []ogc.Seen { return nil }

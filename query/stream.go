@@ -59,6 +59,9 @@ var streamParameters = append(slices.Clone(filter.ParameterNames), "since")
 func (s *service) getStream(c *fiber.Ctx) error {
 	held := web.WantsEvents(c)
 	r, err := parseStream(c, held)
+	if err == nil {
+		err = checkAuthors(c, r.filter)
+	}
 	if err != nil {
 		return err
 	}
@@ -97,7 +100,7 @@ func (s *service) getStream(c *fiber.Ctx) error {
 // comes again wins over the parameter that it was first told. What is there
 // instead of a position is one that cannot be resumed from, for an EventSource.
 func parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
-	r = &reader{at: fromNow, wake: make(chan struct{}, 1)}
+	r = &reader{at: fromNow, wake: make(chan struct{}, 1), view: viewOf(c)}
 	var parameters []filter.Parameter
 	err = eachParameter(string(c.Request().URI().QueryString()), streamParameters, func(name, value string) (err error) {
 		if name == "since" {
@@ -108,7 +111,7 @@ func parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
 		parameters = append(parameters, p)
 		return err
 	})
-	r.filter = filter.Combine(parameters)
+	r.filter = r.view.within(filter.Combine(parameters))
 	if field := c.Get(headerLastEventID); err == nil && field != "" {
 		if r.at, err = parseSince(field); err != nil && held {
 			r.at, err = newest, nil

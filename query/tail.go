@@ -51,6 +51,7 @@ func newTail(t *answer.Tracker, changes func(event.Position, filter.Expr) (batch
 // A reader is one client of a stream.
 type reader struct {
 	filter filter.Expr
+	view   view          // the filter has its area
 	cut    func()        // ends its connection, whoever is writing to it
 	wake   chan struct{} // holds one: there is something in pending
 	index  int           // in the tail's readers
@@ -304,18 +305,25 @@ func (r *reader) wakeUp() {
 }
 
 // event is what the reader is told of the change; nil: nothing. One that is ahead
-// of the tail may have seen a state that the tail has not.
+// of the tail may have seen a state that the tail has not. Where it is not known
+// whether a point that went was in the area of whoever reads, they are told where it
+// stood among all points, and not its id.
 func (r *reader) event(c *change, before state, ahead bool) []byte {
 	if c.kind != deleted && filter.Match(r.filter, &c.Row.Row) {
+		if r.view.authors {
+			return c.signed()
+		}
 		return c.wire
 	}
 	if c.kind == created {
 		return nil
 	}
-	if before.known && !ahead && !(before.live && filter.Match(r.filter, &before.row)) {
+	switch known := before.known && !ahead; {
+	case known && !(before.live && filter.Match(r.filter, &before.row)):
 		return nil // it has not shown it
-	}
-	if c.kind == deleted {
+	case !known && r.view.area != nil:
+		return c.unnamed()
+	case c.kind == deleted:
 		return c.wire
 	}
 	return c.left

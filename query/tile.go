@@ -27,7 +27,7 @@ func (s *service) getTile(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	r := s.cache.Find(c.Request().Header.RequestURI())
+	r := s.cache.Find(tileName(c))
 	if r == nil {
 		var named event.Position
 		if r, named, err = s.tileRequest(c); err != nil {
@@ -82,16 +82,25 @@ func (s *service) tileRequest(c *fiber.Ctx) (*answer.Request, event.Position, er
 	if err != nil {
 		return nil, 0, err
 	}
+	v, e := viewOf(c), filter.Combine(list)
+	if err := checkAuthors(c, e); err != nil {
+		return nil, 0, err
+	}
 	key := fmt.Sprintf("%s/%d/%d/%d", tilePath, t.Z, t.Y, t.X)
 	for _, p := range list {
 		key += "&" + url.QueryEscape(p.Name) + "=" + url.QueryEscape(p.Value)
 	}
-	run := func() (answer.Answer, error) { return s.tiles.tile(s.stopping, t, filter.Combine(list)) }
+	run := func() (answer.Answer, error) { return s.tiles.tile(s.stopping, t, v.within(e)) }
 	name := ""
 	if least == 0 {
-		name = string(c.Request().Header.RequestURI())
+		name = string(tileName(c))
 	}
-	return s.cache.Add(key, name, run), least, nil
+	return s.cache.Add(key+v.key(), name, run), least, nil
+}
+
+// tileName is what a tile is found under when it is asked for again. It has no links.
+func tileName(c *fiber.Ctx) []byte {
+	return viewOf(c).appendKey(append([]byte(nil), c.Request().Header.RequestURI()...))
 }
 
 // parseFilters reads the parameters that restrict points, and min_position.

@@ -28,22 +28,12 @@ func (s *Server) guard(r Route) fiber.Handler {
 		if err := permit(who, r.Scope); err != nil {
 			return err
 		}
-		if who.Area != nil && (!r.Areas || r.Scope == auth.Read && !inside(c, who.Area)) {
-			return &Problem{Status: http.StatusForbidden, Detail: "this key holds for an area only: it creates points there, and reads pages and streams with a bbox inside it"}
+		if who.Area != nil && !r.Areas {
+			return &Problem{Status: http.StatusForbidden, Detail: "this tells of all points, wherever they are: a key that holds for an area may not ask"}
 		}
 		c.Context().SetUserValue(identityKey{}, who)
 		return c.Next()
 	}
-}
-
-// inside tells whether the request asks for nothing outside the area.
-func inside(c *fiber.Ctx, area *auth.Area) bool {
-	boxes := c.Context().QueryArgs().PeekMulti("bbox")
-	if len(boxes) != 1 {
-		return false
-	}
-	box, err := auth.ParseArea(string(boxes[0]))
-	return err == nil && area.HasBox(*box)
 }
 
 // Permit says why whoever asks may not do what needs the scope, or nil: for
@@ -53,6 +43,12 @@ func Permit(c *fiber.Ctx, scope auth.Scope) error {
 		return permit(who, scope)
 	}
 	return nil
+}
+
+// MayAs tells whether somebody asks who is known and has the scope.
+func MayAs(c *fiber.Ctx, scope auth.Scope) bool {
+	who := identityOf(c)
+	return who != nil && who.Scopes.Has(scope)
 }
 
 func permit(who *auth.Identity, scope auth.Scope) error {

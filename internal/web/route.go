@@ -15,8 +15,9 @@ type Route struct {
 	Method string // GET answers HEAD too; OPTIONS is made of the others
 	Path   string // as fiber has it
 	Scope  auth.Scope
-	// Areas says that the handler heeds the area of whoever asks (see [AreaOf]).
-	// Other routes are closed to keys that have one.
+	// Areas says that the handler heeds the area of whoever asks (see [AreaOf]): it
+	// tells of no point outside, and changes none. Other routes are closed to keys that
+	// have one.
 	Areas   bool
 	Handler fiber.Handler
 }

@@ -19,6 +19,8 @@
 package filter
 
 import (
+	"slices"
+
 	"cairn/event"
 )
 
@@ -213,6 +215,29 @@ func All(parts ...Expr) Expr {
 		return kept[0]
 	}
 	return kept
+}
+
+// Names tells whether the expression has a comparison with the field.
+func Names(e Expr, f Field) bool {
+	any := func(parts []Expr) bool { return slices.ContainsFunc(parts, func(e Expr) bool { return Names(e, f) }) }
+	is := func(named Field) bool { return named.kind == f.kind && named.name == f.name }
+	switch e := e.(type) {
+	case And:
+		return any(e)
+	case Or:
+		return any(e)
+	case Not:
+		return Names(e.Expr, f)
+	case Compare:
+		return is(e.Field)
+	case In:
+		return is(e.Field)
+	case Like:
+		return is(e.Field)
+	case IsNull:
+		return is(e.Field)
+	}
+	return false
 }
 
 // Without is the expression without a part that it combines with others.

@@ -28,7 +28,7 @@ const PropertyPrefix = "properties."
 
 // ParameterNames are those that [ParseParameter] knows, for hints; the last stands
 // for all that begin with [PropertyPrefix].
-var ParameterNames = []string{"bbox", "datetime", "name", "near", PropertyPrefix + "NAME"}
+var ParameterNames = []string{"bbox", "datetime", "name", "near", "author", PropertyPrefix + "NAME"}
 
 // ParseParameter reads one restriction. It is not known where the name is that of
 // none.
@@ -37,6 +37,7 @@ var ParameterNames = []string{"bbox", "datetime", "name", "near", PropertyPrefix
 //	datetime=INSTANT or FROM/TO           RFC 3339, or dates alone; an end may be ..
 //	name=NAME                             the whole name
 //	near=longitude,latitude,metres
+//	author=NAME                           who wrote it last
 //	properties.NAME=VALUE                 equal; in double quotes, text only
 //	properties.NAME=FROM..TO              both ends included; either may be left out
 func ParseParameter(name, value string) (p Parameter, known bool, err error) {
@@ -50,6 +51,8 @@ func ParseParameter(name, value string) (p Parameter, known bool, err error) {
 		p.Value, p.Expr, err = parseName(value)
 	case name == "near":
 		p.Value, p.Expr, err = parseNear(value)
+	case name == "author":
+		p.Value, p.Expr, err = parseAuthor(value)
 	case strings.HasPrefix(name, PropertyPrefix):
 		p.Value, p.Expr, err = parseProperty(name[len(PropertyPrefix):], value)
 	default:
@@ -221,6 +224,17 @@ func parseName(s string) (string, Expr, error) {
 	}
 	v, err := TextValue(s)
 	return s, Compare{Name, Equal, v}, err
+}
+
+// maxAuthorBytes bounds the name of a key or of a token.
+const maxAuthorBytes = 255
+
+func parseAuthor(s string) (string, Expr, error) {
+	if s == "" || len(s) > maxAuthorBytes {
+		return "", nil, fmt.Errorf("an author has 1 to %d bytes, not %d", maxAuthorBytes, len(s))
+	}
+	v, err := TextValue(s)
+	return s, Compare{Author, Equal, v}, err
 }
 
 func parseNear(s string) (string, Expr, error) {

@@ -18,7 +18,7 @@ func (r *Reader) One(ctx context.Context, key uuid.UUID, f func(Row) error) (seq
 		return 0, err
 	}
 	defer release()
-	p := &page{reader: r, conn: conn, q: Query{Limit: 1}, extent: filter.Everything(), left: 1,
+	p := &page{reader: r, conn: conn, q: Query{Limit: 1, Wide: true}, extent: filter.Everything(), left: 1,
 		f: func(row Row) (bool, error) { return true, f(row) }}
 	var old *catalogue
 	for range maxPlans {
@@ -36,7 +36,7 @@ func (r *Reader) One(ctx context.Context, key uuid.UUID, f func(Row) error) (seq
 // byKey looks into each segment that may have the key, the newest first. Rising keys
 // are in one or two of them.
 func byKey(c *catalogue, key uuid.UUID) *statement {
-	s := &statement{q: &Query{}}
+	s := &statement{q: &Query{Wide: true}}
 	id := s.Arg(key, "uuid")
 	var parts []string
 	for _, g := range c.reaching(0, math.MaxInt64-1, false) {

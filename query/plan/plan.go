@@ -55,7 +55,7 @@ type Query struct {
 	Limit     int  // rows at most
 	After     *Key // only what comes behind it in the order; nil: from the beginning
 	Joined    bool // After is where other rows end that were handed out, not a client's
-	Wide      bool // the columns ColName and ColAuthor too; not by distance
+	Wide      bool // the columns ColName and ColAuthor too
 	// Near is what distances are from. The filter has it too.
 	Near filter.Near
 

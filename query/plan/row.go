@@ -29,11 +29,11 @@ const (
 	ColProperties
 	ColMembers
 	colCount
-	// ColName and ColAuthor are there where [Query.Wide] is set.
-	ColName   = colCount
-	ColAuthor = colCount + 1
 	// ColDistance is there in a query sorted by distance, in metres.
 	ColDistance = colCount
+	// ColName and ColAuthor are there where [Query.Wide] is set.
+	ColName   = colCount + 1
+	ColAuthor = colCount + 2
 )
 
 // outputs are the columns of a row as SQL: what a segment's column is called in the
@@ -89,6 +89,16 @@ func (r Row) Revision() (event.Position, error) {
 		return event.Position(n), nil
 	}
 	return r.Position()
+}
+
+// Place is where the point is: not a number where it was deleted, which no box has.
+func (r Row) Place() (x, y float64) {
+	x, ok := r.Float64(ColLongitude)
+	y, ok2 := r.Float64(ColLatitude)
+	if !ok || !ok2 {
+		return math.NaN(), math.NaN()
+	}
+	return x, y
 }
 
 // Deleted tells whether the row is what is left of a deleted point.

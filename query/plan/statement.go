@@ -64,7 +64,7 @@ func (s *statement) header() string {
 
 // columns lists what f says of each column; those beyond a Feature's are extra.
 func (s *statement) columns(f func(int) string, extra string) string {
-	list := make([]string, 0, colCount+2)
+	list := make([]string, 0, colCount+3)
 	for i := range outputs {
 		list = append(list, f(i))
 	}
@@ -73,6 +73,10 @@ func (s *statement) columns(f func(int) string, extra string) string {
 		list = append(list, "distance")
 	case s.q.Sort == ByDistance:
 		list = append(list, extra+"::float8")
+	case s.q.Wide:
+		list = append(list, "null::float8")
+	}
+	switch {
 	case s.q.Wide && extra == "":
 		list = append(list, "name", "author")
 	case s.q.Wide:

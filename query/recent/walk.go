@@ -178,7 +178,7 @@ func (w *walk) misses(c *chunk) bool { return c.to < w.from || w.to < c.from }
 // offer hands the row to f if it is let through, and tells whether to go on.
 func (w *walk) offer(c *chunk, e *entry) bool {
 	blob := c.blobs[e.blob]
-	w.row.Position, w.row.Revision, w.row.Feature = e.position, e.revision, e.feature.of(blob)
+	w.row.Position, w.row.Revision, w.row.Feature, w.row.Author = e.position, e.revision, e.feature.of(blob), text(e.author.of(blob))
 	if w.match != nil {
 		e.fill(&w.row, blob)
 		if !filter.Match(w.match, &w.row.Row) {
