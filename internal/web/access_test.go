@@ -158,10 +158,8 @@ func TestWaysOfAKey(t *testing.T) {
 func TestBoundsOfAKey(t *testing.T) {
 	d := newDoor(t, &auth.Identity{Name: "slow", Scopes: auth.Read, Rate: 1},
 		&auth.Identity{Name: "local", Scopes: auth.Read | auth.Write | auth.Edit, Area: &auth.Area{170, -20, -170, 20}})
-	for path, want := range map[string]int{
-		"/read": 403, "/everywhere?bbox=171,0,172,1": 403, "/read?bbox=171,0,172,1": 200, "/read?bbox=175,-20,-175,20": 200,
-		"/read?bbox=160,0,172,1": 403, "/read?bbox=-175,0,175,1": 403, "/read?bbox=171,0,172,21": 403, "/read?bbox=171,0,172,1&bbox=0,0,1,1": 403,
-	} {
+	// Only what heeds areas, whatever else is asked.
+	for path, want := range map[string]int{"/read": 200, "/read?bbox=0,0,1,1": 200, "/everywhere": 403, "/everywhere?bbox=171,0,172,1": 403, "/status": 403} {
 		if a := d.ask("GET", path, "local"); a.status != want {
 			t.Errorf("%s: %d %s, want %d", path, a.status, a.body, want)
 		}
