@@ -103,15 +103,19 @@ func (q *itemsQuery) parse(raw string, known []string) error {
 
 // askedItems is the request's query of what whoever asks may see.
 func askedItems(c *fiber.Ctx, known []string) (*itemsQuery, error) {
+	q := &itemsQuery{Query: plan.Query{Limit: defaultLimit}}
+	return q, q.ask(c, known)
+}
+
+func (q *itemsQuery) ask(c *fiber.Ctx, known []string) error {
 	// The text outlives the request, whose buffers fiber uses again.
-	q, err := parseItems(string(c.Request().URI().QueryString()), known)
-	if err != nil {
-		return nil, err
+	if err := q.parse(string(c.Request().URI().QueryString()), known); err != nil {
+		return err
 	}
 	q.view = viewOf(c)
-	err = checkAuthors(c, q.Filter)
+	err := checkAuthors(c, q.Filter)
 	q.Filter = q.view.within(q.Filter)
-	return q, err
+	return err
 }
 
 // propertyParameters are the names of parameters that restrict properties: any may

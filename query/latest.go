@@ -11,7 +11,7 @@ import (
 	"cairn/query/plan"
 )
 
-var latestParameters = []string{"bbox", "datetime", "name", "near", filter.PropertyPrefix + "NAME", "filter", "filter-lang", "limit", "cursor", "min_position"}
+var latestParameters = []string{"bbox", "datetime", "name", "near", "author", filter.PropertyPrefix + "NAME", "filter", "filter-lang", "limit", "cursor", "min_position"}
 
 // GET /latest: the newest point of each name, by the time observed, else received, as
 // a page of a GeoJSON FeatureCollection. A filter is about the newest points: who was
@@ -20,7 +20,7 @@ func (s *service) getLatest(c *fiber.Ctx) error { return s.get(c, s.latestReques
 
 func (s *service) latestRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {
 	q := &itemsQuery{Query: plan.Query{Limit: defaultLimit, Sort: plan.ByName, Wide: true}}
-	if err := q.parse(string(c.Request().URI().QueryString()), latestParameters); err != nil {
+	if err := q.ask(c, latestParameters); err != nil {
 		return nil, 0, err
 	}
 	base := s.server.Base(c)
@@ -29,7 +29,7 @@ func (s *service) latestRequest(c *fiber.Ctx) (*answer.Request, event.Position, 
 		key += "?" + text
 	}
 	run := func() (answer.Answer, error) { return s.latest(base, q) }
-	return s.cache.Add(key, s.name(c, q.minPosition), run), q.minPosition, nil
+	return s.cache.Add(key+q.view.key(), s.name(c, q.minPosition), run), q.minPosition, nil
 }
 
 // latest makes a page.
@@ -38,7 +38,7 @@ func (s *service) latest(base string, q *itemsQuery) (answer.Answer, error) {
 	defer cancel()
 	buf := buffers.Get().(*[]byte)
 	defer buffers.Put(buf)
-	w := pageWriter{body: append((*buf)[:0], pageHead...), query: &q.Query}
+	w := pageWriter{body: append((*buf)[:0], pageHead...), query: &q.Query, authors: q.view.authors}
 	one := q.Query
 	one.Limit++ // more than the page holds, to know whether there is another page
 	fresh, err := s.reader.Latest(ctx, one, w.add)

@@ -68,7 +68,9 @@ func (f *fixture) addPlaces(sequence uint64) (inside int) {
 			values ($1, $2, $3, $2, ST_SetSRID(ST_MakePoint($4, $5), 4326), now(), '2026-01-02 03:04:05Z', jsonb_build_object($6::text, $2::text), jsonb_build_object($6::text, 1), $6)`,
 			event.Key(id), id, int64(event.At(sequence, i)), x, y, where)
 	}
-	f.exec("update checkpoint set sequence = $1", int64(sequence))
+	f.exec(`insert into latest (id, external_id, position, name, geom, received_at, observed_at, properties, members, author, since)
+		select id, external_id, position, name, geom, received_at, observed_at, properties, members, author, position from points_1 where geom is not null`)
+	f.exec("update checkpoint set sequence = $1, latest = $1", int64(sequence))
 	f.tracker.Saw(sequence)
 	return inside
 }
@@ -113,7 +115,7 @@ func TestNothingOutsideAnArea(t *testing.T) {
 	slices.Sort(paths)
 	for _, path := range slices.Compact(paths) {
 		queries := areaQueries
-		if path != "/points" && path != "/collections/points/items" {
+		if path != "/points" && path != "/collections/points/items" && path != "/latest" {
 			queries = []string{"", "?f=html", "?bbox=-180,-90,180,90", "?near=110,-60,1000000", "?name=outside-1", "?properties=outside,inside"}
 		}
 		for _, query := range queries {
@@ -221,7 +223,7 @@ func TestAuthors(t *testing.T) {
 	f.exec(`update points_1 set members = '{"author": "of a book"}' where external_id = 'inside-2'`)
 	check := func(t *testing.T) {
 		t.Helper()
-		for _, path := range []string{"/points?limit=50", "/collections/points/items?limit=50", "/points/inside-0", "/collections/points/items/inside-0", "/points?near=0,30,9000000", "/points?sortby=time",
+		for _, path := range []string{"/points?limit=50", "/collections/points/items?limit=50", "/points/inside-0", "/collections/points/items/inside-0", "/points?near=0,30,9000000", "/points?sortby=time", "/latest", "/latest?near=0,30,9000000",
 			"/collections/points/items?near=0,30,9000000"} {
 			for range 2 {
 				if r := f.do(http.MethodGet, path, as["reader"]...); r.status != http.StatusOK || strings.Contains(string(r.body), `"author":"`) {
@@ -237,8 +239,8 @@ func TestAuthors(t *testing.T) {
 			}
 		}
 		for _, query := range []string{"author=outside&limit=50", "filter=" + url.QueryEscape("author = 'outside'") + "&limit=50"} {
-			for _, path := range []string{"/points", "/collections/points/items", "/points.csv", "/stream", "/collections/points/tiles/WebMercatorQuad/0/0/0"} {
-				if strings.HasPrefix(query, "filter") && path != "/collections/points/items" {
+			for _, path := range []string{"/points", "/latest", "/collections/points/items", "/points.csv", "/stream", "/collections/points/tiles/WebMercatorQuad/0/0/0"} {
+				if strings.HasPrefix(query, "filter") && path != "/collections/points/items" && path != "/latest" {
 					continue
 				}
 				asked := path + "?" + query
