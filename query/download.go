@@ -93,7 +93,7 @@ func newDownload(s *service, conn net.Conn, format *export.Format, q *itemsQuery
 // run encodes all there is into w.
 func (d *download) run(ctx context.Context, s *service, w io.Writer, format *export.Format, q *itemsQuery) error {
 	var scratch row
-	writer := format.New(export.Options{Properties: q.properties, Feature: func(dst []byte, r plan.Row) ([]byte, error) {
+	writer := format.New(export.Options{Properties: q.properties, Spreadsheet: q.spreadsheet, Feature: func(dst []byte, r plan.Row) ([]byte, error) {
 		scratch = rowOf(scratch, r)
 		return appendSelected(dst, scratch, q.properties)
 	}})

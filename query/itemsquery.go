@@ -28,6 +28,7 @@ type itemsQuery struct {
 	minPosition event.Position
 	form        string // the parameter f
 	counted     bool   // numberMatched is asked for
+	spreadsheet bool   // a table is for one
 }
 
 var (
@@ -36,7 +37,7 @@ var (
 	itemParameters = []string{"crs", "min_position", "f"}
 	// pointsParameters are those of GET /points.
 	pointsParameters   = []string{"bbox", "datetime", "name", "near", "author", filter.PropertyPrefix + "NAME", "sortby", "limit", "cursor", "min_position", "numberMatched"}
-	downloadParameters = []string{"bbox", "datetime", "name", "near", "author", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties"}
+	downloadParameters = []string{"bbox", "datetime", "name", "near", "author", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties", "spreadsheet"}
 )
 
 const (
@@ -84,6 +85,10 @@ func (q *itemsQuery) parse(raw string, known []string) error {
 			q.minPosition, err = parsePosition(value)
 		case "f":
 			q.form = value
+		case "spreadsheet":
+			if q.spreadsheet = value == "true"; !q.spreadsheet && value != "false" {
+				err = errors.New("it must be true or false")
+			}
 		case "numberMatched":
 			if q.counted = value == "true"; !q.counted && value != "false" {
 				err = errors.New("it must be true or false")

@@ -28,6 +28,8 @@ type layout struct {
 	date    int  // the column of a date that the time may lack; −1 where there is none
 	local   bool // the position is of columns called x and y
 	comma   bool // a decimal comma can be told from the delimiter
+	own     bool // a table that Cairn has written
+	rest    int  // its column of other properties; −1 where there is none
 	nameKey bool // the name's column is not called so, and goes in as "name" too
 }
 
@@ -42,6 +44,9 @@ func newLayout(header []string, o *Options, delimiter rune) (*layout, error) {
 	l := &layout{header: header, columns: make([]column, len(header)), comma: delimiter != ','}
 	if err := l.keys(header); err != nil {
 		return nil, err
+	}
+	if l.findOwn(header, o) {
+		return l, nil
 	}
 	if err := l.findPosition(header, o); err != nil {
 		return nil, err

@@ -36,7 +36,8 @@ type table struct {
 	properties []byte
 	id         []byte
 	decoder    event.Decoder // of cells with GeoJSON
-	odd        bool          // the altitude's cell is no number, and stays a property
+	feature    FeatureDecoder
+	odd        bool // the altitude's cell is no number, and stays a property
 }
 
 // openTable finds the header, and from it the delimiter.
@@ -173,6 +174,9 @@ func (t *table) Next(p *event.Point) error {
 		return err
 	}
 	*p = event.Point{}
+	if t.layout.own {
+		return t.ownRow(record, p)
+	}
 	if err := t.position(record, p); err != nil {
 		return err
 	}

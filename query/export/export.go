@@ -21,6 +21,9 @@ type Options struct {
 	Feature func(dst []byte, r plan.Row) ([]byte, error)
 	// Properties are the users' properties that are wanted; nil: all.
 	Properties []string
+	// Spreadsheet: a table is for one, which must be told that text is UTF-8 and must
+	// run none of it.
+	Spreadsheet bool
 }
 
 // A Writer appends a document piece by piece.

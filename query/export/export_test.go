@@ -70,13 +70,16 @@ func TestTable(t *testing.T) {
 	}{
 		{"nothing", nil, nil, [][]string{{"other_properties"}}},
 		{"values", nil, []string{`{"a": 1.50, "b": "x, \"y\"\nz", "c": null, "d": [1, {"e": "}, "}], "f": true}`},
-			[][]string{{"a", "b", "c", "d", "f", "other_properties"}, {"1.50", "x, \"y\"\nz", "", `[1, {"e": "}, "}]`, "true", ""}}},
+			[][]string{{"a", "b", "c", "d", "f", "other_properties"}, {"1.50", "x, \"y\"\nz", "", `[1, {"e": "}, "}]`, "true", `{"c":null}`}}},
+		{"text that looks like something else", nil, []string{`{"a": "75001", "b": "", "c": "true", "d": "[1]", "e": "007", "f": "1 a", "g": "1\r\n2"}`},
+			[][]string{{"a", "b", "c", "d", "e", "f", "g", "other_properties"},
+				{"75001", "", "true", "[1]", "007", "1 a", "1\n2", `{"a":"75001","b":"","c":"true","d":"[1]","g":"1\r\n2"}`}}},
 		{"each its own", nil, []string{`{"a": 1}`, ``, `{}`, `{"b": " é\u0001"}`},
-			[][]string{{"a", "b", "other_properties"}, {"1", "", ""}, {"", "", ""}, {"", "", ""}, {"", " é\x01", ""}}},
+			[][]string{{"a", "b", "other_properties"}, {"1", "", ""}, {"", "", ""}, {"", "", "{}"}, {"", " é\x01", ""}}},
 		{"chosen", []string{"b", "missing"}, []string{`{"a": 1, "b": 2}`}, [][]string{{"b", "missing"}, {"2", ""}}},
 		{"none chosen", []string{}, []string{`{"a": 1, "b": 2}`}, [][]string{{}, {}}},
-		{"names of Cairn's", nil, []string{`{"id": 7, "x,y": 8, "position": "front"}`},
-			[][]string{{"properties.id", "x,y", "properties.position", "other_properties"}, {"7", "8", "front", ""}}},
+		{"names of Cairn's", nil, []string{`{"id": 7, "x,y": 8, "position": "front", "properties.id": 9}`},
+			[][]string{{"properties.id", "x,y", "properties.position", "properties.properties.id", "other_properties"}, {"7", "8", "front", "9", ""}}},
 		{"a title with a quote", nil, []string{`{"a\"b: c": "d"}`}, [][]string{{`a"b: c`, "other_properties"}, {"d", ""}}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -100,6 +103,25 @@ func TestTable(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// A spreadsheet runs nothing of what somebody sent, and knows the text's encoding.
+func TestTableForASpreadsheet(t *testing.T) {
+	properties := `{"a": "=HYPERLINK(\"http://example.org\")", "b": -5, "c": "-5+1", "d": "+1", "e": "@sum", "f": "a=b", "g": "\t=1", "=h": 1}`
+	plain := write(t, Find("csv"), Options{}, sample("=1+1", properties))
+	if strings.Contains(plain, "'") || strings.HasPrefix(plain, byteOrderMark) {
+		t.Errorf("a plain table has %q", plain)
+	}
+	got := write(t, Find("csv"), Options{Spreadsheet: true}, sample("=1+1", properties))
+	text, ok := strings.CutPrefix(got, byteOrderMark)
+	rows, err := csv.NewReader(strings.NewReader(text)).ReadAll()
+	if err != nil || !ok {
+		t.Fatal(err, got)
+	}
+	want := "'=1+1|'=HYPERLINK(\"http://example.org\")|-5|'-5+1|'+1|'@sum|a=b|'\t=1|1|"
+	if cells := append([]string{rows[1][0]}, rows[1][len(ownColumns):]...); strings.Join(cells, "|") != want || rows[0][len(ownColumns)+7] != "'=h" {
+		t.Errorf("%q, want %q; columns %q", cells, want, rows[0])
 	}
 }
 

@@ -2,6 +2,10 @@ package export
 
 import (
 	"bytes"
+	"slices"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
 
 	"cairn/query/plan"
 )
@@ -19,18 +23,29 @@ const (
 // ownColumns are those that every table begins with.
 var ownColumns = []string{"id", "longitude", "latitude", "altitude", "time", "received", "position", "revision"}
 
-// rest is the column of the properties that have none of their own, as JSON: those
-// that appear only after the header was written.
+// rest is the column of what cells cannot tell, as JSON: properties that appear only
+// after the header was written; null; text that looks like a number or another value.
+// "ingest/format" reads such a table back, exactly as it was.
 const rest = "other_properties"
+
+// emptyObject is jsonb's.
+const emptyObject = "\x01{}"
+
+// byteOrderMark tells a spreadsheet that the text is UTF-8.
+const byteOrderMark = "\uFEFF"
 
 // A table writes CSV (RFC 4180). Each property that the first rows have becomes a
 // column; those that none of them has stand in the last column as JSON, so that
 // nothing is lost. Where the properties were chosen, the columns are those.
+//
+// For a spreadsheet, text that it would run as a formula has an apostrophe before it:
+// who sends a point may be somebody else than who opens the table.
 type table struct {
-	columns []string
-	index   map[string]int // by name as JSON
-	chosen  bool
-	started bool
+	spreadsheet bool
+	columns     []string
+	index       map[string]int // by name as JSON
+	chosen      bool
+	started     bool
 
 	held  []byte // the rows of the sample
 	ends  []int  // of each in held
@@ -39,7 +54,7 @@ type table struct {
 }
 
 func newTable(o Options) *table {
-	t := &table{index: map[string]int{}, chosen: o.Properties != nil}
+	t := &table{index: map[string]int{}, chosen: o.Properties != nil, spreadsheet: o.Spreadsheet}
 	for _, name := range o.Properties {
 		t.column(name)
 	}
@@ -63,6 +78,9 @@ func (t *table) Begin(dst []byte) []byte {
 
 func (t *table) header(dst []byte) []byte {
 	t.started = true
+	if t.spreadsheet {
+		dst = append(dst, byteOrderMark...)
+	}
 	for i, name := range ownColumns {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -70,7 +88,9 @@ func (t *table) header(dst []byte) []byte {
 		dst = append(dst, name...)
 	}
 	for _, name := range t.columns {
-		dst = appendCell(append(dst, ','), []byte(unclash(name)))
+		dst = append(dst, ',')
+		begin := len(dst)
+		dst = t.cell(append(dst, unclash(name)...), begin)
 	}
 	if !t.chosen {
 		dst = append(append(dst, ','), rest...)
@@ -79,15 +99,44 @@ func (t *table) header(dst []byte) []byte {
 	return append(dst, '\r', '\n')
 }
 
+// prefix is that of properties whose name is one of Cairn's own columns.
+const prefix = "properties."
+
 // unclash renames a property that has the name of a column of Cairn's: the user's
 // is found behind a prefix.
 func unclash(name string) string {
-	for _, own := range append(ownColumns, rest) {
-		if name == own {
-			return "properties." + name
-		}
+	if name == rest || slices.Contains(ownColumns, name) || strings.HasPrefix(name, prefix) {
+		return prefix + name
 	}
 	return name
+}
+
+// cell ends a cell of text, which begins there: as a spreadsheet may have it, and in
+// quotes where CSV wants them.
+func (t *table) cell(dst []byte, begin int) []byte {
+	if t.spreadsheet && len(dst) > begin && strings.IndexByte("=+-@\t\r", dst[begin]) >= 0 {
+		dst = slices.Insert(dst, begin, '\'')
+	}
+	return quoteFrom(dst, begin)
+}
+
+// tells tells whether the cell of a value says all of it: not of null, nor of text
+// that is nothing, or that reads as another value.
+func tells(value []byte) bool {
+	if string(value) == "null" || string(value) == `""` {
+		return false
+	}
+	if len(value) < 2 || value[0] != '"' {
+		return true
+	}
+	inner := value[1 : len(value)-1]
+	if bytes.Contains(inner, []byte(`\r`)) { // readers of CSV make \n of \r\n
+		return false
+	}
+	if strings.IndexByte("-0123456789{[tf", inner[0]) < 0 && inner[0] != '\\' {
+		return true
+	}
+	return !jsontext.Value(text(nil, value)).IsValid()
 }
 
 func (t *table) Row(dst []byte, r plan.Row) ([]byte, error) {
@@ -154,9 +203,11 @@ func (t *table) row(dst []byte, r plan.Row) (_ []byte, err error) {
 	clear(t.cells)
 	var other []byte
 	err = eachProperty(r, func(p property) {
-		if i, ok := t.index[string(p.name)]; ok {
+		i, ok := t.index[string(p.name)]
+		if ok {
 			t.cells[i] = p.value
-		} else if !t.chosen {
+		}
+		if !t.chosen && (!ok || !tells(p.value)) {
 			other = append(append(append(append(other, ','), p.name...), ':'), p.value...)
 		}
 	})
@@ -166,8 +217,11 @@ func (t *table) row(dst []byte, r plan.Row) (_ []byte, err error) {
 			dst = text(dst, value) // nothing to quote in it
 		} else if len(value) > 0 {
 			begin := len(dst)
-			dst = text(dst, value)
-			dst = quoteFrom(dst, begin)
+			if dst = text(dst, value); value[0] == '"' {
+				dst = t.cell(dst, begin)
+			} else {
+				dst = quoteFrom(dst, begin)
+			}
 		}
 	}
 	if !t.chosen {
@@ -175,6 +229,8 @@ func (t *table) row(dst []byte, r plan.Row) (_ []byte, err error) {
 		if other != nil {
 			other[0] = '{'
 			dst = appendCell(dst, append(other, '}'))
+		} else if string(r[plan.ColProperties]) == emptyObject {
+			dst = append(dst, "{}"...) // none at all, GeoJSON's null, is an empty cell
 		}
 	}
 	return append(dst, '\r', '\n'), err
@@ -185,7 +241,7 @@ func (t *table) own(dst []byte, r plan.Row) (_ []byte, err error) {
 	if dst, err = appendID(dst, r); err != nil {
 		return dst, err
 	}
-	dst = append(quoteFrom(dst, begin), ',')
+	dst = append(t.cell(dst, begin), ',')
 	p, err := placeOf(r)
 	if err != nil {
 		return dst, err
