@@ -24,26 +24,35 @@ type healthcheckCmd struct {
 }
 
 func (c *healthcheckCmd) Run(s *session) error {
-	ctx, cancel := context.WithTimeout(s.ctx, healthTimeout)
+	text, err := askReady(s.ctx, c.TLSCert != "", c.Listen)
+	if err != nil {
+		return err
+	}
+	_, err = io.WriteString(s.stdout, text)
+	return err
+}
+
+// askReady asks what listens there for GET /readyz.
+func askReady(ctx context.Context, encrypted bool, listen string) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, healthTimeout)
 	defer cancel()
 	scheme, asker := "http://", http.DefaultClient
-	if c.TLSCert != "" {
-		// It asks this very container, whose name is on no certificate.
+	if encrypted {
+		// It asks this very machine, whose name may be on no certificate.
 		scheme, asker = "https://", &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // see above
 	}
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+listenHost(c.Listen)+"/readyz", nil)
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+listenHost(listen)+"/readyz", nil)
 	if err != nil {
-		return usagef("--listen %q is not host:port", c.Listen)
+		return "", usagef("--listen %q is not host:port", listen)
 	}
 	response, err := asker.Do(request)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer response.Body.Close()
 	text, _ := io.ReadAll(io.LimitReader(response.Body, maxHealthBytes)) // for people
 	if response.StatusCode != http.StatusOK {
-		return fmt.Errorf("not ready: %s", strings.TrimSpace(string(text)))
+		return "", fmt.Errorf("not ready: %s", strings.TrimSpace(string(text)))
 	}
-	_, err = s.stdout.Write(text)
-	return err
+	return string(text), nil
 }

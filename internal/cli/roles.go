@@ -60,6 +60,7 @@ func serveOne(s *session, f webFlags, listen string, endpoint bus.Endpoint, log 
 	defer end()
 	var g run.Group
 	addStop(&g, s.ctx)
+	addActor(&g, s.ctx, func(ctx context.Context) error { notifySystemd(ctx, server, log); return nil })
 	addActor(&g, s.ctx, server.Run)
 	addActor(&g, s.ctx, func(ctx context.Context) error { return role(ctx, server.Server) })
 	log.Info("listening", "address", server.scheme+"://"+server.Addr())

@@ -78,6 +78,7 @@ func (c *serveCmd) Run(s *session) error {
 
 	var g run.Group
 	addStop(&g, s.ctx)
+	addActor(&g, s.ctx, func(ctx context.Context) error { notifySystemd(ctx, server, log); return nil })
 	addActor(&g, s.ctx, server.Run)
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return query.Run(ctx, query.Config{Server: server.Server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})

@@ -64,6 +64,7 @@ deploy)
 	if ! command -v docker >/dev/null && apt-cache show docker-cli >/dev/null 2>&1; then
 		need docker-cli "it is the engine's command line, apart since Debian 13"
 	fi
+	command -v systemd-analyze >/dev/null || need systemd "the service's unit is checked with it"
 	has_sbin debootstrap || need debootstrap "stand-in images are made with it where no registry is in reach"
 	;;
 *)
