@@ -54,7 +54,7 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 		return err
 	}
 	defer leave()
-	u := &upload{h: h, by: authorOf(c), mode: mode, trace: traceOf(c), warnings: options.Warnings}
+	u := &upload{h: h, in: in, by: authorOf(c), mode: mode, trace: traceOf(c), warnings: options.Warnings}
 	if err := u.by.mayUse(mode); err != nil {
 		return err
 	}

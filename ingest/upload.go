@@ -51,6 +51,7 @@ type pending struct {
 // progress. It belongs to the handler's goroutine.
 type upload struct {
 	h        *handler
+	in       *input // that its rows come from; nil in tests
 	by       author
 	keyed    *event.Rows // of its Idempotency-Key; nil: it has none
 	trace    string      // traceparent
@@ -104,7 +105,8 @@ func (u *upload) add(e *event.Event, row int64) error {
 	b := u.open.batch
 	start := len(b.Lines)
 	b.Lines = event.AppendEvent(b.Lines, e)
-	if len(b.Lines)-start > event.MaxEventBytes {
+	size := len(b.Lines) - start
+	if size > event.MaxEventBytes {
 		b.Lines = b.Lines[:start]
 		u.reject(row, format.ErrRowSize)
 		return u.err
@@ -117,6 +119,7 @@ func (u *upload) add(e *event.Event, row int64) error {
 		u.open.batch.Lines = append(u.open.batch.Lines, event...)
 		u.send(full)
 	}
+	u.in.stored(size)
 	u.open.runs = addRow(u.open.runs, u.open.batch.Count, row)
 	u.open.batch.Count++
 	u.open.rows.Last = row
@@ -134,6 +137,7 @@ func (u *upload) begin(row int64, now time.Time) {
 // reject counts a row that is wrong.
 func (u *upload) reject(row int64, why *event.FieldError) {
 	u.rejected++
+	u.in.refused()
 	u.h.submit.rejected.Inc()
 	if len(u.rejections) < maxRejections {
 		u.rejections = append(u.rejections, rejection{
