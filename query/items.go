@@ -126,13 +126,20 @@ func (s *service) sendItems(c *fiber.Ctx, r *answer.Request, named event.Positio
 
 // items makes a page.
 func (s *service) items(site ogc.Site, collection *ogc.Collection, q *itemsQuery) (answer.Answer, error) {
+	return s.inTurn(q.Limit, func(bound int, buf *[]byte) (answer.Answer, error) {
+		return s.itemsWithin(site, collection, q, bound, buf)
+	})
+}
+
+func (s *service) itemsWithin(site ogc.Site, collection *ogc.Collection, q *itemsQuery, bound int, buf *[]byte) (answer.Answer, error) {
 	ctx, cancel := s.bounded()
 	defer cancel()
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	w := itemsWriter{body: append((*buf)[:0], pageHead...), query: q}
+	w := itemsWriter{body: append((*buf)[:0], pageHead...), bound: bound, query: q}
 	sequence, remembered, err := s.readItems(ctx, &w)
 	*buf = w.body
+	if err == nil && w.large {
+		err = errLarge
+	}
 	if err != nil {
 		return answer.Answer{}, err
 	}
@@ -176,7 +183,7 @@ func (s *service) readItems(ctx context.Context, w *itemsWriter) (sequence uint6
 	from, held, ok := s.walk(&q, w.addFeature)
 	switch {
 	case !ok:
-		*w = itemsWriter{body: w.body[:begin], query: w.query}
+		*w = itemsWriter{body: w.body[:begin], bound: w.bound, query: w.query}
 	case w.more || from <= 0:
 		s.memory.pagesWhole.Inc()
 		return held, true, nil
@@ -221,6 +228,8 @@ type itemsWriter struct {
 	features int
 	last     plan.Key // of the last Feature written
 	more     bool
+	bound    int  // bytes
+	large    bool // the bound is smallPage's, and too low
 }
 
 func (w *itemsWriter) add(r plan.Row) (bool, error) {
@@ -268,8 +277,8 @@ func (w *itemsWriter) addFeature(r *recent.Row) bool {
 
 // end takes back what began there if the page is too large with it.
 func (w *itemsWriter) end(begin int, key plan.Key) bool {
-	if len(w.body) > answer.MaxBytes-tailBytes && w.features > 0 {
-		w.body, w.more = w.body[:begin], true
+	if len(w.body) > w.bound && w.features > 0 {
+		w.body, w.more, w.large = w.body[:begin], true, w.bound < largePage
 		return false
 	}
 	w.features++

@@ -34,15 +34,20 @@ func (s *service) latestRequest(c *fiber.Ctx) (*answer.Request, event.Position, 
 
 // latest makes a page.
 func (s *service) latest(base string, q *itemsQuery) (answer.Answer, error) {
+	return s.inTurn(q.Limit, func(bound int, buf *[]byte) (answer.Answer, error) { return s.latestWithin(base, q, bound, buf) })
+}
+
+func (s *service) latestWithin(base string, q *itemsQuery, bound int, buf *[]byte) (answer.Answer, error) {
 	ctx, cancel := s.bounded()
 	defer cancel()
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	w := pageWriter{body: append((*buf)[:0], pageHead...), query: &q.Query, authors: q.view.authors}
+	w := pageWriter{body: append((*buf)[:0], pageHead...), bound: bound, query: &q.Query, authors: q.view.authors}
 	one := q.Query
 	one.Limit++ // more than the page holds, to know whether there is another page
 	fresh, err := s.reader.Latest(ctx, one, w.add)
 	*buf = w.body
+	if err == nil && w.large {
+		err = errLarge
+	}
 	if err != nil {
 		return answer.Answer{}, err
 	}

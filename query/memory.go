@@ -2,7 +2,6 @@ package query
 
 import (
 	"os"
-	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -42,11 +41,6 @@ const (
 	catchUpPause = time.Second
 	// floorEvery is how often the memory looks what retention has dropped.
 	floorEvery = 5 * time.Second
-
-	// garbageBytes is about how much garbage may gather beside the rows, more than
-	// the process has without them.
-	garbageBytes      = 64 << 20
-	minCollectPercent = 20
 )
 
 // memoryBytes is what the newest rows may take of this machine, or of the part of
@@ -85,14 +79,13 @@ type memory struct {
 
 	// These are the tail's alone.
 	floorAt time.Duration // when it last looked what was dropped
-	collect int           // the collector's percentage
 
 	mu    sync.Mutex
 	moved chan struct{} // closed when the rows are newer
 }
 
 func newMemory(bytes int, clock func() time.Duration, older func(event.Position, int) ([]*change, event.Position, uint64, error), r prometheus.Registerer) *memory {
-	m := &memory{rows: recent.New(bytes), older: older, clock: clock, wanted: make(chan struct{}, 1), moved: make(chan struct{}), collect: 100}
+	m := &memory{rows: recent.New(bytes), older: older, clock: clock, wanted: make(chan struct{}, 1), moved: make(chan struct{})}
 	registerMemory(r, m)
 	return m
 }
@@ -133,23 +126,7 @@ func (m *memory) restart(sequence, epoch uint64) uint64 {
 	m.rows.Reset(sequence)
 	m.epoch.Store(epoch)
 	m.valid.Store(true)
-	m.tune()
 	return sequence
-}
-
-// tune keeps the garbage collector from letting as much garbage gather as there are
-// rows, which would double what they cost. They have next to no pointers, so that
-// collecting more often costs next to nothing. Who sets GOGC has the last word.
-func (m *memory) tune() {
-	_, bytes := m.rows.Stat()
-	percent := 100
-	if bytes > garbageBytes {
-		percent = max(percent*garbageBytes/bytes, minCollectPercent)
-	}
-	if os.Getenv("GOGC") == "" && (percent < m.collect*9/10 || percent > m.collect) {
-		debug.SetGCPercent(percent)
-		m.collect = percent
-	}
 }
 
 func (m *memory) add(b batch) {
@@ -197,7 +174,6 @@ func (m *memory) fill(pause time.Duration) time.Duration {
 		from = 0
 	}
 	m.rows.Fill(rowsOf(rows), from)
-	m.tune()
 	return m.clock() - begin
 }
 

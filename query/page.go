@@ -5,7 +5,6 @@ import (
 	"context"
 	"math"
 	"strconv"
-	"sync"
 
 	"cairn/event"
 	"cairn/query/answer"
@@ -22,20 +21,18 @@ const (
 	tailBytes = 4 << 10
 )
 
-// buffers are what pages are encoded into. The body is then copied to its exact
-// size, so that whoever keeps an answer keeps no more than it.
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
 // page makes a page of GET /points. Newest first, the newest rows come from memory,
 // if that is as new as the database is known to be, and the rest from the database:
 // the position is the lower of both. Its link begins with base: many clients, Python's
 // requests among them, follow nothing that is relative.
 func (s *service) page(base string, q *itemsQuery) (answer.Answer, error) {
+	return s.inTurn(q.Limit, func(bound int, buf *[]byte) (answer.Answer, error) { return s.pageWithin(base, q, bound, buf) })
+}
+
+func (s *service) pageWithin(base string, q *itemsQuery, bound int, buf *[]byte) (answer.Answer, error) {
 	ctx, cancel := s.bounded()
 	defer cancel()
-	buf := buffers.Get().(*[]byte)
-	defer buffers.Put(buf)
-	w := pageWriter{body: append((*buf)[:0], pageHead...), query: &q.Query, authors: q.view.authors}
+	w := pageWriter{body: append((*buf)[:0], pageHead...), bound: bound, query: &q.Query, authors: q.view.authors}
 	a := answer.Answer{Found: true}
 	err := s.fill(ctx, &w, &a)
 	*buf = w.body
@@ -69,7 +66,9 @@ func (s *service) fill(ctx context.Context, w *pageWriter, a *answer.Answer) err
 		q := recent.Query{Filter: rest.Filter, Before: before, Limit: rest.Limit}
 		from, sequence, ok := s.walk(&q, w.addFeature)
 		if !ok {
-			w.body, w.features, w.more = append(w.body[:0], pageHead...), 0, false
+			w.body, w.features, w.more, w.large = append(w.body[:0], pageHead...), 0, false, false
+		} else if w.large {
+			return errLarge
 		} else {
 			a.Sequence, a.Remembered = sequence, true
 			if w.more || from <= 0 {
@@ -87,6 +86,9 @@ func (s *service) fill(ctx context.Context, w *pageWriter, a *answer.Answer) err
 	sequence, err := s.reader.Page(ctx, rest, w.add)
 	if err != nil {
 		return err
+	}
+	if w.large {
+		return errLarge
 	}
 	s.metrics.rows.Add(float64(w.features - remembered))
 	if !a.Remembered || sequence < a.Sequence {
@@ -118,6 +120,8 @@ type pageWriter struct {
 	features int
 	last     plan.Key // of the last Feature written
 	more     bool     // there is another row than those written
+	bound    int      // bytes
+	large    bool     // the bound is smallPage's, and too low
 }
 
 // add writes one row, and says whether it wants another.
@@ -181,9 +185,9 @@ func (w *pageWriter) begin() (begin int) {
 
 // end takes back what began there if the page is too large with it.
 func (w *pageWriter) end(begin int, key plan.Key) bool {
-	if len(w.body) > answer.MaxBytes-tailBytes && w.features > 0 {
+	if len(w.body) > w.bound && w.features > 0 {
 		w.body = w.body[:begin]
-		w.more = true
+		w.more, w.large = true, w.bound < largePage
 		return false
 	}
 	w.features++

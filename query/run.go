@@ -77,8 +77,8 @@ type service struct {
 	draining context.Context // ends first: streams must, for the server to drain
 	streams  chan struct{}   // a place each that is open
 	turns    chan struct{}   // a place each that reads the table by itself
-	// downloads has a place each that runs.
-	downloads chan struct{}
+	// downloads has a place each that runs, making one each large page.
+	downloads, making chan struct{}
 }
 
 // Run answers questions until ctx ends. When it returns, its connections to the
@@ -114,6 +114,7 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 	})
 	var group sync.WaitGroup
 	group.Go(func() { s.tail.run(ctx) })
+	group.Go(func() { s.collect(ctx) })
 	s.tracker.Run(ctx)
 	group.Wait()
 	for range maxStreams { // who has all places is alone
@@ -137,7 +138,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 		return nil, err
 	}
 	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, feed: feed, stopping: ctx,
-		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps), downloads: make(chan struct{}, maxDownloads)}
+		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps), downloads: make(chan struct{}, maxDownloads), making: newMaking()}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)
 	context.AfterFunc(cfg.Server.Stopping(), drain)

@@ -19,8 +19,8 @@ const (
 	lingerTimeout = 2 * time.Second
 	lingerBytes   = 64 << 20
 	// writeStep is how many bytes a client must take within writeTimeout: it may
-	// read slowly, at 4 kB/s, but not stand still.
-	writeStep    = 256 << 10
+	// read slowly, at 1 kB/s, but not stand still.
+	writeStep    = 64 << 10
 	writeTimeout = 60 * time.Second
 )
 
@@ -39,9 +39,11 @@ type conn struct {
 	// waiting is since when, in Unix nanoseconds, the connection waits for a
 	// request or for the rest of its head; 0 while one is served.
 	waiting atomic.Int64
-	// unsent counts the bytes of answers that the client has yet to take.
-	unsent atomic.Int64
-	// progress is when it last took some of them, in Unix nanoseconds.
+	// owed is the first byte of the large answer that the client has yet to take; the
+	// lock of all is for it. owes tells whether there is one.
+	owed *byte
+	owes atomic.Bool
+	// progress is when it last took some of it, in Unix nanoseconds.
 	progress atomic.Int64
 
 	roll   atomic.Pointer[rolling] // nil: the server's deadline holds
@@ -149,7 +151,7 @@ func (c *conn) Write(p []byte) (int, error) {
 		}
 		n, err := c.Conn.Write(p[written:min(written+writeStep, len(p))])
 		written += n
-		c.all.sent(c, n)
+		c.progress.Store(time.Now().UnixNano())
 		if err != nil {
 			return written, err
 		}
@@ -169,7 +171,7 @@ func (c *conn) Close() error {
 
 // cut closes the connection at once. It may be called from anywhere.
 func (c *conn) cut() error {
-	if !c.closed.Swap(true) {
+	if !c.closed.Swap(true) { // before it leaves: whoever takes later sees it
 		c.all.leave(c)
 	}
 	return c.Conn.Close()

@@ -33,9 +33,12 @@ const (
 	// acceptPause is the wait after the system refused to accept, for want of
 	// files.
 	acceptPause = 10 * time.Millisecond
-	// unsentBytes bounds what all clients together have yet to take of answers
-	// that are large; who takes it slowest is cut where there is more.
+	// unsentBytes bounds the large answers that clients have yet to take, in memory:
+	// what several are sent is one. Where there is more, who stands still is cut.
 	unsentBytes = 128 << 20
+	// standStill is how long a client may take nothing while others wait for the room
+	// that its answer has.
+	standStill = time.Second
 	// creepingRate is what an upload must bring, in bytes a second, to keep its place
 	// where others wait for one, and creepingAge how long it may take to begin.
 	creepingRate = 1024.0
@@ -64,18 +67,22 @@ type connections struct {
 	mu        sync.Mutex
 	all       map[*conn]struct{}
 	byAddress map[netip.Addr]int
+	answers   map[*byte]*unsent // by their first byte
 
-	unsent atomic.Int64
+	unsent atomic.Int64 // bytes of answers
 	// shed and refused are counted for the metrics.
 	shed, refused atomic.Int64
 }
+
+// An unsent is a large answer on its way.
+type unsent struct{ bytes, clients int }
 
 func newConnections(max int, log *slog.Logger) *connections {
 	if max <= 0 {
 		max = MaxConnections()
 	}
 	return &connections{max: max, perAddress: max - max/addressShare, log: log,
-		all: map[*conn]struct{}{}, byAddress: map[netip.Addr]int{}}
+		all: map[*conn]struct{}{}, byAddress: map[netip.Addr]int{}, answers: map[*byte]*unsent{}}
 }
 
 func (a *connections) register(r prometheus.Registerer) {
@@ -126,9 +133,9 @@ func (a *connections) count(address netip.Addr) int {
 }
 
 func (a *connections) leave(c *conn) {
-	a.unsent.Add(-c.unsent.Swap(0))
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	a.forgive(c)
 	if _, there := a.all[c]; !there {
 		return
 	}
@@ -160,34 +167,68 @@ func (a *connections) shedIdle(which func(*conn) bool) {
 	}
 }
 
-// owe notes that an answer of n bytes is about to be sent, and says whether there
-// is room for it. Room is made at the cost of those who have stood still longest.
-func (a *connections) owe(c *conn, n int) bool {
-	if n < largeAnswer {
+// owe notes that an answer is about to be sent, and says whether there is room for
+// it. Room is made at the cost of those who stand still.
+func (a *connections) owe(c *conn, body []byte) bool {
+	if len(body) < largeAnswer {
 		return true
 	}
-	for a.unsent.Add(int64(n)) > unsentBytes {
-		a.unsent.Add(int64(-n))
-		if !a.cutSlowest() {
+	for !a.take(c, body) {
+		if !a.cutSlowest(time.Now().Add(-standStill)) {
 			return false
 		}
-	}
-	c.unsent.Add(int64(n))
-	c.progress.Store(time.Now().UnixNano())
-	if c.closed.Load() { // it has left, and would never give it back
-		a.settle(c)
 	}
 	return true
 }
 
-// cutSlowest closes the connection that has taken nothing for longest of what it
-// is owed, if there is one.
-func (a *connections) cutSlowest() bool {
+func (a *connections) take(c *conn, body []byte) bool {
+	first := &body[0]
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if c.closed.Load() { // it has left, and would never give it back
+		return true
+	}
+	a.forgive(c)
+	u := a.answers[first]
+	if u == nil {
+		if a.unsent.Load()+int64(len(body)) > unsentBytes {
+			return false
+		}
+		u = &unsent{bytes: len(body)}
+		a.answers[first] = u
+		a.unsent.Add(int64(len(body)))
+	}
+	u.clients++
+	c.owed = first
+	c.owes.Store(true)
+	c.progress.Store(time.Now().UnixNano())
+	return true
+}
+
+// forgive takes the answer off the account that the client was to take. The lock is
+// held.
+func (a *connections) forgive(c *conn) {
+	u := a.answers[c.owed]
+	if u == nil {
+		return
+	}
+	if u.clients--; u.clients == 0 {
+		a.unsent.Add(int64(-u.bytes))
+		delete(a.answers, c.owed)
+	}
+	c.owed = nil
+	c.owes.Store(false)
+}
+
+// cutSlowest closes the connection that has taken nothing for longest of what it is
+// sent, if that is since before.
+func (a *connections) cutSlowest(before time.Time) bool {
 	var slowest *conn
+	least := before.UnixNano()
 	a.mu.Lock()
 	for c := range a.all {
-		if c.unsent.Load() > 0 && (slowest == nil || c.progress.Load() < slowest.progress.Load()) {
-			slowest = c
+		if at := c.progress.Load(); c.owes.Load() && at < least {
+			slowest, least = c, at
 		}
 	}
 	a.mu.Unlock()
@@ -222,23 +263,12 @@ func (a *connections) cutCreeping(now time.Time) {
 	}
 }
 
-// sent notes that a client has taken n bytes of what it is owed.
-func (a *connections) sent(c *conn, n int) {
-	c.progress.Store(time.Now().UnixNano())
-	for {
-		owed := c.unsent.Load()
-		taken := min(owed, int64(n))
-		if c.unsent.CompareAndSwap(owed, owed-taken) {
-			a.unsent.Add(-taken)
-			return
-		}
-	}
-}
-
 // settle notes that a client has taken all.
 func (a *connections) settle(c *conn) {
-	if c.unsent.Load() != 0 {
-		a.unsent.Add(-c.unsent.Swap(0))
+	if c.owes.Load() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		a.forgive(c)
 	}
 }
 

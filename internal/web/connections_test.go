@@ -56,14 +56,13 @@ func TestSilentConnectionsMakeRoom(t *testing.T) {
 // on what is unsent; who reads is answered meanwhile.
 func TestUnreadAnswersAreBounded(t *testing.T) {
 	const size = 16 << 20
-	body := make([]byte, size)
 	s, err := Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Mount(Role{Name: "some", Ready: func() error { return nil },
 		Routes: []Route{{Method: http.MethodGet, Path: "/large", Scope: auth.Read,
-			Handler: func(c *fiber.Ctx) error { c.Response().SetBodyRaw(body); return nil }}}})
+			Handler: func(c *fiber.Ctx) error { c.Response().SetBodyRaw(make([]byte, size)); return nil }}}})
 	run(t, s)
 	const clients = 4 * unsentBytes / size
 	for range clients {
@@ -87,5 +86,36 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 	})
 	if unsent := s.conns.unsent.Load(); unsent > unsentBytes {
 		t.Errorf("%d bytes are unsent, more than %d", unsent, unsentBytes)
+	}
+}
+
+// What many are sent is in memory once: none of them is cut for the others.
+func TestSharedAnswerCountsOnce(t *testing.T) {
+	const clients = 4
+	body := make([]byte, unsentBytes/2)
+	a := newConnections(clients, slog.New(slog.DiscardHandler))
+	var all []*conn
+	for range clients {
+		c := a.admit(&net.TCPConn{}, nil)
+		if c == nil || !a.owe(c, body) {
+			t.Fatal("refused")
+		}
+		all = append(all, c)
+	}
+	if n := a.unsent.Load(); n != int64(len(body)) {
+		t.Errorf("%d bytes are unsent, want %d", n, len(body))
+	}
+	all[0].progress.Store(0) // it stands still
+	if a.owe(all[1], make([]byte, unsentBytes)) {
+		t.Error("there was room for another, though two read the first")
+	}
+	if !all[0].closed.Load() || all[2].closed.Load() || all[3].closed.Load() {
+		t.Error("another was cut than the one that stands still")
+	}
+	for _, c := range all {
+		_ = c.cut()
+	}
+	if n := a.unsent.Load(); n != 0 || len(a.answers) != 0 {
+		t.Errorf("%d bytes of %d answers are unsent, after all have left", n, len(a.answers))
 	}
 }

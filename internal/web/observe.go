@@ -87,7 +87,7 @@ func (s *Server) owe(c *fiber.Ctx) {
 		return
 	}
 	conn, ok := c.Context().Conn().(*conn)
-	if !ok || conn.all.owe(conn, len(body)) {
+	if !ok || conn.all.owe(conn, body) {
 		return
 	}
 	c.Response().Reset()

@@ -144,6 +144,9 @@ func (s *Server) Stopping() context.Context { return s.stopping }
 // it is not said the requests tell it. It is called before a role is mounted.
 func (s *Server) SetPublicURL(url string) { s.publicURL = url }
 
+// Unsent is how many bytes of large answers clients have yet to take.
+func (s *Server) Unsent() int { return int(s.conns.unsent.Load()) }
+
 // Version is that of the program.
 func (s *Server) Version() string { return s.cfg.Version }
 

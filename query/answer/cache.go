@@ -125,6 +125,12 @@ func (c *Cache) Clear() {
 	}
 }
 
+// Kept is how many bytes are cached.
+func (c *Cache) Kept() int {
+	_, bytes := c.stat()
+	return bytes
+}
+
 func (c *Cache) stat() (requests, bytes int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

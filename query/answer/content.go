@@ -3,6 +3,7 @@ package answer
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"runtime"
 	"sync"
 	"sync/atomic"
 
@@ -125,7 +126,18 @@ var gzipWriters = sync.Pool{New: func() any {
 	return w
 }}
 
+// packing has a place for each large body that is compressed: that takes a core, and
+// half a megabyte beside the result.
+var packing = make(chan struct{}, runtime.GOMAXPROCS(0))
+
+// packAloneBytes is what is compressed without a place: 2 ms of a core.
+const packAloneBytes = 256 << 10
+
 func pack(c coding, plain []byte) []byte {
+	if len(plain) > packAloneBytes {
+		packing <- struct{}{}
+		defer func() { <-packing }()
+	}
 	if c == zstandard {
 		return zstdEncoder().EncodeAll(plain, make([]byte, 0, len(plain)/4))
 	}
