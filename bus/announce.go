@@ -30,6 +30,7 @@ const (
 	OutcomeMissing      Outcome = "missing"      // there never was a point with this id
 	OutcomeGone         Outcome = "gone"         // the point was deleted before
 	OutcomePrecondition Outcome = "precondition" // the point is not as the event's condition asks
+	OutcomeOutside      Outcome = "outside"      // the point lies where whoever wrote the event may change none
 )
 
 // Parked tells whether the event was parked.

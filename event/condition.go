@@ -1,6 +1,7 @@
 package event
 
 import (
+	"encoding/json"
 	"fmt"
 	"strconv"
 
@@ -12,6 +13,8 @@ import (
 type Condition struct {
 	kind     conditionKind
 	revision Position
+	bounded  bool
+	area     Area
 }
 
 type conditionKind uint8
@@ -36,8 +39,25 @@ func IfRevision(revision Position) Condition {
 	return Condition{kind: ifRevision, revision: revision}
 }
 
+// Within asks besides that a point which is there lie in the area: to whoever holds a
+// key for it, there are no others.
+func (c Condition) Within(a *Area) Condition {
+	if c.bounded = a != nil; c.bounded {
+		c.area = *a
+	}
+	return c
+}
+
+// Area is the area asked for, nil for none.
+func (c Condition) Area() *Area {
+	if !c.bounded {
+		return nil
+	}
+	return &c.area
+}
+
 // IsZero tells whether nothing is asked for.
-func (c Condition) IsZero() bool { return c.kind == ifAnyway }
+func (c Condition) IsZero() bool { return c.kind == ifAnyway && !c.bounded }
 
 // None tells whether there must be no point.
 func (c Condition) None() bool { return c.kind == ifNone }
@@ -48,15 +68,27 @@ func (c Condition) Any() bool { return c.kind == ifAny }
 // Revision is the revision asked for, if one is.
 func (c Condition) Revision() (Position, bool) { return c.revision, c.kind == ifRevision }
 
-// append appends the event's member "if", with a comma before it.
+// append appends the event's member "if", with a comma before it. With an area it is
+// an object, which a version that knows no areas stops at: to pass it over would
+// change what must not be.
+//
+//	"if":"any"   "if":4096   "if":{"within":[-5,42,9,51]}   "if":{"within":[-5,42,9,51],"is":"any"}
 func (c Condition) append(dst []byte) []byte {
+	if !c.bounded {
+		return c.appendKind(dst, `,"if":`)
+	}
+	dst = c.area.append(append(dst, `,"if":{"within":`...))
+	return append(c.appendKind(dst, `,"is":`), '}')
+}
+
+func (c Condition) appendKind(dst []byte, name string) []byte {
 	switch c.kind {
 	case ifNone:
-		return append(dst, `,"if":"none"`...)
+		return append(append(dst, name...), `"none"`...)
 	case ifAny:
-		return append(dst, `,"if":"any"`...)
+		return append(append(dst, name...), `"any"`...)
 	case ifRevision:
-		return strconv.AppendInt(append(dst, `,"if":`...), int64(c.revision), 10)
+		return strconv.AppendInt(append(dst, name...), int64(c.revision), 10)
 	}
 	return dst
 }
@@ -70,12 +102,46 @@ func readCondition(raw jsontext.Value) (Condition, error) {
 	case `"any"`:
 		return IfAny(), nil
 	}
+	if raw.Kind() == '{' {
+		return readWithin(raw)
+	}
 	if raw.Kind() == '0' {
 		if n, err := strconv.ParseInt(string(raw), 10, 64); err == nil && n >= 0 {
 			return IfRevision(Position(n)), nil
 		}
 	}
 	return Condition{}, &UnknownError{What: fmt.Sprintf("condition %.100s", raw)}
+}
+
+// readWithin reads a condition with an area.
+func readWithin(raw jsontext.Value) (c Condition, _ error) {
+	unknown := &UnknownError{What: fmt.Sprintf("condition %.100s", raw)}
+	var members map[string]jsontext.Value
+	if err := json.Unmarshal(raw, &members); err != nil {
+		return c, unknown
+	}
+	for name, value := range members {
+		switch {
+		case name == "is" && value.Kind() != '{':
+			is, err := readCondition(value)
+			if err != nil {
+				return c, unknown
+			}
+			c.kind, c.revision = is.kind, is.revision
+		case name == "within":
+			a, err := readArea(value)
+			if err != nil {
+				return c, unknown
+			}
+			c = c.Within(a)
+		default:
+			return c, unknown
+		}
+	}
+	if !c.bounded {
+		return c, unknown
+	}
+	return c, nil
 }
 
 // An UnknownError says that an event has a type or a condition that this version

@@ -60,6 +60,8 @@ func TestChangesWireForm(t *testing.T) {
 		{"put of none", func(e *Event) { e.Type, e.If = Put, IfNone() }, begin + `"put",` + received + `,"if":"none"` + point},
 		{"put by somebody", func(e *Event) { e.Type, e.Author = Put, `van "7"` }, begin + `"put",` + received + `,"author":"van \"7\""` + point},
 		{"deleted", func(e *Event) { e.Type = Deleted }, begin + `"deleted",` + received + `}`},
+		{"put within", func(e *Event) { e.Type, e.If = Put, e.If.Within(&Area{-5, 42.5, 9, 51}) }, begin + `"put",` + received + `,"if":{"within":[-5,42.5,9,51]}` + point},
+		{"deleted within", func(e *Event) { e.Type, e.If = Deleted, IfRevision(7).Within(&Area{170, -1, -170, 1}) }, begin + `"deleted",` + received + `,"if":{"within":[170,-1,-170,1],"is":7}}`},
 		{"deleted if it is there", func(e *Event) { e.Type, e.If = Deleted, IfAny() }, begin + `"deleted",` + received + `,"if":"any"}`},
 	}
 	for _, tt := range tests {
@@ -89,6 +91,11 @@ func TestEventsThatAreNotKnown(t *testing.T) {
 		{"another type with another point", begin + `,"type":"moved","point":[1,2]}`, true},
 		{"another type with another id", `{"id":"0193","type":"moved"}`, true},
 		{"another condition", begin + `,"type":"put","if":"unless",` + end, true},
+		{"an area that is none", begin + `,"type":"put","if":{"within":[1,2,3]},` + end, true},
+		{"an area upside down", begin + `,"type":"put","if":{"within":[1,2,3,1]},` + end, true},
+		{"no area", begin + `,"type":"put","if":{"is":"any"},` + end, true},
+		{"an area within an area", begin + `,"type":"put","if":{"within":[1,2,3,4],"is":{"within":[1,2,3,4]}},` + end, true},
+		{"another member beside an area", begin + `,"type":"put","if":{"within":[1,2,3,4],"until":1},` + end, true},
 		{"a condition that is no revision", begin + `,"type":"put","if":-1,` + end, true},
 		{"no type", begin + `,` + end, false},
 		{"no point", begin + `,"type":"put"}`, false},

@@ -1,8 +1,6 @@
 package ingest
 
 import (
-	"net/http"
-
 	"github.com/gofiber/fiber/v2"
 
 	"cairn/event"
@@ -18,12 +16,7 @@ type author struct {
 }
 
 func authorOf(c *fiber.Ctx) author {
-	a := author{name: web.AuthorOf(c), area: web.AreaOf(c), edit: web.Permit(c, auth.Edit)}
-	if a.edit == nil && a.area != nil {
-		// What is replaced or deleted may lie anywhere: only the projector knows.
-		a.edit = &web.Problem{Status: http.StatusForbidden, Detail: "a key that holds for an area only creates points, and changes none"}
-	}
-	return a
+	return author{name: web.AuthorOf(c), area: web.AreaOf(c), edit: web.Permit(c, auth.Edit)}
 }
 
 // mayUse says why the author may not write in the mode, or nil.
@@ -34,9 +27,13 @@ func (a *author) mayUse(m onConflict) error {
 	return nil
 }
 
-// sign makes the event the author's, or says why it cannot be.
+// sign makes the event the author's, or says why it cannot be. Where the point is that
+// it changes, only the projector knows.
 func (a *author) sign(e *event.Event) *event.FieldError {
 	e.Author = a.name
+	if a.area != nil && e.Type != event.Created {
+		e.If = e.If.Within(a.area)
+	}
 	if a.area == nil || e.Type == event.Deleted || a.area.Has(e.Point.Position.Lon(), e.Point.Position.Lat()) {
 		return nil
 	}

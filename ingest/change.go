@@ -19,6 +19,7 @@ import (
 	"cairn/bus"
 	"cairn/event"
 	"cairn/ingest/format"
+	"cairn/internal/auth"
 	"cairn/internal/web"
 )
 
@@ -46,6 +47,7 @@ type target struct {
 	want  precondition
 	wait  wait
 	trace string
+	area  *auth.Area // where whoever asks may change points; nil: everywhere
 }
 
 // targetOf reads what PUT, PATCH and DELETE have in common.
@@ -63,8 +65,9 @@ func (h *handler) targetOf(c *fiber.Ctx) (t target, err error) {
 		return t, &web.Problem{Status: http.StatusPreconditionRequired,
 			Detail: `changes here need a condition: If-Match: "REVISION", with the ETag of GET /points/{id}, or If-None-Match: * for a new point`}
 	}
-	t.key, t.trace, t.wait = event.Key(t.id), traceOf(c), waitOf(c)
-	if t.want.given && !t.wait.asked && !t.wait.async {
+	t.key, t.trace, t.wait, t.area = event.Key(t.id), traceOf(c), waitOf(c), web.AreaOf(c)
+	// With an area, too: whether it was changed is not known before.
+	if (t.want.given || t.area != nil) && !t.wait.asked && !t.wait.async {
 		t.wait.time = conditionWait
 	}
 	if t.want.impossible() {
@@ -214,11 +217,11 @@ func (h *handler) condition(t target) (event.Condition, error) {
 // seen all that was acknowledged before, unless it is there and meets the condition
 // as it is: then that is what the change is of, and its revision the condition.
 func (h *handler) current(ctx context.Context, t target) (bus.Stored, error) {
-	stored, err := h.read(ctx, t.key)
+	stored, err := h.readFor(ctx, t)
 	if err == nil && !t.met(stored) {
 		var last uint64
 		if last, err = h.lastSequence(ctx); err == nil && h.submit.projection.reached(ctx, last) {
-			stored, err = h.read(ctx, t.key)
+			stored, err = h.readFor(ctx, t)
 		} else if err == nil {
 			err = context.Cause(ctx)
 		}
@@ -235,6 +238,21 @@ func (h *handler) current(ctx context.Context, t target) (bus.Stored, error) {
 		return stored, t.problem(bus.OutcomeGone)
 	}
 	return stored, h.failed(t, stored.Revision)
+}
+
+// readFor reads the point as whoever asks may know it: to a key that holds for an area
+// there are no points outside, and none that were deleted, for where those were is not
+// known.
+func (h *handler) readFor(ctx context.Context, t target) (bus.Stored, error) {
+	stored, err := h.read(ctx, t.key)
+	if err != nil || t.area == nil || !stored.Found {
+		return stored, err
+	}
+	var p event.Point
+	if stored.Deleted || new(event.Decoder).Feature(stored.Point, &p) != nil || !t.area.Has(p.Position.Lon(), p.Position.Lat()) {
+		return bus.Stored{}, nil
+	}
+	return stored, nil
 }
 
 func (t *target) met(s bus.Stored) bool {

@@ -93,14 +93,14 @@ func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Re
 // those whose proxy can route by method.
 func (h *handler) routes() []web.Route {
 	out := append(h.deviceRoutes(),
-		web.Route{Method: http.MethodGet, Path: "/point/uploads/:key", Scope: auth.Write, Handler: h.getUpload})
+		web.Route{Method: http.MethodGet, Path: "/point/uploads/:key", Scope: auth.Write, Areas: true, Handler: h.getUpload})
 	for _, path := range []string{"/point", "/points"} {
 		one := path + "/:id"
 		out = append(out,
 			web.Route{Method: http.MethodPost, Path: path, Scope: auth.Write, Areas: true, Handler: h.post},
-			web.Route{Method: http.MethodPut, Path: one, Scope: auth.Edit, Handler: h.putPoint},
-			web.Route{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Handler: h.patchPoint},
-			web.Route{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Handler: h.deletePoint})
+			web.Route{Method: http.MethodPut, Path: one, Scope: auth.Edit, Areas: true, Handler: h.putPoint},
+			web.Route{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Areas: true, Handler: h.patchPoint},
+			web.Route{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Areas: true, Handler: h.deletePoint})
 	}
 	return append(out, h.itemRoutes()...)
 }

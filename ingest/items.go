@@ -22,9 +22,9 @@ func (h *handler) itemRoutes() []web.Route {
 	const one = itemsPath + "/:id"
 	return []web.Route{
 		{Method: http.MethodPost, Path: itemsPath, Scope: auth.Write, Areas: true, Handler: h.item(h.postItem)},
-		{Method: http.MethodPut, Path: one, Scope: auth.Edit, Handler: h.item(h.putPoint)},
-		{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Handler: h.item(h.patchPoint)},
-		{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Handler: h.item(h.deletePoint)},
+		{Method: http.MethodPut, Path: one, Scope: auth.Edit, Areas: true, Handler: h.item(h.putPoint)},
+		{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Areas: true, Handler: h.item(h.patchPoint)},
+		{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Areas: true, Handler: h.item(h.deletePoint)},
 	}
 }
 

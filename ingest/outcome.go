@@ -80,7 +80,7 @@ func (h *handler) unchanged(t target, position event.Position) (revision event.P
 func (h *handler) look(t target) (bus.Stored, bool) {
 	ctx, cancel := context.WithTimeout(h.stop, lookWait)
 	defer cancel()
-	stored, err := h.read(ctx, t.key)
+	stored, err := h.readFor(ctx, t)
 	return stored, err == nil
 }
 
@@ -114,6 +114,8 @@ func (t *target) problem(outcome bus.Outcome) *web.Problem {
 		return &web.Problem{Status: http.StatusGone, Detail: "the point was deleted; PUT without a condition, or with If-None-Match: *, makes it anew"}
 	case bus.OutcomeConflict:
 		return &web.Problem{Status: http.StatusConflict, Detail: cannotBeReplaced}
+	case bus.OutcomeOutside:
+		return &web.Problem{Status: http.StatusForbidden, Detail: "there is a point with this id outside the area that the key holds for, which stays as it is"}
 	}
 	return &web.Problem{Status: http.StatusUnprocessableEntity,
 		Detail: fmt.Sprintf("the database does not take this point, which is parked (%s): cairn parked shows why", outcome)}

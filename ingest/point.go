@@ -121,7 +121,7 @@ func (h *handler) create(c *fiber.Ctx, r *pointRequest, key string, mode onConfl
 	e := r.event()
 	mode.mark(e)
 	identify(e, keyed, 1)
-	t := target{key: e.ID, wait: waitOf(c), trace: traceOf(c)}
+	t := target{key: e.ID, wait: waitOf(c), trace: traceOf(c), area: by.area}
 	if c.Locals(isItem{}) != nil && !t.wait.asked && !t.wait.async {
 		t.wait.time = conditionWait
 	}

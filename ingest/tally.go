@@ -139,7 +139,9 @@ type Outcomes struct {
 	// Missing are deletions of what was not there.
 	Missing   int64 `json:"missing,omitempty"`
 	Conflicts int64 `json:"conflicts"`
-	Refused   int64 `json:"refused,omitempty"`
+	// Outside have the id of a point outside the area of the key, which stays.
+	Outside int64 `json:"outside,omitempty"`
+	Refused int64 `json:"refused,omitempty"`
 	// Open are those that are not projected yet, Unknown those of which it was not
 	// heard.
 	Open    int64 `json:"open,omitempty"`
@@ -153,7 +155,7 @@ type Outcomes struct {
 var outcomeNames = map[bus.Outcome]string{
 	bus.OutcomeUnchanged: "unchanged", bus.OutcomeReplaced: "replaced", bus.OutcomeDeleted: "deleted",
 	bus.OutcomePrecondition: "skipped", bus.OutcomeMissing: "missing", bus.OutcomeGone: "missing",
-	bus.OutcomeConflict: "conflicts", bus.OutcomeRefused: "refused", bus.OutcomeUnreadable: "refused",
+	bus.OutcomeConflict: "conflicts", bus.OutcomeOutside: "outside", bus.OutcomeRefused: "refused", bus.OutcomeUnreadable: "refused",
 }
 
 // known tells whether all is.
@@ -173,7 +175,7 @@ func (p *projection) told(t *tally) *Outcomes {
 		Created: t.counts[bus.OutcomeCreated], Unchanged: t.counts[bus.OutcomeUnchanged], Replaced: t.counts[bus.OutcomeReplaced],
 		Deleted: t.counts[bus.OutcomeDeleted], Skipped: t.counts[bus.OutcomePrecondition],
 		Missing:   t.counts[bus.OutcomeMissing] + t.counts[bus.OutcomeGone],
-		Conflicts: t.counts[bus.OutcomeConflict], Refused: t.counts[bus.OutcomeRefused] + t.counts[bus.OutcomeUnreadable],
+		Conflicts: t.counts[bus.OutcomeConflict], Outside: t.counts[bus.OutcomeOutside], Refused: t.counts[bus.OutcomeRefused] + t.counts[bus.OutcomeUnreadable],
 		Unknown: t.unknown,
 	}
 	for _, s := range t.open {

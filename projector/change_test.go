@@ -39,6 +39,14 @@ func (m *model) apply(e event.Event, at event.Position, value string) bus.Outcom
 	if e.If.None() && live {
 		return bus.OutcomePrecondition
 	}
+	if area := e.If.Area(); area != nil && p != nil && (!live || !area.Has(float64(p.value[0]-'0'), 1)) {
+		switch {
+		case e.If.Any() || exact || e.Type == event.Deleted:
+			return bus.OutcomeMissing
+		case live:
+			return bus.OutcomeOutside
+		}
+	}
 	if e.If.Any() || exact || e.Type == event.Deleted {
 		if p == nil {
 			return bus.OutcomeMissing
@@ -153,6 +161,9 @@ func randomEvent(random *rand.Rand, ids []uuid.UUID, revisions []event.Position)
 			if len(revisions) > 0 {
 				e.If = event.IfRevision(revisions[random.IntN(len(revisions))])
 			}
+		}
+		if random.IntN(4) == 0 { // of the four places, two are in it
+			e.If = e.If.Within(&event.Area{0.5, 0, 2.5, 2})
 		}
 	}
 	if e.Type != event.Deleted {

@@ -7,6 +7,7 @@ import (
 	"cairn/event"
 
 	"github.com/google/uuid"
+	"github.com/paulmach/orb"
 )
 
 // A point is what is known of one id while a batch is decided about: first what
@@ -25,6 +26,8 @@ type point struct {
 	changed bool // it has a revision that is not its position
 	touched bool // the batch did something to it
 	author  string
+	// where it is, if it is there and the batch asks for that.
+	where orb.Point
 	// What it was called before the batch, and when it was observed, if it was there.
 	name string
 	at   time.Time
@@ -47,7 +50,7 @@ func (p *point) decide(index int, r *row, content int) bus.Outcome {
 	if p.exists && r.position <= p.revision {
 		return bus.OutcomeUnchanged
 	}
-	if outcome := p.refuse(r.need); outcome != "" {
+	if outcome := p.refuse(r.need, r.kind); outcome != "" {
 		return outcome
 	}
 	switch {
@@ -61,7 +64,7 @@ func (p *point) decide(index int, r *row, content int) bus.Outcome {
 		return bus.OutcomeDeleted
 	case !p.exists:
 		p.exists, p.touched, p.position, p.revision = true, true, r.position, r.position
-		p.source, p.content, p.author = index, content, r.author
+		p.source, p.content, p.author, p.where = index, content, r.author, r.at
 		return bus.OutcomeCreated
 	case r.kind == event.Created && p.deleted:
 		return bus.OutcomeUnchanged
@@ -74,7 +77,7 @@ func (p *point) decide(index int, r *row, content int) bus.Outcome {
 	if p.deleted {
 		outcome = bus.OutcomeCreated
 	}
-	p.deleted, p.source, p.content = false, index, content
+	p.deleted, p.source, p.content, p.where = false, index, content, r.at
 	p.change(r)
 	return outcome
 }
@@ -84,12 +87,19 @@ func (p *point) change(r *row) {
 }
 
 // refuse is the outcome of an event whose condition does not hold, or "".
-func (p *point) refuse(need event.Condition) bus.Outcome {
+func (p *point) refuse(need event.Condition, kind string) bus.Outcome {
 	revision, exact := need.Revision()
 	live := p.exists && !p.deleted
+	a := need.Area()
+	// Where a deleted point was is not known any more.
+	outside := a != nil && p.exists && (p.deleted || !a.Has(p.where[0], p.where[1]))
 	switch {
 	case need.None() && live:
 		return bus.OutcomePrecondition
+	case outside && (exact || need.Any() || kind == event.Deleted): // to whoever wrote it, there is none
+		return bus.OutcomeMissing
+	case outside && live:
+		return bus.OutcomeOutside
 	case (need.Any() || exact) && !p.exists:
 		return bus.OutcomeMissing
 	case (need.Any() || exact) && p.deleted:

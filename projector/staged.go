@@ -36,6 +36,9 @@ func (w *writer) applyStaged(ctx context.Context, b *batch) (*verdict, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := w.readPlaces(ctx, b, v); err != nil {
+		return nil, err
+	}
 	decide(b, contents, v)
 	if err := w.insert(ctx, b, v); err != nil {
 		return nil, err

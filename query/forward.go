@@ -53,9 +53,9 @@ func (f *forwarder) routes(c *ogc.Collection) []web.Route {
 	one := c.Items() + "/:id"
 	return []web.Route{
 		{Method: http.MethodPost, Path: c.Items(), Scope: auth.Write, Areas: true, Handler: f.forward},
-		{Method: http.MethodPut, Path: one, Scope: auth.Edit, Handler: f.forward},
-		{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Handler: f.forward},
-		{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Handler: f.forward},
+		{Method: http.MethodPut, Path: one, Scope: auth.Edit, Areas: true, Handler: f.forward},
+		{Method: http.MethodPatch, Path: one, Scope: auth.Edit, Areas: true, Handler: f.forward},
+		{Method: http.MethodDelete, Path: one, Scope: auth.Edit, Areas: true, Handler: f.forward},
 	}
 }
 

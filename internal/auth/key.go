@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"cairn/event"
 )
 
 const (
@@ -37,36 +39,8 @@ type Identity struct {
 	due atomic.Int64 // when the bucket of requests is empty, in Unix nanoseconds
 }
 
-// An Area is a box in degrees: west, south, east, north. West is above east where it crosses
-// the antimeridian.
-type Area [4]float64
-
-// Has tells whether a place is in it, its edge included.
-func (a *Area) Has(longitude, latitude float64) bool {
-	if latitude < a[1] || latitude > a[3] {
-		return false
-	}
-	if a[0] <= a[2] {
-		return longitude >= a[0] && longitude <= a[2]
-	}
-	return longitude >= a[0] || longitude <= a[2]
-}
-
-// HasBox tells whether all of a box is in it.
-func (a *Area) HasBox(b Area) bool {
-	if b[1] < a[1] || b[3] > a[3] {
-		return false
-	}
-	// In degrees eastward of the area's west.
-	east := func(x float64) float64 {
-		if x -= a[0]; x < 0 {
-			x += 360
-		}
-		return x
-	}
-	from, to, width := east(b[0]), east(b[2]), east(a[2])
-	return from <= to && to <= width
-}
+// An Area is where a key holds.
+type Area = event.Area
 
 // ParseArea reads W,S,E,N.
 func ParseArea(text string) (*Area, error) {
@@ -77,19 +51,12 @@ func ParseArea(text string) (*Area, error) {
 	}
 	for i, part := range parts {
 		x, err := strconv.ParseFloat(strings.TrimSpace(part), 64)
-		bound := 180.0
-		if i%2 == 1 {
-			bound = 90
-		}
-		if err != nil || !(x >= -bound && x <= bound) {
-			return nil, fmt.Errorf("an area is WEST,SOUTH,EAST,NORTH, in degrees: %q is out of range or no number", part)
+		if err != nil {
+			return nil, fmt.Errorf("an area is WEST,SOUTH,EAST,NORTH, in degrees: %q is no number", part)
 		}
 		a[i] = x
 	}
-	if a[1] > a[3] {
-		return nil, errors.New("the area's south is north of its north")
-	}
-	return &a, nil
+	return &a, a.Check()
 }
 
 // take tells whether a request is within the rate at now.
@@ -153,6 +120,11 @@ func decode(name string, raw []byte) (hash [sha256.Size]byte, i *Identity, err e
 	scopes, err := ParseScopes(r.Scopes)
 	if err != nil {
 		return hash, nil, fmt.Errorf("read the key %s: %w", name, err)
+	}
+	if r.Area != nil {
+		if err := r.Area.Check(); err != nil {
+			return hash, nil, fmt.Errorf("read the key %s: %w", name, err)
+		}
 	}
 	i = &Identity{Name: name, Scopes: scopes | Open, Area: r.Area, Rate: r.Rate}
 	if r.Expires != nil {
