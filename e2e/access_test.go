@@ -11,8 +11,8 @@ import (
 	"cairn/internal/testrig"
 )
 
-// ask makes a request with a key, or without.
-func ask(t *testing.T, method, url, key, body string) testrig.Answer {
+// ask makes a request with a key, or without, and further header fields.
+func ask(t *testing.T, method, url, key, body string, fields ...string) testrig.Answer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(t.Context(), method, url, strings.NewReader(body))
 	if err != nil {
@@ -24,11 +24,104 @@ func ask(t *testing.T, method, url, key, body string) testrig.Answer {
 	if key != "" {
 		request.Header.Set("Authorization", "Bearer "+key)
 	}
+	for i := 0; i < len(fields); i += 2 {
+		request.Header.Set(fields[i], fields[i+1])
+	}
 	a, err := testrig.SendAlone(request)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return a
+}
+
+// addKey makes a key, with further flags.
+func addKey(t *testing.T, s *testrig.Server, data, name, scope string, flags ...string) string {
+	t.Helper()
+	p, code := run(t, append([]string{"keys", "add", name, "--scope", scope, "--data", data, "--nats-url", s.NATS()}, flags...)...)
+	if code != 0 {
+		t.Fatal(p.Stderr.Tail())
+	}
+	return strings.TrimSpace(p.Stdout.String())
+}
+
+// Whoever has a key for an area creates, moves, changes and deletes nothing outside
+// of it, by no route; inside, they may all that.
+func TestWritesWithinAnArea(t *testing.T) {
+	data := testrig.DataFolder(t)
+	s := serve(t, data, "--auth", "keys", "--database-url", testkit.Postgres(t))
+	all := addKey(t, s, data, "boss", "read,write,edit,admin")
+	local := addKey(t, s, data, "local", "read,write,edit", "--area=-20,10,20,60")
+	testkit.Eventually(t, testrig.Patience, "the keys hold", func() bool {
+		return ask(t, http.MethodGet, s.Base+"/points", local, "").Status == http.StatusOK && ask(t, http.MethodGet, s.Base+"/status", all, "").Status == http.StatusOK
+	})
+	const inside, outside, wait = `{"longitude":1,"latitude":20}`, `{"longitude":100,"latitude":-50}`, "wait=20"
+	put := func(id, body string) {
+		t.Helper()
+		if a := ask(t, http.MethodPut, s.Base+"/point/"+id, all, body, "Prefer", wait); a.Status/100 != 2 {
+			t.Fatalf("%d %s", a.Status, a.Body)
+		}
+	}
+	put("out", outside)
+	put("gone", inside)
+	if a := ask(t, http.MethodDelete, s.Base+"/point/gone", all, "", "Prefer", wait); a.Status != http.StatusNoContent {
+		t.Fatalf("%d %s", a.Status, a.Body)
+	}
+	before := ask(t, http.MethodGet, s.Base+"/points/out", all, "")
+	const patch, geo, items = "application/merge-patch+json", "application/geo+json", "/collections/points/items"
+	feature := func(place string) string {
+		return `{"type":"Feature","geometry":{"type":"Point","coordinates":[` + place + `]},"properties":{}}`
+	}
+	for _, tt := range []struct {
+		name, method, path, media, body string
+		status                          int
+		field                           string
+	}{
+		{"create outside", "POST", "/point", "application/json", outside, 403, ""},
+		{"create outside, as an item", "POST", items, geo, feature("100,-50"), 403, ""},
+		{"create inside", "POST", "/point", "application/json", inside, 201, ""},
+		{"a tracker outside", "GET", "/point/osmand?id=van&lat=-50&lon=100", "", "", 403, ""},
+		{"replace outside by outside", "PUT", "/point/out", "application/json", outside, 403, ""},
+		{"bring in by its id", "PUT", "/point/out", "application/json", inside, 403, ""},
+		{"bring in, if it is there", "PUT", "/point/out", "application/json", inside, 404, "If-Match: *"},
+		{"bring in, as an item", "PUT", items + "/out", geo, feature("1,20"), 404, ""},
+		{"make, where one is outside", "PUT", "/point/out", "application/json", inside, 412, "If-None-Match: *"},
+		{"patch outside", "PATCH", "/point/out", patch, `{"properties":{"a":1}}`, 404, ""},
+		{"patch outside, as an item", "PATCH", items + "/out", patch, `{"properties":{"a":1}}`, 404, ""},
+		{"delete outside", "DELETE", "/point/out", "", "", 404, ""},
+		{"delete outside, as an item", "DELETE", items + "/out", "", "", 404, ""},
+		{"delete outside, under /points", "DELETE", "/points/out", "", "", 404, ""},
+		{"delete what was deleted", "DELETE", "/point/gone", "", "", 404, ""},
+		{"make inside", "PUT", "/point/in", "application/json", inside, 201, ""},
+		{"move out", "PUT", "/point/in", "application/json", outside, 403, ""},
+		{"patch out", "PATCH", "/point/in", patch, `{"geometry":{"coordinates":[100,-50]}}`, 403, ""},
+		{"patch inside", "PATCH", "/point/in", patch, `{"properties":{"a":1}}`, 200, ""},
+		{"move inside", "PUT", items + "/in", geo, feature("2,21"), 204, ""},
+		{"delete inside", "DELETE", "/point/in", "", "", 204, ""},
+	} {
+		fields := []string{"Content-Type", tt.media}
+		if tt.media == "" {
+			fields = nil
+		}
+		if name, value, ok := strings.Cut(tt.field, ": "); ok {
+			fields = append(fields, name, value)
+		}
+		a := ask(t, tt.method, s.Base+tt.path, local, tt.body, append(fields, "Prefer", wait)...)
+		if a.Status != tt.status && !(a.Status/100 == 2 && tt.status/100 == 2) {
+			t.Errorf("%s: %d %s, want %d", tt.name, a.Status, a.Body, tt.status)
+		}
+		if strings.Contains(string(a.Body), `"revision"`) && a.Status >= 400 {
+			t.Errorf("%s tells of a point outside: %s", tt.name, a.Body)
+		}
+	}
+	a := ask(t, http.MethodPost, s.Base+"/point?on-conflict=replace&id=id", local, "id,lat,lon\nout,20,1\nnew,-50,100\nnew,21,2\n", "Content-Type", "text/csv", "Prefer", wait)
+	var told struct{ Rejected, Outside, Created int }
+	testrig.Parse(t, a.Body, &told)
+	if told.Rejected != 1 || told.Outside != 1 || told.Created != 1 {
+		t.Errorf("an upload: %d %s", a.Status, a.Body)
+	}
+	if after := ask(t, http.MethodGet, s.Base+"/points/out", all, ""); string(after.Body) != string(before.Body) {
+		t.Errorf("the point outside went from\n%s\nto\n%s", before.Body, after.Body)
+	}
 }
 
 // With --auth keys, nothing but health is told to who has none; who has one may

@@ -59,7 +59,7 @@ type keysAddCmd struct {
 	Name    string `arg:"" help:"What it is called: the author of what it writes. Letters, digits, - and _."`
 	Scope   string `default:"read" placeholder:"read,write,edit,admin" help:"What it may: read; write, which creates points; edit, which changes and deletes them; admin, for metrics and status (${default})."`
 	Expires age    `placeholder:"AGE" help:"When it ends, from now, as 90d or 36h. Empty: never."`
-	Area    string `placeholder:"W,S,E,N" help:"Where it may create points, in degrees. Such a key changes none, and reads by a bbox inside the area only. Empty: everywhere."`
+	Area    string `placeholder:"W,S,E,N" help:"Where it holds, in degrees, as --area=-5,42,9,51: it sees, creates and changes no point outside. Empty: everywhere."`
 	Rate    int    `placeholder:"NUMBER" help:"How many requests a second are taken from it. 0: all."`
 }
 
