@@ -24,7 +24,7 @@ TAGS     := e2eproxy,e2edeploy
 PAGE := query/page/lib/.filled
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-deploy helm image release lint tidy fuzz clean
+.PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-deploy helm image docs-check release lint tidy fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -80,6 +80,10 @@ image: ## build the container image cairn:VERSION
 
 release: $(PAGE) ## build dist/: archives, Debian packages, images, bills of materials, checksums
 	@GO='$(GO)' sh $(TOOLS)/release.sh '$(VERSION)' '$(COMMIT)'
+
+docs-check: bin/nats ## run the documents' commands, follow their links, look up their settings (make test does, too)
+	@sh $(TOOLS)/ensure.sh test
+	$(GO) test -count=1 -run TestDocs ./e2e
 
 lint: bin/staticcheck bin/govulncheck ## check format, vet, staticcheck and known vulnerabilities
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
