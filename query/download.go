@@ -52,7 +52,14 @@ func (s *service) getDownload(c *fiber.Ctx) error {
 	default:
 		return web.Unavailable(fmt.Sprintf("there are %d downloads already", maxDownloads), 5*time.Second)
 	}
-	d := newDownload(s, c.Context().Conn(), format, q)
+	d := s.newDownload(c.Context().Conn(), func() { <-s.downloads }, func(ctx context.Context, w io.Writer, began func(uint64)) error {
+		return s.writePoints(ctx, w, began, format, q)
+	})
+	return s.sendDownload(c, d)
+}
+
+// sendDownload answers with it as soon as it has its snapshot.
+func (s *service) sendDownload(c *fiber.Ctx, d *download) error {
 	select {
 	case sequence := <-d.began:
 		setPosition(c, sequence)
@@ -73,14 +80,15 @@ type download struct {
 	cancel context.CancelFunc
 }
 
-func newDownload(s *service, conn net.Conn, format *export.Format, q *itemsQuery) *download {
+// newDownload begins one, which write makes; release gives its place back.
+func (s *service) newDownload(conn net.Conn, release func(), write func(ctx context.Context, w io.Writer, began func(sequence uint64)) error) *download {
 	ctx, cancel := context.WithTimeout(s.draining, downloadTime)
 	r, w := io.Pipe()
 	d := &download{conn: conn, pipe: r, began: make(chan uint64, 1), ended: make(chan struct{}), cancel: cancel}
 	go func() {
-		defer func() { <-s.downloads }()
+		defer release()
 		defer cancel()
-		d.err = d.run(ctx, s, w, format, q)
+		d.err = write(ctx, w, func(sequence uint64) { d.began <- sequence })
 		close(d.ended)
 		if d.err != nil && !errors.Is(d.err, io.ErrClosedPipe) {
 			s.log.Warn("a download broke off", "error", d.err)
@@ -90,8 +98,8 @@ func newDownload(s *service, conn net.Conn, format *export.Format, q *itemsQuery
 	return d
 }
 
-// run encodes all there is into w.
-func (d *download) run(ctx context.Context, s *service, w io.Writer, format *export.Format, q *itemsQuery) error {
+// writePoints encodes all there is into w.
+func (s *service) writePoints(ctx context.Context, w io.Writer, began func(uint64), format *export.Format, q *itemsQuery) error {
 	var scratch row
 	writer := format.New(export.Options{Properties: q.properties, Spreadsheet: q.spreadsheet, Feature: func(dst []byte, r plan.Row) ([]byte, error) {
 		scratch = rowOf(scratch, r)
@@ -108,7 +116,7 @@ func (d *download) run(ctx context.Context, s *service, w io.Writer, format *exp
 	}
 	rows := 0
 	err := s.reader.All(ctx, q.Filter, func(sequence uint64) error {
-		d.began <- sequence
+		began(sequence)
 		piece = writer.Begin(piece)
 		return nil
 	}, func(r plan.Row) (err error) {

@@ -3,6 +3,7 @@ package query
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -115,8 +116,9 @@ func (c *timed) SetWriteDeadline(t time.Time) error { c.until = t; return nil }
 func TestDownloadsThatStandStill(t *testing.T) {
 	f := newItems(t)
 	conn := &timed{}
-	f.downloads <- struct{}{}
-	d := newDownload(f.service, conn, export.Find("csv"), &itemsQuery{})
+	d := f.newDownload(conn, func() {}, func(ctx context.Context, w io.Writer, began func(uint64)) error {
+		return f.writePoints(ctx, w, began, export.Find("csv"), &itemsQuery{})
+	})
 	defer d.Close()
 	piece := make([]byte, 16)
 	for range 3 {

@@ -77,8 +77,8 @@ type service struct {
 	draining context.Context // ends first: streams must, for the server to drain
 	streams  chan struct{}   // a place each that is open
 	turns    chan struct{}   // a place each that reads the table by itself
-	// downloads has a place each that runs, making one each large page.
-	downloads, making chan struct{}
+	// downloads and tracks have a place each that runs, making one each large page.
+	downloads, tracks, making chan struct{}
 }
 
 // Run answers questions until ctx ends. When it returns, its connections to the
@@ -138,7 +138,8 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 		return nil, err
 	}
 	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, feed: feed, stopping: ctx,
-		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps), downloads: make(chan struct{}, maxDownloads), making: newMaking()}
+		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps), downloads: make(chan struct{}, maxDownloads), making: newMaking(),
+		tracks: make(chan struct{}, maxTracks)}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)
 	context.AfterFunc(cfg.Server.Stopping(), drain)
@@ -172,6 +173,8 @@ func (s *service) routes() []web.Route {
 		web.Route{Method: http.MethodGet, Path: "/points/:id", Scope: auth.Read, Areas: true, Handler: s.getPoint},
 		web.Route{Method: http.MethodGet, Path: "/points.:format", Scope: auth.Read, Areas: true, Handler: s.getDownload},
 		web.Route{Method: http.MethodGet, Path: "/latest", Scope: auth.Read, Areas: true, Handler: s.getLatest},
+		web.Route{Method: http.MethodGet, Path: "/tracks", Scope: auth.Read, Handler: s.getTracks},
+		web.Route{Method: http.MethodGet, Path: "/tracks/+", Scope: auth.Read, Areas: true, Handler: s.getTrack},
 		web.Route{Method: http.MethodGet, Path: "/stream", Scope: auth.Read, Areas: true, Handler: s.getStream},
 	)
 }

@@ -34,12 +34,15 @@ func operationsOf(app *fiber.App) (out []Operation) {
 	return out
 }
 
-// bracePath writes :id as {id}.
+// bracePath writes :id as {id}, and +, which is all the rest of a path, as {name}.
 func bracePath(path string) string {
 	var b strings.Builder
 	open := false
 	for _, c := range path {
 		switch {
+		case c == '+':
+			b.WriteString("{name}")
+			continue
 		case c == ':':
 			b.WriteByte('{')
 			open = true

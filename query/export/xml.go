@@ -18,9 +18,9 @@ func quote(name string) string {
 	return string(b)
 }
 
-// appendXML appends text for an element or an attribute. What XML 1.0 has no way to
+// AppendXML appends text for an element or an attribute. What XML 1.0 has no way to
 // write, section 2.2, becomes U+FFFD.
-func appendXML(dst, s []byte) []byte {
+func AppendXML(dst, s []byte) []byte {
 	for len(s) > 0 {
 		r, size := utf8.DecodeRune(s)
 		switch {
@@ -47,7 +47,7 @@ func element(dst []byte, name string, content []byte) []byte {
 		return dst
 	}
 	dst = append(append(append(dst, '<'), name...), '>')
-	dst = appendXML(dst, content)
+	dst = AppendXML(dst, content)
 	return append(append(append(dst, "</"...), name...), '>')
 }
 
@@ -154,7 +154,7 @@ func (w *kml) Row(dst []byte, r plan.Row) ([]byte, error) {
 }
 
 func data(dst, name, value []byte) []byte {
-	dst = appendXML(append(dst, `<Data name="`...), name)
-	dst = appendXML(append(dst, `"><value>`...), value)
+	dst = AppendXML(append(dst, `<Data name="`...), name)
+	dst = AppendXML(append(dst, `"><value>`...), value)
 	return append(dst, "</value></Data>"...)
 }

@@ -2,7 +2,6 @@ package plan
 
 import (
 	"context"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -20,39 +19,22 @@ const beginSnapshot = `begin isolation level repeatable read read only;
 // the table's, which is the cheapest to read. It has a connection of its own until it
 // ends, and the caller bounds how many run and for how long.
 func (r *Reader) All(ctx context.Context, e filter.Expr, begin func(sequence uint64) error, f func(Row) error) error {
-	conn, err := r.own(ctx)
-	if err != nil {
-		return err
-	}
-	// Where it breaks off there may be a million rows to come, and nobody waits.
-	defer func() { _ = conn.PgConn().Conn().Close() }()
-	defer r.observe("download", time.Now())
-	if _, err := conn.Exec(ctx, beginSnapshot); err != nil {
-		return err
-	}
-	// The catalogue as this snapshot has it, whatever others do meanwhile.
-	c, err := load(ctx, conn)
-	if err != nil {
-		return noRow(err)
-	}
-	var sequence int64
-	if err := conn.QueryRow(ctx, `select sequence from checkpoint where id`).Scan(&sequence); err != nil {
-		return noRow(err)
-	}
-	if err := begin(uint64(sequence)); err != nil { //nolint:gosec // not negative
-		return err
-	}
-	x := filter.Bound(e)
-	for _, s := range c.reaching(x.Low, x.High, false) {
-		st, ok := s.choose(&goal{extent: &x, need: s.rows, gather: s})
-		if !ok {
-			continue
-		}
-		if err := r.allOf(ctx, conn, e, &x, st, f); err != nil {
+	return r.inSnapshot(ctx, "download", func(conn *pgx.Conn, c *catalogue, sequence uint64) error {
+		if err := begin(sequence); err != nil {
 			return err
 		}
-	}
-	return nil
+		x := filter.Bound(e)
+		for _, s := range c.reaching(x.Low, x.High, false) {
+			st, ok := s.choose(&goal{extent: &x, need: s.rows, gather: s})
+			if !ok {
+				continue
+			}
+			if err := r.allOf(ctx, conn, e, &x, st, f); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // own is a connection beside the pool's, which are for questions.
