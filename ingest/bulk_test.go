@@ -92,7 +92,7 @@ func TestMany(t *testing.T) {
 		{name: "csv, tab and times", contentType: csvType, query: "?delimiter=tab", body: "x\ty\ttimestamp\n1\t2\t2026-01-02T03:04:05+01:00\n1\t2\tyesterday\n1\t2\t1517966773840\n",
 			status: 202, answer: `{"accepted":3,"rejected":0,"position":4098,"warnings":[` +
 				`{"field":"x","reason":"the columns \"x\" and \"y\" are taken for longitude and latitude in degrees, because no others look like it","count":1},` +
-				`{"row":2,"field":"timestamp","reason":"\"yesterday\": not a time that is understood: RFC 3339 has it as 2026-11-21T22:43:01Z; it stays a property","count":1}],"warnings_total":2}`, points: []string{
+				`{"row":2,"field":"timestamp","reason":"\"yesterday\": not a time that is understood: RFC 3339 has it as 2026-11-21T22:43:01Z; time-format=%d/%m/%Y or the like reads others; it stays a property","count":1}],"warnings_total":2}`, points: []string{
 				`"geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":"2026-01-02T03:04:05+01:00"},"time":"2026-01-02T02:04:05Z"`,
 				`"geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":"yesterday"}`,
 				`"geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":1517966773840},"time":"2018-02-07T01:26:13.84Z"`}},

@@ -260,8 +260,8 @@ func (h *handler) getUpload(c *fiber.Ctx) error {
 	}{state, r})
 }
 
-// usedForOne tells whether the key is that of a request of one point.
-func (h *handler) usedForOne(idempotencyKey string) bool {
-	stored, known := h.look(target{key: event.RowsOf(event.OnePoint, "", idempotencyKey).Key(1)})
+// usedForOne tells whether the key is that of the author's request of one point.
+func (h *handler) usedForOne(author, idempotencyKey string) bool {
+	stored, known := h.look(target{key: event.RowsOf(event.OnePoint, author, idempotencyKey).Key(1)})
 	return known && stored.Found
 }

@@ -239,6 +239,8 @@ func (c *collection) members() error {
 			err = c.readKind()
 		case name == "crs", name == "coordRefSys":
 			err = c.readCRS(name)
+		case c.any && c.had == "" && foreignJSON[`"`+name+`"`] != "":
+			return problemAt("/"+name, foreignJSON[`"`+name+`"`])
 		case name == "features" && c.kind != "Feature", isList && c.any && c.kind == "" && c.json.PeekKind() == '[':
 			return c.begin(name)
 		default:
@@ -298,6 +300,9 @@ func (c *collection) readKind() error {
 	if raw.Kind() == '"' {
 		text, _ := jsontext.AppendUnquote(nil, raw) // what is wrong with it differs from both
 		c.kind = string(text)
+		if what := foreignJSON[string(raw)]; what != "" && c.any {
+			return problemAt("/type", what)
+		}
 	}
 	if c.any && c.had == "" || c.kind == "Feature" && c.had == "" || c.kind == "FeatureCollection" {
 		return nil

@@ -2,6 +2,8 @@ package format
 
 import (
 	"errors"
+	"fmt"
+	"math"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -45,6 +47,9 @@ func decimal(cell string, comma bool) (float64, error) {
 
 // coordinate reads a longitude (axis 0) or a latitude (1) and checks its range.
 func coordinate(cell string, axis int, comma bool) (float64, error) {
+	if after, typeset := strings.CutPrefix(cell, "\u2212"); typeset { // the sign minus, not the hyphen
+		cell = "-" + after
+	}
 	f, err := decimal(cell, comma)
 	if err == errNotNumber {
 		f, err = angle(cell, axis, comma)
@@ -71,19 +76,23 @@ func angle(cell string, axis int, comma bool) (float64, error) {
 		return 0, err
 	}
 	lettered := len(rest) < len(strings.TrimSpace(cell))
+	if lettered && !strings.ContainsAny(rest, "-+") {
+		rest = withSigns(rest)
+	}
 	if !lettered && strings.HasPrefix(rest, "-") {
 		negative, rest = true, rest[1:]
 	}
-	total, scale, signed := 0.0, 1.0, false
+	total, scale, signed, whole := 0.0, 1.0, false, true
 	for part := range signs {
 		digits := strings.IndexFunc(rest, func(r rune) bool { return (r < '0' || r > '9') && r != '.' && r != ',' })
 		if digits < 0 {
 			digits = len(rest)
 		}
 		f, err := decimal(rest[:digits], comma)
-		if err != nil || digits == 0 || part > 0 && f >= 60 {
+		if err != nil || digits == 0 || part > 0 && f >= 60 || !whole {
 			return 0, errNotAngle
 		}
+		whole = f == math.Trunc(f)
 		total, scale = total+f/scale, scale*60
 		rest = strings.TrimSpace(rest[digits:])
 		sign := leadingSign(rest, part)
@@ -102,6 +111,19 @@ func angle(cell string, axis int, comma bool) (float64, error) {
 		total = -total
 	}
 	return total, nil
+}
+
+// withSigns puts the signs into degrees, minutes and seconds that a letter follows
+// or precedes and between which are blanks or colons only: 48 51 24 N.
+func withSigns(rest string) string {
+	parts := strings.FieldsFunc(rest, func(r rune) bool { return r == ' ' || r == ':' })
+	if len(parts) < 2 || len(parts) > len(signs) || strings.Trim(strings.Join(parts, ""), "0123456789.,") != "" {
+		return rest
+	}
+	for i := range parts {
+		parts[i] += signs[i][0]
+	}
+	return strings.Join(parts, "")
 }
 
 func leadingSign(s string, part int) string {
@@ -137,6 +159,25 @@ func hemisphere(s string, axis int) (rest string, negative bool, err error) {
 		return s, false, nil
 	}
 	return strings.TrimSpace(rest), negative, nil
+}
+
+// toSide gives a coordinate the sign that another column says: N or S, E or W, be
+// they words. Where the cell has a sign or a letter of its own, both must agree.
+func toSide(f float64, axis int, cell, side string) (float64, error) {
+	sides := []string{"EW", "NS"}[axis]
+	letter := strings.ToUpper(side[:min(len(side), 1)])
+	own := f < 0 || strings.ContainsAny(cell, "NSEWnsew")
+	switch {
+	case letter == "" && own:
+		return f, nil
+	case letter == "" || !strings.Contains(sides, letter):
+		return 0, fmt.Errorf("the column beside it says %s, but must say %c or %c", quoteCell(side), sides[0], sides[1])
+	case letter == sides[1:] && f > 0 && !own:
+		return -f, nil
+	case own && (f > 0 && letter == sides[1:] || f < 0 && letter == sides[:1]):
+		return 0, fmt.Errorf("the column beside it says %s", quoteCell(side))
+	}
+	return f, nil
 }
 
 // quoteCell shows a cell in an error, be it text or not.

@@ -39,7 +39,10 @@ func cellGeometry(cell string, named bool, d *event.Decoder, p *event.Point) err
 	case cell[0] >= 'A' && cell[0] <= 'Z' || cell[0] >= 'a' && cell[0] <= 'z':
 		return wkt(cell, p)
 	}
-	fields := strings.Fields(strings.ReplaceAll(strings.Trim(cell, "()[]"), ",", " "))
+	if cell[0] == '[' {
+		return errors.New("in brackets most programs have the longitude first, but here the latitude would be: make two columns of it")
+	}
+	fields := strings.Fields(strings.ReplaceAll(strings.Trim(cell, "()"), ",", " "))
 	if strings.Contains(cell, ",") && (!named || len(fields) != 2) || len(fields) < 2 || len(fields) > 4 {
 		return errNotGeometry
 	}

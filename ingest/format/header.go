@@ -4,29 +4,11 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
+
+	"golang.org/x/text/unicode/norm"
 )
-
-// What a column is, is told by the words of its name: "Latitude (deg)",
-// "location-lat" and "decimalLatitude" are all a latitude, of which the other
-// words say more.
-var (
-	latitudeWords  = []string{"latitude", "lat", "latitud", "decimallatitude"}
-	longitudeWords = []string{"longitude", "lon", "lng", "long", "longitud", "decimallongitude"}
-	altitudeWords  = []string{"altitude", "alt", "elevation", "ele"}
-	// plainWords add nothing that matters: units, and whose position it is.
-	plainWords = []string{"deg", "degree", "degrees", "decimal", "dd", "wgs84", "wgs", "84", "epsg", "4326", "gps", "gnss",
-		"location", "geo", "coord", "coords", "coordinate", "coordinates", "position", "pos", "point", "geolocation"}
-	metreWords = []string{"m", "meter", "meters", "metre", "metres", "msl", "asl"}
-	timeWords  = []string{"time", "timestamp", "date", "datetime", "datum", "uhrzeit", "zeit", "heure", "fecha", "hora", "utc"}
-)
-
-// geometryNames are those under which a column with whole geometries is found.
-var geometryNames = []string{"wkt", "geom", "geometry", "the_geom", "wkb_geometry", "geojson", "_geojson", ".geo", "geopoint", "ewkb", "wkb"}
-
-// rejectedName is the column, or the member, in which "cairn load" says why it
-// left a row out; it is passed over when the row comes back.
-const rejectedName = "cairn_rejected"
 
 // words parts a name at all that is neither letter nor digit, and where a
 // capital follows a small letter; they are in lower case.
@@ -40,7 +22,7 @@ func words(name string) []string {
 			word.Reset()
 		}
 	}
-	runes := []rune(name)
+	runes := []rune(norm.NFC.String(name)) // as macOS takes letters with accents apart
 	for i, r := range runes {
 		letter := unicode.IsLetter(r) || unicode.IsDigit(r)
 		acronym := unicode.IsUpper(before) && unicode.IsUpper(r) && i+1 < len(runes) && unicode.IsLower(runes[i+1])
@@ -63,26 +45,65 @@ type place struct {
 	plain     bool   // of which none matters
 }
 
-// places finds the columns that have exactly one of these words.
-func places(header []string, of, beside []string) []place {
-	var found []place
+// An axis is what columns are found by.
+type axis struct {
+	words  []string // one of them is in the name
+	weak   []string // these count only beside one of earthWords
+	beside []string // words that add nothing
+}
+
+const digits = "0123456789"
+
+// places finds the columns of an axis, and those that tell by another word that
+// they are of it, but no degrees.
+func places(header []string, of axis) (found, other []place) {
 	for i, name := range header {
 		list := words(name)
-		at := slices.IndexFunc(list, func(w string) bool { return slices.Contains(of, w) })
-		if at < 0 || slices.ContainsFunc(list[at+1:], func(w string) bool { return slices.Contains(of, w) }) {
+		at := slices.IndexFunc(list, of.has)
+		if at < 0 && slices.ContainsFunc(list, isEarth) {
+			at = slices.IndexFunc(list, func(w string) bool { return slices.Contains(of.weak, w) })
+		}
+		if at < 0 || slices.ContainsFunc(list[at+1:], of.has) {
 			continue
 		}
-		rest := slices.Delete(list, at, at+1)
 		p := place{index: i, plain: true}
+		var rest []string
+		if word := strings.TrimRight(list[at], digits); word != list[at] { // lat1
+			rest, p.plain = append(rest, list[at][len(word):]), false
+		}
+		rest = append(append(rest, list[:at]...), list[at+1:]...)
 		for _, w := range rest {
-			if !slices.Contains(beside, w) {
+			if !slices.Contains(of.beside, w) && !isEarth(w) {
 				p.plain = false
 			}
 		}
 		p.qualifier = strings.Join(rest, " ")
-		found = append(found, p)
+		if slices.ContainsFunc(rest, isOther) || of.turned(rest) {
+			other = append(other, p)
+		} else {
+			found = append(found, p)
+		}
 	}
-	return found
+	return found, other
+}
+
+// has tells whether a word is one of the axis, be it with a number.
+func (a *axis) has(word string) bool {
+	return slices.Contains(a.words, word) || slices.Contains(a.words, strings.TrimRight(word, digits))
+}
+
+// turned tells whether the words say that the numbers grow to the west or south.
+func (a *axis) turned(list []string) bool {
+	has := func(words ...string) bool {
+		return slices.ContainsFunc(list, func(w string) bool { return slices.Contains(words, w) })
+	}
+	return has("w", "west") && !has("e", "east") || has("s", "south") && !has("n", "north")
+}
+
+func isEarth(word string) bool { return slices.Contains(earthWords, word) }
+
+func isOther(word string) bool {
+	return slices.Contains(unitWords, word) || slices.Contains(aboutWords, word)
 }
 
 // A pair is two columns of one family.
@@ -126,7 +147,8 @@ func (l *layout) findPosition(header []string, o *Options) error {
 	if l.index[geometryRole] >= 0 && l.named[geometryRole] {
 		return nil
 	}
-	lons, lats := places(header, longitudeWords, plainWords), places(header, latitudeWords, plainWords)
+	lons, otherLons := places(header, longitudeAxis)
+	lats, otherLats := places(header, latitudeAxis)
 	if l.named[longitude] || l.named[latitude] {
 		return l.completePair(header, o, lons, lats)
 	}
@@ -135,8 +157,12 @@ func (l *layout) findPosition(header []string, o *Options) error {
 		found = pairs(lons, lats)
 	}
 	switch {
+	case len(found) > 0 && inParts(header, found[0]):
+		return fmt.Errorf("degrees, minutes and seconds are in columns of their own (%s): make one column of them, as in 48°51'24\"N",
+			listOf(ofPlaces(header, lats)))
 	case len(found) == 1:
 		l.index[longitude], l.index[latitude] = found[0].lon, found[0].lat
+		l.findHemispheres(header)
 		return nil
 	case len(found) > 1:
 		return fmt.Errorf("the columns %s and %s, and also %s and %s, could be longitude and latitude: name two by %s and %s",
@@ -147,17 +173,95 @@ func (l *layout) findPosition(header []string, o *Options) error {
 		l.index[geometryRole] = i
 		return nil
 	}
-	x, y := indexOf(header, "x"), indexOf(header, "y")
-	if len(lons)+len(lats) > 0 || x < 0 || y < 0 {
+	var others []string
+	if len(lons) == 0 {
+		others = ofPlaces(header, otherLons)
+	}
+	if len(lats) == 0 {
+		others = append(others, ofPlaces(header, otherLats)...)
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("the columns %s are no longitude and latitude in degrees to the east and north, by their names: convert them, or name two that are by %s and %s",
+			listOf(others), o.parameter("longitude"), o.parameter("latitude"))
+	}
+	if len(lons)+len(lats) > 0 {
 		return nil
 	}
+	return l.findGrid(header, o)
+}
+
+// findGrid takes x and y for degrees where nothing else looks like a coordinate,
+// and tells that it does.
+func (l *layout) findGrid(header []string, o *Options) error {
+	xs, _ := places(header, xAxis)
+	ys, _ := places(header, yAxis)
+	found := pairs(plainOnes(xs), plainOnes(ys))
+	if len(found) != 1 {
+		return nil
+	}
+	x, y := found[0].lon, found[0].lat
 	l.index[longitude], l.index[latitude], l.local = x, y, true
+	if slices.ContainsFunc(words(header[x]), func(w string) bool { return slices.Contains(degreeWords, w) }) {
+		return nil
+	}
 	if o.Warnings != nil && o.Warnings.Strict {
 		return fmt.Errorf("the columns %s and %s may be longitude and latitude, or of a local grid: name them by %s and %s",
 			Quote(header[x]), Quote(header[y]), o.parameter("longitude"), o.parameter("latitude"))
 	}
 	o.Warnings.note(0, header[x], "local", fmt.Sprintf("the columns %s and %s are taken for longitude and latitude in degrees, because no others look like it", Quote(header[x]), Quote(header[y])))
 	return nil
+}
+
+// ofPlaces are their names.
+func ofPlaces(header []string, all []place) (names []string) {
+	for _, p := range all {
+		names = append(names, header[p.index])
+	}
+	return names
+}
+
+// inParts tells whether the minutes of a pair are in other columns.
+func inParts(header []string, found pair) bool {
+	has := func(i int, of ...string) bool {
+		return slices.ContainsFunc(words(header[i]), func(w string) bool { return slices.Contains(of, w) })
+	}
+	if !has(found.lat, "d", "deg", "degree", "degrees") || has(found.lat, "decimal") {
+		return false
+	}
+	for i := range header {
+		if has(i, latitudeWords...) && has(i, "m", "min", "mins", "minute", "minutes") {
+			return true
+		}
+	}
+	return false
+}
+
+// findHemispheres looks for the columns that say N or S, and E or W. Where their
+// names do not say of what, it must be both.
+func (l *layout) findHemispheres(header []string) {
+	bare := [2]int{-1, -1}
+	for i, name := range header {
+		if i == l.index[longitude] || i == l.index[latitude] {
+			continue
+		}
+		list := words(name)
+		for r, a := range map[role]axis{longitude: longitudeAxis, latitude: latitudeAxis} {
+			sides := [...]string{longitude: "e w", latitude: "n s"}[r]
+			rest := slices.DeleteFunc(slices.Clone(list), a.has)
+			about := len(rest) > 0 && slices.Contains(hemisphereWords, rest[len(rest)-1])
+			letters := strings.Join(rest, " ")
+			isSides := letters == sides || letters == strings.ReplaceAll(sides, " ", "")
+			switch {
+			case len(rest) < len(list) && (about || isSides):
+				l.sides[r] = i
+			case len(rest) == len(list) && isSides:
+				bare[r] = i
+			}
+		}
+	}
+	if bare[longitude] >= 0 && bare[latitude] >= 0 && l.sides == [2]int{-1, -1} {
+		l.sides = bare
+	}
 }
 
 // completePair finds the partner of a column that the query names: of the same
@@ -206,7 +310,7 @@ func (l *layout) findAltitude(header []string, o *Options) error {
 		l.index[altitude] = indexOf(header, "z")
 	}
 	best := len(altitudeWords)
-	for _, p := range plainOnes(places(header, altitudeWords, append(slices.Clone(plainWords), metreWords...))) {
+	for _, p := range altitudes(header) {
 		for rank, w := range altitudeWords {
 			if !slices.Contains(words(header[p.index]), w) {
 				continue
@@ -221,6 +325,11 @@ func (l *layout) findAltitude(header []string, o *Options) error {
 		}
 	}
 	return nil
+}
+
+func altitudes(header []string) []place {
+	found, _ := places(header, altitudeAxis)
+	return plainOnes(found)
 }
 
 // findTime looks for the time, and for the date that a time of the day needs.
@@ -249,12 +358,28 @@ func (l *layout) findTime(header []string, o *Options) error {
 		return nil
 	}
 	for _, h := range header {
-		if slices.ContainsFunc(words(h), func(w string) bool { return slices.Contains(timeWords, w) }) {
-			o.Warnings.note(0, h, "looks like a time", "no column is taken for the time of the points, but this one looks like it: "+o.parameter("time")+" names it")
-			return nil
+		if looksLikeTime(h) {
+			l.lookalike = h
+			break
 		}
 	}
 	return nil
+}
+
+// looksLikeTime tells whether a name, which is none of timeNames, may be of a time
+// all the same: another's than that of the observation, or in another language.
+func looksLikeTime(name string) bool {
+	list := words(name)
+	return slices.ContainsFunc(list, func(w string) bool { return slices.Contains(timeWords, w) }) && !slices.Contains(list, "zone")
+}
+
+// saysTime tells whether a text is a time, and no number that might be one.
+func (o *Options) saysTime(text string) bool {
+	if len(text) < len(time.DateOnly) || isCount(text) {
+		return false
+	}
+	_, _, err := o.clock.parse(text)
+	return err == nil
 }
 
 // findNamed looks for the column of a role that the query names.
@@ -271,7 +396,7 @@ func (l *layout) findNamed(r role, header []string, o *Options) (err error) {
 func named(header []string, wanted, parameter string) (int, error) {
 	for _, equal := range []func(a, b string) bool{func(a, b string) bool { return a == b }, strings.EqualFold} {
 		for i, h := range header {
-			if equal(h, wanted) {
+			if equal(h, strings.TrimSpace(wanted)) {
 				return i, nil
 			}
 		}

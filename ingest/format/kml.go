@@ -53,7 +53,7 @@ func (x *xmlReader) placemark() error {
 func (x *xmlReader) kmlElement(m *placemark, start xml.StartElement) error {
 	name := start.Name.Local
 	switch name {
-	case "Point", "MultiGeometry", "MultiTrack", "ExtendedData", "SchemaData", "TimeStamp":
+	case "Point", "MultiGeometry", "MultiTrack", "ExtendedData", "SchemaData", "TimeStamp", "TimeSpan":
 		return nil
 	case "Track":
 		m.whens, m.coords = nil, nil
@@ -87,8 +87,10 @@ func (x *xmlReader) kmlElement(m *placemark, start xml.StartElement) error {
 		}
 	case "name", "description", "address", "phoneNumber":
 		m.set(name, text)
-	case "begin":
-		m.time = text
+	case "begin", "end": // of a TimeSpan
+		if m.set(name, text); name == "begin" {
+			m.time = text
+		}
 	case "SimpleData":
 		m.set(attribute(start, "name"), text)
 	}

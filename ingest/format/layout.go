@@ -25,6 +25,11 @@ type layout struct {
 	columns []column
 	index   [roles]int // −1 where there is none
 	named   [roles]bool
+	sides   [2]int // of the longitude and the latitude: the column that says E or W, N or S; −1 where there is none
+	// lookalike is the name of a column that looks like a time, where none is
+	// taken for it; "" else.
+	lookalike string
+
 	date    int  // the column of a date that the time may lack; −1 where there is none
 	local   bool // the position is of columns called x and y
 	comma   bool // a decimal comma can be told from the delimiter
@@ -35,14 +40,19 @@ type layout struct {
 
 // newLayout reads a header. Its errors are text for a problem.
 func newLayout(header []string, o *Options, delimiter rune) (*layout, error) {
-	for len(header) > 1 && strings.TrimSpace(header[len(header)-1]) == "" {
+	trimmed := make([]string, len(header))
+	for i, name := range header {
+		trimmed[i] = strings.TrimSpace(name)
+	}
+	header = trimmed
+	for len(header) > 1 && header[len(header)-1] == "" {
 		header = header[:len(header)-1] // as spreadsheets leave behind
 	}
 	if len(header) > maxColumns {
 		return nil, fmt.Errorf("the header has %d columns; at most %d are taken", len(header), maxColumns)
 	}
-	l := &layout{header: header, columns: make([]column, len(header)), comma: delimiter != ','}
-	if err := l.keys(header); err != nil {
+	l := &layout{header: header, columns: make([]column, len(header)), comma: delimiter != ',', sides: [2]int{-1, -1}}
+	if err := l.keys(header, o); err != nil {
 		return nil, err
 	}
 	if l.findOwn(header, o) {
@@ -77,17 +87,17 @@ func newLayout(header []string, o *Options, delimiter rune) (*layout, error) {
 }
 
 // keys makes the properties' names.
-func (l *layout) keys(header []string) error {
+func (l *layout) keys(header []string, o *Options) error {
 	seen := make(map[string]bool, len(header))
 	for i, h := range header {
 		key, err := jsontext.AppendQuote(nil, h)
 		if err != nil || strings.ContainsRune(h, 0) {
-			return fmt.Errorf("the name of column %d is not UTF-8 text", i+1)
+			return fmt.Errorf("the name of column %d is not UTF-8 text: %swindows-1252 or the like says what it is", i+1, o.parameter("charset"))
 		}
 		if strings.TrimSpace(h) == "" { // as of the row numbers that pandas writes
 			key = fmt.Appendf(nil, `"column_%d"`, i+1)
 		} else if seen[h] {
-			return fmt.Errorf("the header has the column %s twice", Quote(h))
+			return fmt.Errorf("the header has the column %s twice: rename one of them", Quote(h))
 		}
 		seen[h] = true
 		l.columns[i].key = append(key, ':')

@@ -151,15 +151,24 @@ type sequence struct {
 	number  int64
 	begun   bool // the first separator was seen
 	text    []byte
+	explode *exploder // nil: a MultiPoint is refused
 }
 
 func newSequence(r *bufio.Reader, o Options) *sequence {
-	return &sequence{split: splitter{r: r, delim: recordSeparator}, decoder: NewObjectDecoder(&o)}
+	s := &sequence{split: splitter{r: r, delim: recordSeparator}, decoder: NewObjectDecoder(&o)}
+	if o.explode {
+		s.explode = &exploder{decoder: s.decoder}
+	}
+	return s
 }
 
 func (s *sequence) Row() int64 { return s.number }
 
 func (s *sequence) Next(p *event.Point) error {
+	if s.explode != nil && len(s.explode.pending) > 0 {
+		s.number++
+		return s.explode.next(p)
+	}
 	for {
 		text, err := s.split.next()
 		if err != nil && err != ErrRowSize {
@@ -179,8 +188,13 @@ func (s *sequence) Next(p *event.Point) error {
 		case err != nil:
 			return err
 		}
-		s.decoder.at(s.number)
-		err = s.decoder.Decode(text, p)
+		if s.explode != nil {
+			s.explode.number = s.number - 1 // which it counts up
+			err = s.explode.one(text, p)
+		} else {
+			s.decoder.at(s.number)
+			err = s.decoder.Decode(text, p)
+		}
 		var wrong *event.FieldError
 		if !whole && errors.As(err, &wrong) { // RFC 7464, section 2.3
 			return &event.FieldError{Pointer: wrong.Pointer, Reason: "the record is truncated: " + wrong.Reason}

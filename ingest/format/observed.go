@@ -108,6 +108,40 @@ type FeatureDecoder struct {
 	feature event.Decoder
 	seen    sighting
 	compact compactor
+	likes   likes
+}
+
+// maxLiked is of how many rows without a time the properties are looked at.
+const maxLiked = 20
+
+// A likes looks for what may be a time that was not taken for it.
+type likes struct {
+	looked int
+	name   string
+}
+
+// look looks at a row's properties.
+func (k *likes) look(o *Options, row int64, p *event.Point) {
+	if o.Warnings == nil || !p.Time.IsZero() {
+		return
+	}
+	if k.name == "" && k.looked < maxLiked && o.columns[timeRole] == "" {
+		k.looked++
+		d := jsontext.NewDecoder(bytes.NewReader(p.Properties))
+		if _, err := d.ReadToken(); err != nil {
+			return
+		}
+		for d.PeekKind() == '"' && k.name == "" {
+			name, _ := d.ReadToken() // it was read before
+			field := name.String()
+			value, _ := d.ReadValue()
+			text, ok := plainValue(value)
+			if ok && timeRank([]byte(field)) == 0 && (looksLikeTime(field) || value.Kind() == '"' && o.saysTime(text)) {
+				k.name = field
+			}
+		}
+	}
+	o.untimed(row, k.name)
 }
 
 var defaults Options
@@ -132,6 +166,9 @@ func (d *FeatureDecoder) Decode(raw []byte, p *event.Point) error {
 		if p.Members, err = members(p.Members); err != nil {
 			return err
 		}
+	}
+	if p.Time.IsZero() && p.Properties != nil {
+		d.likes.look(d.Options, d.Row, p)
 	}
 	return d.compact.point(p)
 }

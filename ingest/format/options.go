@@ -115,9 +115,6 @@ func (o *Options) table(values map[string]string) error {
 		return web.BadRequest(o.parameter("header") + " must be yes or no")
 	}
 	if c := values["columns"]; c != "" {
-		if !o.noHeader {
-			return web.BadRequest(fmt.Sprintf("%s is for a table without a header: add %sno", o.parameter("columns"), o.parameter("header")))
-		}
 		o.header = strings.Split(c, ",")
 	}
 	return nil

@@ -2,11 +2,13 @@ package format
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"io"
 	"math"
 	"slices"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"cairn/event"
@@ -45,7 +47,9 @@ type PointDecoder struct {
 	raw     []byte
 	joined  []byte // properties with the name in them
 	compact compactor
+	likes   likes
 
+	when     dated
 	name     jsontext.Value
 	nameText []byte
 	inner    string // the name in the properties
@@ -58,6 +62,7 @@ func (d *PointDecoder) Decode(raw []byte, p *event.Point) error {
 	d.raw, d.source = raw, *bytes.NewBuffer(raw)
 	d.json.Reset(&d.source)
 	d.name, d.nameText, d.inner, d.hasInner, d.has = nil, nil, "", false, [2]bool{}
+	d.when = dated{}
 	if d.Options == nil {
 		d.Options = &defaults
 	}
@@ -72,8 +77,14 @@ func (d *PointDecoder) Decode(raw []byte, p *event.Point) error {
 	if err := d.complete(p); err != nil {
 		return err
 	}
+	if err := d.settleTime(p); err != nil {
+		return err
+	}
 	if err := d.seen.settle(d.Options, p, d.Row); err != nil {
 		return err
+	}
+	if d.Row > 0 && p.Time.IsZero() && len(p.Properties) > len("{}") {
+		d.likes.look(d.Options, d.Row, p)
 	}
 	return d.compact.point(p)
 }
@@ -128,7 +139,7 @@ func (d *PointDecoder) field(name []byte, p *event.Point) (err error) {
 		return d.json.SkipValue()
 	}
 	if isTime {
-		return d.time(string(name[1:len(name)-1]), p)
+		return d.time(string(name[1 : len(name)-1]))
 	}
 	switch string(name) {
 	case `"altitude"`:
@@ -163,7 +174,9 @@ func (d *PointDecoder) unknown(name []byte) error {
 			if slices.Contains(geoJSONTypes, string(value)) {
 				return errGeoJSON
 			}
+			refused.Reason = cmp.Or(foreignJSON[string(value)], refused.Reason)
 		}
+		refused.Reason = cmp.Or(foreignJSON[string(name)], refused.Reason)
 		if d.json.PeekKind() != '"' {
 			return refused
 		}
@@ -171,6 +184,18 @@ func (d *PointDecoder) unknown(name []byte) error {
 			return refused
 		}
 	}
+}
+
+// foreignJSON says what an object is of another program, by a type or by the name
+// of a member, and how to make of it what is read.
+var foreignJSON = map[string]string{
+	`"umap"`:             "this is a map of uMap: export its data there as GeoJSON, or send its layers one by one",
+	`"layers"`:           "this is a map with layers, not the data in it: export that as GeoJSON",
+	`"datasets"`:         "this is a map of kepler.gl: export its data there as CSV",
+	`"Topology"`:         "this is TopoJSON; GDAL turns it into what is read: ogr2ogr -f GeoJSONSeq /vsistdout/ FILE | cairn load -",
+	`"spatialReference"`: "this is JSON of Esri: ask the service for f=geojson",
+	`"geometryType"`:     "this is JSON of Esri: ask the service for f=geojson",
+	`"_type"`:            "this is a message of OwnTracks: send it to /point/owntracks",
 }
 
 // geoJSONTypes are those of RFC 7946, section 1.4, as JSON.
@@ -244,12 +269,14 @@ func (d *PointDecoder) id() (jsontext.Value, error) {
 	return d.value() // the compactor checks it
 }
 
-// time reads the time of the observation. Unlike a property, which may mean
-// another one, it must be understood.
-func (d *PointDecoder) time(name string, p *event.Point) error {
-	if !p.Time.IsZero() {
-		return d.failNext("the time is given twice, under another name")
-	}
+// A dated is the time of the observation, as it was given: in one field, or in two
+// of which one is the date.
+type dated struct {
+	name, text, date string
+}
+
+// time reads a field of the time of the observation.
+func (d *PointDecoder) time(name string) error {
 	if kind := d.json.PeekKind(); kind != '"' && kind != '0' {
 		return d.failNext("it must be a time such as \"2026-11-21T22:43:01Z\", or a count since 1970")
 	}
@@ -258,12 +285,39 @@ func (d *PointDecoder) time(name string, p *event.Point) error {
 		return err
 	}
 	text, _ := plainValue(value)
-	t, assumed, err := d.Options.clock.parse(text)
+	isDate := strings.EqualFold(name, dateName)
+	switch {
+	case isDate && d.when.date == "" && (d.when.name == "" || isDayTime(d.when.text)):
+		d.when.date = text
+		if d.when.name == "" {
+			d.when.name, d.when.text = name, text
+		}
+	case d.when.name == "":
+		d.when.name, d.when.text = name, text
+	case d.when.date != "" && d.when.date == d.when.text && isDayTime(text): // it was the date alone
+		d.when.name, d.when.text = name, text
+	default:
+		return d.fail("the time is given twice, under another name")
+	}
+	return nil
+}
+
+// settleTime reads what was given. Unlike a property, which may mean another time,
+// it must be understood.
+func (d *PointDecoder) settleTime(p *event.Point) error {
+	w := &d.when
+	if w.name == "" {
+		return nil
+	}
+	if w.date != "" && w.date != w.text {
+		w.text = together(w.date, w.text)
+	}
+	t, assumed, err := d.Options.clock.parse(w.text)
 	if err != nil {
-		return d.fail(Quote(text) + ": " + err.Error())
+		return &event.FieldError{Pointer: "/" + w.name, Reason: Quote(w.text) + ": " + err.Error()}
 	}
 	if assumed {
-		if err := d.Options.assume(d.Row, name); err != nil {
+		if err := d.Options.assume(d.Row, w.name); err != nil {
 			return err
 		}
 	}

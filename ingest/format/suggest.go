@@ -17,7 +17,7 @@ var aliases = map[string]string{
 	"longitude_deg": "longitude", "decimallongitude": "longitude",
 	"title": "name", "label": "name",
 	"timestamp": "time", "datetime": "time", "date": "time", "observed_at": "time", "ts": "time",
-	"alt": "altitude", "elevation": "altitude", "height": "altitude", "z": "altitude",
+	"alt": "altitude", "ele": "altitude", "elevation": "altitude", "height": "altitude", "z": "altitude",
 	"altitude_m": "altitude", "elevation_m": "altitude",
 	"props": "properties", "attributes": "properties", "tags": "properties",
 	"uuid": "id", "_id": "id", "identifier": "id", "external_id": "id",

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -37,13 +38,17 @@ type table struct {
 	id         []byte
 	decoder    event.Decoder // of cells with GeoJSON
 	feature    FeatureDecoder
-	odd        bool // the altitude's cell is no number, and stays a property
+	literal    *recent // of cells that tabs divide; nil else
+	odd        bool    // the altitude's cell is no number, and stays a property
 }
 
 // openTable finds the header, and from it the delimiter.
 func openTable(r *bufio.Reader, o Options) (Rows, error) {
 	t := &table{options: &o}
 	delimiter := o.delimiter
+	if len(o.header) > 0 && !o.noHeader {
+		return nil, web.BadRequest(fmt.Sprintf("%s is for a table without a header: add %sno", o.parameter("columns"), o.parameter("header")))
+	}
 	var comment []byte
 	var line []byte
 	var end byte
@@ -52,7 +57,7 @@ func openTable(r *bufio.Reader, o Options) (Rows, error) {
 			return nil, web.BadRequest("the body has no points, and no header row")
 		}
 		text := strings.TrimSpace(string(line))
-		if d, ok := separatorLine(text); ok && n == 0 {
+		if d, ok := separatorLine(string(line)); ok && n == 0 {
 			delimiter = d
 		} else if strings.HasPrefix(text, "#") {
 			comment = bytes.TrimLeft([]byte(text), "# \t")
@@ -72,7 +77,7 @@ func openTable(r *bufio.Reader, o Options) (Rows, error) {
 	}
 	consumed, err := t.settle(header, comment, delimiter)
 	if err != nil {
-		return nil, web.BadRequest(ClipReason(err.Error()))
+		return nil, web.BadRequest(ClipReason(t.misplaced(r, line, end, err)))
 	}
 	t.in.refill()
 	if consumed {
@@ -86,6 +91,7 @@ func openTable(r *bufio.Reader, o Options) (Rows, error) {
 
 // separatorLine reads Excel's own first line, "sep=;".
 func separatorLine(text string) (rune, bool) {
+	text = strings.Trim(text, "\"\r")
 	if len(text) < len("sep=;") || !strings.EqualFold(text[:4], "sep=") {
 		return 0, false
 	}
@@ -113,7 +119,7 @@ func (t *table) settle(header, comment []byte, delimiter rune) (consumed bool, e
 		for _, d := range try {
 			names, l, err := t.try(text, d, o)
 			if err == nil {
-				t.open(l, d)
+				t.open(l, d, names)
 				o.reportLayout(l.header, d)
 				return !o.noHeader && &text[0] == &header[0], nil
 			}
@@ -128,7 +134,7 @@ func (t *table) settle(header, comment []byte, delimiter rune) (consumed bool, e
 // try reads a header with a delimiter, telling no warnings yet.
 func (t *table) try(text []byte, d rune, o *Options) (names []string, l *layout, err error) {
 	c := csv.NewReader(bytes.NewReader(text))
-	c.Comma = d
+	c.Comma, c.LazyQuotes = d, d == '\t' || bytes.Contains(text, []byte(string(d)+" \""))
 	if names, err = c.Read(); err != nil {
 		if err == io.EOF {
 			return nil, nil, errors.New("the body has no points, and no header row")
@@ -151,21 +157,38 @@ func (t *table) try(text []byte, d rune, o *Options) (names []string, l *layout,
 // reportLayout tells what is worth telling of the header that was chosen.
 func (o *Options) reportLayout(header []string, d rune) { _, _ = newLayout(header, o, d) }
 
-func (t *table) open(l *layout, d rune) {
+func (t *table) open(l *layout, d rune, names []string) {
 	t.layout = l
 	t.csv = csv.NewReader(t.in)
+	if d == '\t' {
+		t.literal = &recent{r: t.in}
+		t.csv = csv.NewReader(t.literal)
+	}
 	t.csv.Comma, t.csv.ReuseRecord, t.csv.FieldsPerRecord = d, true, -1
+	t.csv.TrimLeadingSpace = !t.options.noHeader && blankBefore(names, d)
+}
+
+// blankBefore tells whether a blank follows every delimiter of a header, as some
+// write lists: then cells have one too, which is not theirs.
+func blankBefore(names []string, d rune) bool {
+	if len(names) < 2 || d == ' ' || d == '\t' {
+		return false
+	}
+	return !slices.ContainsFunc(names[1:], func(name string) bool { return !strings.HasPrefix(name, " ") })
 }
 
 func (t *table) Row() int64 { return t.number }
 
 func (t *table) Next(p *event.Point) error {
-	t.in.refill()
-	record, err := t.csv.Read()
-	if err == io.EOF {
-		return io.EOF
+	var record []string
+	var err error
+	for blank := true; blank; blank = err == nil && isBlank(record) {
+		t.in.refill()
+		if record, err = t.read(); err == io.EOF {
+			return io.EOF
+		}
+		t.number++
 	}
-	t.number++
 	t.record = record
 	if err != nil {
 		return t.unreadable(err)
@@ -187,6 +210,17 @@ func (t *table) Next(p *event.Point) error {
 		return err
 	}
 	return t.describe(record, p)
+}
+
+// isBlank tells whether a record has nothing in it, as spreadsheets leave them
+// behind. The end of a file of DOS is nothing, too.
+func isBlank(record []string) bool {
+	for _, cell := range record {
+		if cell != "" && strings.Trim(cell, " \t\x1a") != "" {
+			return false
+		}
+	}
+	return true
 }
 
 func (t *table) unreadable(err error) error {
@@ -253,6 +287,9 @@ func (t *table) position(record []string, p *event.Point) error {
 			return &event.FieldError{Reason: "it has no " + tableParameters[r]}
 		}
 		f, err := coordinate(cell, axis, l.comma)
+		if side := l.sides[axis]; side >= 0 && err == nil {
+			f, err = toSide(f, axis, cell, trimmed(record[side]))
+		}
 		if err != nil {
 			return &event.FieldError{Reason: fmt.Sprintf("the %s is %s: %s", tableParameters[r], quoteCell(cell), err)}
 		}
@@ -317,6 +354,9 @@ func (t *table) identify(record []string, p *event.Point) (err error) {
 // one of a day.
 func (t *table) observed(record []string, p *event.Point) error {
 	column := t.layout.index[timeRole]
+	if column < 0 {
+		t.untimed(record)
+	}
 	if column < 0 || record[column] == "" {
 		return nil
 	}
@@ -325,9 +365,21 @@ func (t *table) observed(record []string, p *event.Point) error {
 		cell = together(record[d], cell)
 	}
 	if !utf8.ValidString(cell) {
-		return &event.FieldError{Reason: fmt.Sprintf("column %d: %s", column+1, errCellText)}
+		return t.inColumn(column, errCellText)
 	}
 	return t.options.observe(p, t.number, t.layout.header[column], cell)
+}
+
+// untimed tells of a row without a time, where one of its cells, or of an earlier
+// row's, may be one.
+func (t *table) untimed(record []string) {
+	l := t.layout
+	for i := 0; l.lookalike == "" && t.number <= maxLiked && i < len(record); i++ {
+		if l.columns[i].key != nil && t.options.saysTime(record[i]) {
+			l.lookalike = l.header[i]
+		}
+	}
+	t.options.untimed(t.number, l.lookalike)
 }
 
 // describe makes the properties of the other cells.
@@ -340,7 +392,7 @@ func (t *table) describe(record []string, p *event.Point) (err error) {
 		}
 		b = append(b, key...)
 		if b, err = t.cell(b, record[i], i); err != nil {
-			return &event.FieldError{Reason: fmt.Sprintf("column %d: %s", i+1, err)}
+			return t.inColumn(i, err)
 		}
 		return nil
 	}
@@ -364,6 +416,15 @@ func (t *table) describe(record []string, p *event.Point) (err error) {
 	t.properties = append(b, '}')
 	p.Properties = t.properties
 	return nil
+}
+
+// inColumn is the error of a cell.
+func (t *table) inColumn(i int, err error) error {
+	reason := fmt.Sprintf("column %d: %s", i+1, err)
+	if err == errCellText {
+		reason += ": " + t.options.parameter("charset") + "windows-1252 or the like says what it is"
+	}
+	return &event.FieldError{Reason: reason}
 }
 
 var errCellText = errors.New("the cell is not UTF-8 text")

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/htmlindex"
+	"golang.org/x/text/encoding/ianaindex"
 	"golang.org/x/text/encoding/unicode"
 
 	"cairn/internal/web"
@@ -15,10 +16,22 @@ import (
 
 // SetCharset says in what the text is written that has no byte order mark.
 func (o *Options) SetCharset(name string) error {
-	if _, err := htmlindex.Get(name); err != nil {
+	if charsetOf(name) == nil {
 		return &web.Problem{Status: http.StatusUnsupportedMediaType, Detail: "the charset " + Quote(name) + " is not known: send UTF-8"}
 	}
 	o.charset = name
+	return nil
+}
+
+// charsetOf is one by its name: of the web's, and of DOS's, which spreadsheets
+// still write. nil: it is not known.
+func charsetOf(name string) encoding.Encoding {
+	if e, err := htmlindex.Get(name); err == nil {
+		return e
+	}
+	if e, err := ianaindex.IANA.Encoding(name); err == nil {
+		return e // nil, too, for one that is known by its name only
+	}
 	return nil
 }
 
@@ -51,7 +64,7 @@ func inUTF8(r *bufio.Reader, o *Options) *bufio.Reader {
 	if o.charset == "" {
 		return r
 	}
-	e, _ := htmlindex.Get(o.charset) // SetCharset has looked
+	e := charsetOf(o.charset) // SetCharset has looked
 	if name, _ := htmlindex.Name(e); name == "utf-8" {
 		return r
 	}

@@ -15,9 +15,10 @@ import (
 // letter nor digit, under which the time of an observation is found, in every
 // format; of several the first counts.
 var timeNames = []string{
-	"time", "timestamp", "datetime", "date_time", "observed_at", "observed", "observed_on", "eventdate", "event_date",
-	"event_time", "recorded_at", "measured_at", "tst", "gps_time", "gpstime", "time_utc", "utc_time", "timestamp_utc",
-	"timestamp_ms", "timestampms", "time_ms", "unix_time", "unixtime", "unix_timestamp", "epoch", "epoch_ms", "date",
+	"time", "timestamp", "datetime", "date_time", "time_observed_at", "observed_at", "observed", "observed_on", "eventdate",
+	"event_date", "event_time", "observation_date", "recorded_at", "measured_at", "tst", "fixtime", "gps_time", "gpstime",
+	"time_utc", "utc_time", "timestamp_utc", "datetime_utc", "timestamp_ms", "timestampms", "time_ms", "unix_time", "unixtime",
+	"unix_timestamp", "epoch", "epoch_ms", "date",
 }
 
 // dateName is the name that a clock's time under another of them belongs to.
@@ -92,10 +93,10 @@ func (c *clock) parse(s string) (t time.Time, assumed bool, err error) {
 			err = errNotTime
 		}
 		assumed = c.zone == nil && !strings.Contains(c.layout, "-07") && !strings.Contains(c.layout, "MST")
-	case isCount(s):
+	case isCount(s) && !isDense(s):
 		t, err = byMagnitude(s)
 	default:
-		t, assumed, err = c.nearKin(s)
+		t, assumed, err = c.nearKin(spread(s))
 	}
 	if err != nil {
 		return time.Time{}, false, err
@@ -131,8 +132,7 @@ func isCount(s string) bool {
 
 // byMagnitude reads a count since 1970 in the only unit that makes a date of it:
 // from 1973 to 2286 seconds have 9 or 10 digits, and each smaller unit three
-// more. Eight digits are a date, and fourteen a date and a time, without signs
-// between them. Everything else is in doubt.
+// more. Everything else is in doubt.
 func byMagnitude(s string) (time.Time, error) {
 	digits, _, _ := strings.Cut(s, ".")
 	switch len(digits) {
@@ -147,24 +147,35 @@ func byMagnitude(s string) (time.Time, error) {
 		return sinceEpoch(s, time.Microsecond)
 	case 18, 19:
 		return sinceEpoch(s, time.Nanosecond)
-	case 8:
-		if digits == s && digits >= "19000101" && digits < "21010101" {
-			return parseAs("20060102", s)
-		}
-	case 14:
-		if digits == s && digits >= "19000101" && digits < "21010101" {
-			return parseAs("20060102150405", s)
-		}
 	}
 	return time.Time{}, errNotTime
 }
 
-func parseAs(layout, s string) (time.Time, error) {
-	t, err := time.Parse(layout, s)
-	if err != nil {
-		return t, errNotTime
+// isDense tells whether a text begins with a date without signs between its
+// parts, 20260102, and is that or goes on with a time of the day: 20260102030405,
+// 20260102T0304Z. Counts since 1970 have neither 8 nor 14 digits.
+func isDense(s string) bool {
+	const date = len("20260102")
+	if len(s) < date || !isCount(s[:date]) || s[:date] < "19000101" || s[:date] >= "21010101" {
+		return false
 	}
-	return t, nil
+	return len(s) == date || s[date] == 'T' || len(s) == len("20260102030405") && isCount(s[date:])
+}
+
+// spread puts the signs into a dense date and time.
+func spread(s string) string {
+	if !isDense(s) {
+		return s
+	}
+	date, day := s[:4]+"-"+s[4:6]+"-"+s[6:8], strings.TrimPrefix(s[8:], "T")
+	if len(day) < len("0304") || !isCount(day[:4]) {
+		return date + s[8:]
+	}
+	rest := day[4:]
+	if len(rest) >= 2 && isCount(rest[:2]) {
+		rest = ":" + rest
+	}
+	return date + "T" + day[:2] + ":" + day[2:4] + rest
 }
 
 // sinceEpoch reads a decimal count of a unit since 1970.
@@ -193,26 +204,16 @@ func sinceEpoch(s string, unit time.Duration) (time.Time, error) {
 	return time.Unix(n/perSecond, nanos), nil
 }
 
-// nearKin reads the year first, month and day with - / or : between them, then
-// perhaps a time of the day, then perhaps a zone.
+// nearKin reads a date, then perhaps a time of the day, then perhaps a zone.
 func (c *clock) nearKin(s string) (t time.Time, assumed bool, err error) {
-	if t, err := time.Parse(time.RFC1123, s); err == nil && strings.HasSuffix(s, "GMT") {
-		return t, false, nil
+	text, rest, ok := splitDate(s)
+	if !ok {
+		t, err = withWords(s)
+		return t, false, err
 	}
-	if t, err := time.Parse(time.RFC1123Z, s); err == nil {
-		return t, false, nil
-	}
-	date, rest := s, ""
-	if len(s) > len(time.DateOnly) {
-		date, rest = s[:len(time.DateOnly)], s[len(time.DateOnly):]
-	}
-	if len(date) != len(time.DateOnly) || date[4] != date[7] || !strings.Contains("-/:", date[4:5]) {
-		return t, false, errNotTime
-	}
-	date = date[:4] + "-" + date[5:7] + "-" + date[8:]
-	text, layout := date, time.DateOnly
+	layout := time.DateOnly
 	if rest != "" {
-		if rest[0] != 'T' && rest[0] != 't' && rest[0] != ' ' {
+		if !strings.Contains("Tt ,", rest[:1]) {
 			return t, false, errNotTime
 		}
 		of, zone, ok := splitDay(strings.TrimSpace(rest[1:]))
@@ -235,8 +236,58 @@ func (c *clock) nearKin(s string) (t time.Time, assumed bool, err error) {
 	return t, c.zone == nil, nil
 }
 
-// splitDay parts a time of the day, with its seconds put in where it has none,
-// from its zone in the form of RFC 3339.
+// withWords reads a time with names of days and months, as mail and JavaScript
+// write it. Names of zones say too little, but for GMT.
+func withWords(s string) (time.Time, error) {
+	text, _, _ := strings.Cut(s, " (") // JavaScript puts the zone's name there
+	for _, layout := range []string{time.RFC1123Z, "Mon Jan 02 2006 15:04:05 GMT-0700", "Mon, 02 Jan 2006 15:04:05 GMT"} {
+		if t, err := time.Parse(layout, text); err == nil {
+			return t, nil
+		}
+	}
+	return time.Time{}, errNotTime
+}
+
+// splitDate parts a date, which it gives as 2026-01-02, from what follows it. The
+// year comes first, with - / : or . between; or the day, where there are points:
+// no country has the month first with those, as many have with other signs.
+func splitDate(s string) (date, rest string, ok bool) {
+	var groups [3]string
+	var sign byte
+	rest = s
+	for i := range groups {
+		n := 0
+		for n < len(rest) && rest[n] >= '0' && rest[n] <= '9' {
+			n++
+		}
+		groups[i], rest = rest[:n], rest[n:]
+		if i == len(groups)-1 {
+			break
+		}
+		if rest == "" || !strings.Contains("-/:.", rest[:1]) || i > 0 && rest[0] != sign {
+			return "", "", false
+		}
+		sign, rest = rest[0], rest[1:]
+	}
+	year, month, day := groups[0], groups[1], groups[2]
+	if sign == '.' && len(year) < 4 {
+		year, day = day, year
+	}
+	if len(year) != 4 || len(month) < 1 || len(month) > 2 || len(day) < 1 || len(day) > 2 {
+		return "", "", false
+	}
+	return year + "-" + twoDigits(month) + "-" + twoDigits(day), rest, true
+}
+
+func twoDigits(s string) string {
+	if len(s) == 1 {
+		return "0" + s
+	}
+	return s
+}
+
+// splitDay parts a time of the day, with its seconds put in where it has none
+// and of 24 hours, from its zone in the form of RFC 3339.
 func splitDay(s string) (of, zone string, ok bool) {
 	end := strings.IndexFunc(s, func(r rune) bool {
 		return (r < '0' || r > '9') && r != ':' && r != '.' && r != ','
@@ -245,11 +296,20 @@ func splitDay(s string) (of, zone string, ok bool) {
 		end = len(s)
 	}
 	of, zone = strings.Replace(s[:end], ",", ".", 1), strings.TrimSpace(s[end:])
+	if len(of) > 1 && of[1] == ':' {
+		of = "0" + of
+	}
 	if len(of) == len("15:04") {
 		of += ":00"
 	}
 	if len(of) < len("15:04:05") || of[2] != ':' || of[5] != ':' {
 		return "", "", false
+	}
+	if of, zone, ok = halfDay(of, zone); !ok {
+		return "", "", false
+	}
+	if begin := strings.IndexByte(zone, '['); begin > 0 && strings.HasSuffix(zone, "]") { // RFC 9557 adds the zone's name
+		zone = zone[:begin]
 	}
 	switch upper := strings.ToUpper(zone); {
 	case upper == "":
@@ -266,13 +326,29 @@ func splitDay(s string) (of, zone string, ok bool) {
 	return of, zone, len(zone) == len("+01:00")
 }
 
+// halfDay turns a time of the day that AM or PM follows into one of 24 hours.
+func halfDay(of, rest string) (_, zone string, ok bool) {
+	upper := strings.ToUpper(rest)
+	for _, half := range []string{"AM", "PM", "A.M.", "P.M."} {
+		if !strings.HasPrefix(upper, half) {
+			continue
+		}
+		hour, err := strconv.Atoi(of[:2])
+		if err != nil || hour < 1 || hour > 12 {
+			return "", "", false
+		}
+		hour %= 12
+		if half[0] == 'P' {
+			hour += 12
+		}
+		return twoDigits(strconv.Itoa(hour)) + of[2:], strings.TrimSpace(rest[len(half):]), true
+	}
+	return of, rest, true
+}
+
 // isDayTime tells whether a text is a time of a day without its date.
 func isDayTime(s string) bool {
-	s = strings.TrimSpace(s)
-	if len(s) < len("15:04") || s[2] != ':' {
-		return false
-	}
-	_, _, ok := splitDay(s)
+	_, _, ok := splitDay(strings.TrimSpace(s))
 	return ok
 }
 

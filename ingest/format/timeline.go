@@ -42,7 +42,8 @@ func isTimeline(raw jsontext.Value) bool {
 		return true
 	}
 	return bytes.Contains(raw, []byte(`"startTime"`)) &&
-		(bytes.Contains(raw, []byte(`"visit"`)) || bytes.Contains(raw, []byte(`"activity"`)) || bytes.Contains(raw, []byte(`"timelinePath"`)))
+		(bytes.Contains(raw, []byte(`"visit"`)) || bytes.Contains(raw, []byte(`"activity"`)) || bytes.Contains(raw, []byte(`"timelinePath"`)) ||
+			bytes.Contains(raw, []byte(`"timelineMemory"`)))
 }
 
 // e7 is a position in ten-millionths of a degree.

@@ -96,7 +96,7 @@ const (
 func (o *Options) observe(p *event.Point, row int64, field, text string) error {
 	t, assumed, err := o.clock.parse(text)
 	if err != nil {
-		return o.Warnings.add(row, field, notATime, Quote(text)+": "+err.Error())
+		return o.Warnings.add(row, field, notATime, Quote(text)+": "+err.Error()+"; "+o.parameter("time-format")+"%d/%m/%Y or the like reads others")
 	}
 	if assumed {
 		if err := o.assume(row, field); err != nil {
@@ -110,4 +110,12 @@ func (o *Options) observe(p *event.Point, row int64, field, text string) error {
 // assume tells that a time without a zone was taken for one of UTC.
 func (o *Options) assume(row int64, field string) error {
 	return o.Warnings.add(row, field, noZone, "it names no time zone and is read as UTC: "+o.parameter("time-zone")+" names one")
+}
+
+// untimed tells of a row without a time that a field of it, or of an earlier row,
+// looks like one; "" looks like none.
+func (o *Options) untimed(row int64, lookalike string) {
+	if lookalike != "" {
+		o.Warnings.note(row, lookalike, "looks like a time", "the points have no time, but this looks like one: "+o.parameter("time")+" names it")
+	}
 }

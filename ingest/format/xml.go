@@ -196,11 +196,15 @@ func (x *xmlReader) point(found *xmlPoint, p *event.Point) error {
 	if found.err != nil {
 		return &event.FieldError{Reason: ClipReason(found.err.Error())}
 	}
+	field, own := "time", found.time != ""
+	if !own {
+		field, found.time = x.timeAmong(found.properties)
+	}
 	if found.time != "" {
-		if err := x.options.observe(p, x.number, "time", found.time); err != nil {
+		if err := x.options.observe(p, x.number, field, found.time); err != nil {
 			return err
 		}
-		if p.Time.IsZero() {
+		if p.Time.IsZero() && own {
 			found.properties = maps.Clone(found.properties) // a track's points share them
 			found.properties["time"] = found.time
 		}
@@ -214,6 +218,24 @@ func (x *xmlReader) point(found *xmlPoint, p *event.Point) error {
 	}
 	p.Properties = raw
 	return x.compact.point(p)
+}
+
+// timeAmong is the property that has the time, as in every format.
+func (x *xmlReader) timeAmong(properties map[string]any) (field, text string) {
+	best := len(timeNames) + 1
+	for name, value := range properties {
+		rank := timeRank([]byte(name))
+		if x.options.columns[timeRole] != "" {
+			rank = 0
+			if name == x.options.columns[timeRole] {
+				rank = 1
+			}
+		}
+		if rank > 0 && (rank < best || rank == best && name < field) {
+			best, field, text = rank, name, fmt.Sprint(value)
+		}
+	}
+	return field, text
 }
 
 // value is a text as a property: a number where that keeps every digit.
