@@ -40,11 +40,13 @@ type layout struct {
 
 // newLayout reads a header. Its errors are text for a problem.
 func newLayout(header []string, o *Options, delimiter rune) (*layout, error) {
-	trimmed := make([]string, len(header))
-	for i, name := range header {
-		trimmed[i] = strings.TrimSpace(name)
+	if !isOwn(header) { // whose names are to come back as they were
+		trimmed := make([]string, len(header))
+		for i, name := range header {
+			trimmed[i] = strings.TrimSpace(name)
+		}
+		header = trimmed
 	}
-	header = trimmed
 	for len(header) > 1 && header[len(header)-1] == "" {
 		header = header[:len(header)-1] // as spreadsheets leave behind
 	}

@@ -27,12 +27,14 @@ const (
 	ownRest   = "other_properties"
 )
 
+func isOwn(header []string) bool {
+	return !slices.ContainsFunc(ownColumns, func(name string) bool { return !slices.Contains(header, name) })
+}
+
 // findOwn tells whether the header is that of a table of Cairn's, and lays it out.
 func (l *layout) findOwn(header []string, o *Options) bool {
-	for _, name := range ownColumns {
-		if !slices.Contains(header, name) {
-			return false
-		}
+	if !isOwn(header) {
+		return false
 	}
 	for r := range roles {
 		if o.columns[r] != "" && o.columns[r] != ownRoles[r] {
