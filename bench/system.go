@@ -60,11 +60,11 @@ func start(ctx context.Context, binary string) (s *system, err error) {
 		return nil, err
 	}
 	s = &system{dir: dir, binary: binary, roles: map[string]*testrig.Process{}}
-	defer func() {
+	defer func(begun *system) {
 		if err != nil {
-			s.stop()
+			begun.stop()
 		}
-	}()
+	}(s)
 	if s.cluster, err = postgres.Start(ctx, filepath.Join(dir, "postgres"), slog.New(slog.DiscardHandler)); err != nil {
 		return nil, err
 	}

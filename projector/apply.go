@@ -32,6 +32,8 @@ type writer struct {
 	at   checkpoint
 	// catalogue is what the writer writes to; nil: not read yet.
 	catalogue *catalogue
+	// inPlace counts the rows that were changed in place, by segment.
+	inPlace map[int]int
 	// view, if not nil, changes what is read of it.
 	view func(*catalogue)
 	// staging: the last batch had ids that were there already, as when a file
@@ -56,7 +58,9 @@ func (w *writer) apply(ctx context.Context, b *batch) (*verdict, error) {
 		w.flush = !w.mayWait(b)
 		err := w.transaction(ctx, b, func() error { return w.applyStraight(ctx, b) })
 		if err == nil {
-			w.catalogue.rows += int64(len(b.rows))
+			for i := range b.rows {
+				w.catalogue.added(b.rows[i].id)
+			}
 			return &verdict{counted: map[bus.Outcome]int{bus.OutcomeCreated: len(b.rows)}}, nil
 		}
 		if !isContent(err) && !errors.Is(err, errKnown) {
@@ -73,12 +77,12 @@ func (w *writer) apply(ctx context.Context, b *batch) (*verdict, error) {
 		return nil, err
 	}
 	inserted := 0
-	for _, p := range v.points {
+	for id, p := range v.points {
 		if p.touched && !p.there {
 			inserted++
+			w.catalogue.added(id)
 		}
 	}
-	w.catalogue.rows += int64(inserted)
 	w.staging = !b.changes && inserted < len(b.rows)
 	return v, nil
 }
@@ -190,6 +194,9 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 
 func (w *writer) rollback(ctx context.Context, cause error) error {
 	w.pending = nil // it may have what was undone
+	if w.catalogue != nil {
+		w.catalogue.number = 0 // what was noted in it is undone
+	}
 	if w.conn.IsClosed() {
 		return cause
 	}

@@ -22,8 +22,12 @@ type catalogue struct {
 	number int64 // of the checkpoint, when it was read
 	sealed []*schema.Segment
 	head   schema.Segment
-	// rows is how many the head has.
-	rows int64
+	// rows is how many the head has, and firstV7 the least of their ids of version 7;
+	// nil: there is none.
+	rows    int64
+	firstV7 *uuid.UUID
+	// parted are the segments with a table for their changed rows.
+	parted map[int]bool
 }
 
 // readCatalogue reads it; what is known already of the same head is kept.
@@ -32,7 +36,11 @@ func readCatalogue(ctx context.Context, conn *pgx.Conn, number int64, before *ca
 	if err != nil {
 		return nil, err
 	}
-	c := &catalogue{number: number}
+	parted, err := readParted(ctx, conn)
+	if err != nil {
+		return nil, err
+	}
+	c := &catalogue{number: number, parted: parted}
 	for i := range all {
 		switch all[i].State {
 		case schema.Sealed:
@@ -48,14 +56,43 @@ func readCatalogue(ctx context.Context, conn *pgx.Conn, number int64, before *ca
 		return nil, fmt.Errorf("the catalogue of segments has no head")
 	}
 	if before != nil && before.head.ID == c.head.ID {
-		c.rows = before.rows
+		c.rows, c.firstV7 = before.rows, before.firstV7
 		return c, nil
 	}
-	err = conn.QueryRow(ctx, `select count(*) from `+schema.Table(c.head.ID)).Scan(&c.rows)
+	return c, c.lookIntoHead(ctx, conn)
+}
+
+func (c *catalogue) lookIntoHead(ctx context.Context, conn *pgx.Conn) error {
+	table := schema.Table(c.head.ID)
+	rows, err := conn.Query(ctx, `select id from `+table)
 	if err != nil {
-		return nil, fmt.Errorf("count the head's rows: %w", err)
+		return fmt.Errorf("read the head's ids: %w", err)
 	}
-	return c, nil
+	var id uuid.UUID
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&id)}, func() error {
+		c.added(id)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("read the head's ids: %w", err)
+	}
+	return nil
+}
+
+// added notes a row of the head.
+func (c *catalogue) added(id uuid.UUID) {
+	c.rows++
+	if isV7(id) && (c.firstV7 == nil || compareIDs(id, *c.firstV7) < 0) {
+		first := id // or every id would be moved to the heap
+		c.firstV7 = &first
+	}
+}
+
+// inHead are those of the ids that the head may have.
+func (c *catalogue) inHead(ids []uuid.UUID) []uuid.UUID {
+	return slices.DeleteFunc(slices.Clone(ids), func(id uuid.UUID) bool {
+		return isV7(id) && (c.firstV7 == nil || compareIDs(id, *c.firstV7) < 0)
+	})
 }
 
 // find is the sealed segment with the id, or nil.

@@ -34,21 +34,29 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	if err != nil {
 		return nil, err
 	}
-	holdings = append(holdings, holding{segment: w.catalogue.head.ID, ids: ids})
+	if ids := w.catalogue.inHead(ids); len(ids) > 0 {
+		holdings = append(holdings, holding{segment: w.catalogue.head.ID, ids: ids})
+	}
 	content := schema.List("", schema.Content)
-	parts := []string{`select null::int as segment, id, position, null::bigint as revision, null::timestamptz as at, name, ` + content + ` from staged`}
+	parts := []string{`select null::int as segment, false as moved, null as tid, id, position, null::bigint as revision, null::timestamptz as at, name, ` + content + ` from staged`}
 	var args []any
 	for _, h := range holdings {
 		args = append(args, h.ids)
-		parts = append(parts, fmt.Sprintf(`select %d, id, position, revision, coalesce(observed_at, received_at), name, %s from %s where id = any($%d::uuid[])`, h.segment, content, schema.Table(h.segment), len(args)))
+		moved := "false"
+		if w.catalogue.parted[h.segment] {
+			moved = fmt.Sprintf("tableoid <> '%s'::regclass", schema.Table(h.segment))
+		}
+		parts = append(parts, fmt.Sprintf(`select %d, %s, ctid::text, id, position, revision, coalesce(observed_at, received_at), name, %s from %s where id = any($%d::uuid[])`, h.segment, moved, content, schema.Table(h.segment), len(args)))
 	}
-	rows, err := w.conn.Query(ctx, `select segment, id, position, revision, geom is null, at, coalesce(name, ''), dense_rank() over (partition by id order by `+content+`)
+	rows, err := w.conn.Query(ctx, `select segment, moved, tid, id, position, revision, geom is null, at, coalesce(name, ''), dense_rank() over (partition by id order by `+content+`)
 		from (`+strings.Join(parts, " union all ")+`) a`, args...)
 	if err != nil {
 		return nil, fmt.Errorf("compare with what is there: %w", err)
 	}
 	contents := make(map[event.Position]int, len(b.rows))
 	var segment *int
+	var moved bool
+	var tid *string
 	var id uuid.UUID
 	var position event.Position
 	var revision *int64
@@ -56,14 +64,14 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	var at *time.Time
 	var name string
 	var number int
-	_, err = pgx.ForEachRow(rows, []any{&segment, (*[16]byte)(&id), (*int64)(&position), &revision, &deleted, &at, &name, &number}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&segment, &moved, &tid, (*[16]byte)(&id), (*int64)(&position), &revision, &deleted, &at, &name, &number}, func() error {
 		if segment == nil {
 			contents[position] = number
 			return nil
 		}
 		p := v.points[id]
 		p.there, p.exists, p.segment, p.position, p.revision, p.deleted, p.content = true, true, *segment, position, position, deleted, number
-		p.was, p.name, p.at = !deleted, name, *at
+		p.was, p.name, p.at, p.moved, p.tid = !deleted, name, *at, moved, *tid
 		if revision != nil {
 			p.revision, p.changed = event.Position(*revision), true
 		}
@@ -142,85 +150,121 @@ func (w *writer) usedAgain(b *batch, detail string) error {
 		b.first, b.last, detail)
 }
 
-// changesOf are a batch's changes of the points of one segment.
-type changesOf struct {
-	puts      []uuid.UUID // their new content is in staged, at sources
-	sources   []int64
-	revisions []int64
-	gone      []uuid.UUID
-	goneAt    []int64
-	authors   []*string // of those gone
+// A location is where rows are that a batch changes.
+type location struct {
+	segment int
+	moved   bool // in the segment's table of changed rows
 }
 
-// change replaces and deletes points where they are, in two statements a segment.
+// changesOf are a batch's changes of the rows in one place.
+type changesOf struct {
+	puts      []string // where the rows lie (ctid); their new content is in staged, at sources
+	sources   []int64
+	revisions []int64
+	at        []uuid.UUID
+	gone      []string
+	goneAt    []int64
+	authors   []*string // of those gone
+	more      int64     // points that came back, less those that went
+}
+
+// change replaces and deletes points where they are, or moves them to the table of
+// changed rows that their segment has.
 func (w *writer) change(ctx context.Context, b *batch, v *verdict) error {
-	segments := map[int]*changesOf{}
-	for _, id := range v.order {
+	changed := slices.DeleteFunc(slices.Clone(v.order), func(id uuid.UUID) bool { return !v.points[id].there || !v.points[id].touched })
+	// In the order of positions the indexes are entered side by side.
+	slices.SortFunc(changed, func(a, b uuid.UUID) int { return cmp.Compare(v.points[a].position, v.points[b].position) })
+	locations := map[location]*changesOf{}
+	for _, id := range changed {
 		p := v.points[id]
-		if !p.there || !p.touched {
-			continue
-		}
-		if p.was && p.deleted {
-			v.removed[p.segment]++
-		} else if !p.was && !p.deleted {
-			v.revived[p.segment]++
-		}
-		c := segments[p.segment]
+		c := locations[location{p.segment, p.moved}]
 		if c == nil {
 			c = &changesOf{}
-			segments[p.segment] = c
+			locations[location{p.segment, p.moved}] = c
 		}
-		if !p.deleted {
-			c.puts, c.sources, c.revisions = append(c.puts, id), append(c.sources, int64(b.rows[p.source].position)), append(c.revisions, int64(p.revision))
-			continue
-		}
-		var author *string
-		if p.author != "" {
-			author = &p.author
-		}
-		c.gone, c.goneAt, c.authors = append(c.gone, id), append(c.goneAt, int64(p.revision)), append(c.authors, author)
+		c.add(id, p, b)
 	}
-	for id, c := range segments {
-		if err := w.changeIn(ctx, schema.Table(id), c); err != nil {
+	for at, c := range locations {
+		var err error
+		switch {
+		case at.moved:
+			err = w.changeIn(ctx, schema.ChangedTable(at.segment), c)
+		case w.catalogue.parted[at.segment]:
+			err = w.move(ctx, at.segment, c)
+		default:
+			w.inPlace[at.segment] += len(c.puts) + len(c.gone)
+			err = w.changeIn(ctx, schema.Table(at.segment), c)
+		}
+		if err != nil {
 			return err
 		}
 	}
-	return w.noteChanges(ctx, b, v, segments)
+	return w.noteChanges(ctx, b, v, locations)
 }
 
+func (c *changesOf) add(id uuid.UUID, p *point, b *batch) {
+	if p.was && p.deleted {
+		c.more--
+	} else if !p.was && !p.deleted {
+		c.more++
+	}
+	if !p.deleted {
+		c.at = append(c.at, id)
+		c.puts, c.sources, c.revisions = append(c.puts, p.tid), append(c.sources, int64(b.rows[p.source].position)), append(c.revisions, int64(p.revision))
+		return
+	}
+	var author *string
+	if p.author != "" {
+		author = &p.author
+	}
+	c.gone, c.goneAt, c.authors = append(c.gone, p.tid), append(c.goneAt, int64(p.revision)), append(c.authors, author)
+}
+
+// changeIn changes rows where they are. They are found by where they lie: that was
+// read in this transaction, and nobody else changes points.
 func (w *writer) changeIn(ctx context.Context, table string, c *changesOf) error {
 	if len(c.puts) > 0 {
-		_, err := w.conn.Exec(ctx, `update `+table+` p set (`+schema.List("", schema.State)+`, revision) = (`+schema.List("s.", schema.State)+`, d.revision)
-			from unnest($1::uuid[], $2::bigint[], $3::bigint[]) d(id, source, revision) join staged s on s.position = d.source
-			where p.id = d.id and coalesce(p.revision, p.position) < d.revision`, c.puts, c.sources, c.revisions)
+		err := w.changeAll(ctx, len(c.puts), `update only `+table+` p set (`+schema.List("", schema.State)+`, revision) = (`+schema.List("s.", schema.State)+`, d.revision)
+			from unnest($1::text[]::tid[], $2::bigint[], $3::bigint[]) d(tid, source, revision) join staged s on s.position = d.source
+			where p.ctid = d.tid and p.id = s.id and coalesce(p.revision, p.position) < d.revision`, c.puts, c.sources, c.revisions)
 		if err != nil {
-			return fmt.Errorf("replace %d points in %s: %w", len(c.puts), table, err)
+			return fmt.Errorf("replace points in %s: %w", table, err)
 		}
 	}
 	if len(c.gone) > 0 {
-		_, err := w.conn.Exec(ctx, `update `+table+` p set name = null, geom = null, altitude = null, observed_at = null, properties = null,
+		err := w.changeAll(ctx, len(c.gone), `update only `+table+` p set name = null, geom = null, altitude = null, observed_at = null, properties = null,
 				members = null, author = d.author, revision = d.revision
-			from unnest($1::uuid[], $2::bigint[], $3::text[]) d(id, revision, author)
-			where p.id = d.id and coalesce(p.revision, p.position) < d.revision`, c.gone, c.goneAt, c.authors)
+			from unnest($1::text[]::tid[], $2::bigint[], $3::text[]) d(tid, revision, author)
+			where p.ctid = d.tid and coalesce(p.revision, p.position) < d.revision`, c.gone, c.goneAt, c.authors)
 		if err != nil {
-			return fmt.Errorf("delete %d points in %s: %w", len(c.gone), table, err)
+			return fmt.Errorf("delete points in %s: %w", table, err)
 		}
 	}
 	return nil
 }
 
+// changeAll runs a statement that has to change so many rows.
+func (w *writer) changeAll(ctx context.Context, rows int, sql string, args ...any) error {
+	tag, err := w.conn.Exec(ctx, sql, args...)
+	if err == nil && tag.RowsAffected() != int64(rows) {
+		err = fmt.Errorf("%d of %d rows were changed: another than the projector writes to the points", tag.RowsAffected(), rows)
+	}
+	return err
+}
+
 // noteChanges keeps what the catalogue says of the changed segments true, within
 // the batch's transaction.
-func (w *writer) noteChanges(ctx context.Context, b *batch, v *verdict, segments map[int]*changesOf) error {
+func (w *writer) noteChanges(ctx context.Context, b *batch, v *verdict, locations map[location]*changesOf) error {
 	wider := false
-	for id, c := range segments {
+	for at, c := range locations {
+		id := at.segment
 		s := w.catalogue.find(id)
 		if s == nil || !s.Known() {
 			continue // the head, or one that nobody skips
 		}
 		after := *s
 		revision := *s.Revision
-		for _, id := range c.puts {
+		for _, id := range c.at {
 			p := v.points[id]
 			r := b.rows[p.source]
 			wider = widen(&after, r.at, r.time) || wider
@@ -232,7 +276,7 @@ func (w *writer) noteChanges(ctx context.Context, b *batch, v *verdict, segments
 		after.Revision = &revision
 		_, err := w.conn.Exec(ctx, `update segments set rows = rows + $2, revision = greatest(revision, $3), west = $4, south = $5, east = $6, north = $7,
 			time_from = $8, time_to = $9, cells = $10 where id = $1`,
-			id, v.revived[id]-v.removed[id], revision, after.West, after.South, after.East, after.North, after.TimeFrom, after.TimeTo, after.Cells)
+			id, c.more, revision, after.West, after.South, after.East, after.North, after.TimeFrom, after.TimeTo, after.Cells)
 		if err != nil {
 			return fmt.Errorf("note what segment %d holds: %w", id, err)
 		}

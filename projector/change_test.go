@@ -200,8 +200,11 @@ func (b *bench) settle(headRows int64) {
 				return false
 			}
 		}
+		if id, err := foldable(b.t.Context(), conn, foldPart); err != nil || id != 0 {
+			return false
+		}
 		old, err := viewIsOld(b.t.Context(), conn)
-		return err == nil && !old && m.mergeable(all) == nil
+		return err == nil && !old && m.mergeable(all, m.sizes.fan) == nil
 	})
 }
 

@@ -13,9 +13,11 @@ import (
 // A point is what is known of one id while a batch is decided about: first what
 // the database has, then what each event made of it.
 type point struct {
-	there    bool // in the database before the batch
-	segment  int  // where, if it is there; else 0
-	exists   bool // now, deleted or not
+	there    bool   // in the database before the batch
+	segment  int    // where, if it is there; else 0
+	moved    bool   // it lies in its segment's table of changed rows
+	tid      string // where its row lies
+	exists   bool   // now, deleted or not
 	deleted  bool
 	position event.Position // where it was created
 	revision event.Position // its last change; its position where there was none
@@ -124,8 +126,6 @@ type verdict struct {
 	told    []told
 	parked  []parkedEvent
 	counted map[bus.Outcome]int
-	// revived and removed count the points that came back and that went, by segment.
-	revived, removed map[int]int64
 }
 
 func (v *verdict) tell(p event.Position, o bus.Outcome) {

@@ -1,7 +1,10 @@
 package projector
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"math/bits"
 	"strings"
@@ -10,6 +13,7 @@ import (
 	"cairn/event"
 	"cairn/schema"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -28,38 +32,59 @@ type holds struct {
 // cellSQL is cellOf in SQL.
 const cellSQL = `least(35, greatest(0, floor((st_y(geom) + 90) / 5)::int)) * 72 + least(71, greatest(0, floor((st_x(geom) + 180) / 5)::int))`
 
-const holdsSelect = `select count(*) filter (where geom is not null), coalesce(max(revision), 0),
+// holdsSelect reads what rows hold, by cell, in one pass; tombstones are in the first
+// cell, of which they are no points. Of ids of version 7 it takes the time, their
+// first 48 bits: Postgres has no least uuid before version 18, and as text they would
+// cost more than all else.
+const holdsSelect = `select ` + cellSQL + `, count(*), count(geom), coalesce(max(revision), 0),
 		min(st_x(geom)), min(st_y(geom)), max(st_x(geom)), max(st_y(geom)),
 		min(coalesce(observed_at, received_at)) filter (where geom is not null),
 		max(coalesce(observed_at, received_at)) filter (where geom is not null), max(received_at),
-		min(id::text collate "C") filter (where version = '7'), max(id::text collate "C") filter (where version = '7'),
-		count(*) filter (where version <> '7')
-	from (select *, substr(id::text, 15, 1) as version from %s t) s`
+		min(ms) filter (where version = 7), max(ms) filter (where version = 7), count(*) filter (where version <> 7)
+	from (select *, get_byte(b, 6) >> 4 as version, (get_byte(b, 0)::bigint << 40) + (get_byte(b, 1)::bigint << 32) + (get_byte(b, 2)::bigint << 24)
+			+ (get_byte(b, 3) << 16) + (get_byte(b, 4) << 8) + get_byte(b, 5) as ms
+		from (select *, uuid_send(id) as b from %s t offset 0) t) s
+	group by 1`
 
 // lookInto reads what the rows of a table, or of a query in brackets, hold.
 func lookInto(ctx context.Context, db pgx.Tx, from string) (*holds, error) {
-	h := &holds{}
-	var rows int64
-	err := db.QueryRow(ctx, fmt.Sprintf(holdsSelect, from)).Scan(&rows, &h.revision, &h.west, &h.south, &h.east, &h.north,
-		&h.timeFrom, &h.timeTo, &h.receivedTo, &h.v7From, &h.v7To, &h.otherIDs)
+	rows, err := db.Query(ctx, fmt.Sprintf(holdsSelect, from))
 	if err != nil {
 		return nil, fmt.Errorf("look into %s: %w", from, err)
 	}
-	h.rows = &rows
-	found, err := db.Query(ctx, `select `+cellSQL+`, count(*) from `+from+` s where geom is not null group by 1`)
-	if err != nil {
-		return nil, fmt.Errorf("count the cells of %s: %w", from, err)
-	}
+	all := &holds{rows: new(int64)}
+	var v7From, v7To *int64
+	var h holds // of one cell
 	var cell int
-	var n int64
-	_, err = pgx.ForEachRow(found, []any{&cell, &n}, func() error {
-		h.counts[cell] = n
+	var n, points, others int64
+	var low, high *int64
+	into := []any{&cell, &n, &points, &h.revision, &h.west, &h.south, &h.east, &h.north, &h.timeFrom, &h.timeTo, &h.receivedTo, &low, &high, &others}
+	_, err = pgx.ForEachRow(rows, into, func() error {
+		all.add(&h)
+		*all.rows += points
+		all.otherIDs += others
+		v7From, v7To = least(v7From, low), most(v7To, high)
+		if h.receivedTo != nil && (all.receivedTo == nil || h.receivedTo.After(*all.receivedTo)) {
+			all.receivedTo = h.receivedTo
+		}
+		all.counts[cell] = points
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("count the cells of %s: %w", from, err)
+		return nil, fmt.Errorf("look into %s: %w", from, err)
 	}
-	return h, nil
+	if v7From != nil {
+		all.v7From, all.v7To = v7At(*v7From, 0x00), v7At(*v7To, 0xff)
+	}
+	return all, nil
+}
+
+// v7At is an id that begins with the milliseconds, and goes on with the same byte.
+func v7At(milliseconds int64, rest byte) *string {
+	id := uuid.UUID(bytes.Repeat([]byte{rest}, 16))
+	copy(id[:6], binary.BigEndian.AppendUint64(nil, uint64(milliseconds))[2:]) //nolint:gosec // 48 bits
+	text := id.String()
+	return &text
 }
 
 // add widens what is held by more: of changes, whose points were counted before.
@@ -78,14 +103,14 @@ func (h *holds) add(more *holds) {
 	}
 }
 
-func least(a, b *float64) *float64 {
+func least[T cmp.Ordered](a, b *T) *T {
 	if a == nil || b != nil && *b < *a {
 		return b
 	}
 	return a
 }
 
-func most(a, b *float64) *float64 {
+func most[T cmp.Ordered](a, b *T) *T {
 	if a == nil || b != nil && *b > *a {
 		return b
 	}
@@ -161,8 +186,7 @@ func (m *maintenance) seal(ctx context.Context, all []schema.Segment) (bool, err
 	return false, nil
 }
 
-// ensureRevisionIndex makes, without a lock, the index that a table from before
-// segments does not have.
+// ensureRevisionIndex makes the index that a table from before segments does not have.
 func (m *maintenance) ensureRevisionIndex(ctx context.Context, id int) error {
 	name := schema.Table(id) + "_revision"
 	return m.ensureIndex(ctx, name, "create index "+name+" on "+schema.Table(id)+" (revision) where revision is not null")

@@ -49,6 +49,8 @@ type maintenance struct {
 	wake    chan struct{} // holds one: there is a segment to seal
 	conn    *pgx.Conn
 	part    part
+	// behind tells that the projection has a backlog: what can wait does.
+	behind func() bool
 	// skipHead: nobody says that the head is full, and it was counted a moment ago.
 	skipHead bool
 	// swept is the floor below which the table latest has nothing any more.
@@ -56,7 +58,8 @@ type maintenance struct {
 }
 
 func newMaintenance(cfg Config, m *segmentMetrics) *maintenance {
-	return &maintenance{url: cfg.DatabaseURL, keep: cfg.Keep, sizes: cmp.Or(cfg.sizes, sizes), log: cfg.Log, metrics: m, wake: make(chan struct{}, 1)}
+	return &maintenance{url: cfg.DatabaseURL, keep: cfg.Keep, sizes: cmp.Or(cfg.sizes, sizes), log: cfg.Log, metrics: m,
+		wake: make(chan struct{}, 1), behind: func() bool { return false }}
 }
 
 // A part of the work: sealing has a connection of its own, because a merge may take
@@ -180,8 +183,7 @@ func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	type work = func(context.Context, []schema.Segment) (bool, error)
-	var works []work
+	var works []func(context.Context, []schema.Segment) (bool, error)
 	if m.part != sealing {
 		m.metrics.observe(all)
 		works = append(works, m.rotate, m.expire, m.refreshView, m.dropTables)
@@ -190,7 +192,7 @@ func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 		works = append(works, m.seal)
 	}
 	if m.part != sealing {
-		works = append(works, m.gather, m.sweep, m.split, m.merge, m.countCells)
+		works = append(works, m.gather, m.sweep, m.split, m.merge, m.indexChanged, m.fold, m.countCells)
 	}
 	for _, do := range works {
 		if worked, err = do(ctx, all); worked || err != nil {
@@ -429,7 +431,7 @@ const dependentObjects = "2BP01"
 
 func (m *maintenance) dropTable(ctx context.Context, id int) error {
 	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
-		_, err := tx.Exec(ctx, fmt.Sprintf(`set local lock_timeout = %d; drop table if exists %s`, dropWait.Milliseconds(), schema.Table(id)))
+		_, err := tx.Exec(ctx, fmt.Sprintf(`set local lock_timeout = %d; %s`, dropWait.Milliseconds(), schema.DropTable(id)))
 		if err == nil {
 			_, err = tx.Exec(ctx, `delete from segment_cells where segment = $1`, id)
 		}

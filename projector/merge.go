@@ -20,40 +20,50 @@ const fewChanges = 1000
 // before it swaps whatever is left.
 const catchUps = 20
 
+// lazyFans: while there is a backlog, the projection has the machine to itself until so
+// many times as many segments wait as are merged else. All of them become one, so
+// what comes in a bulk load is copied once.
+const lazyFans = 4
+
 // merge makes one segment of the oldest run of neighbours of a size.
 func (m *maintenance) merge(ctx context.Context, all []schema.Segment) (bool, error) {
-	run := m.mergeable(all)
+	least := m.sizes.fan
+	if m.behind() {
+		least *= lazyFans
+	}
+	run := m.mergeable(all, least)
 	if run == nil {
 		return false, nil
 	}
 	return true, m.rewrite(ctx, "merge", run, nil)
 }
 
-// mergeable is a run of neighbours that are of one size and make one of the next.
-func (m *maintenance) mergeable(all []schema.Segment) []schema.Segment {
+// mergeable is a run of neighbours that are of one size, at least so many of them.
+func (m *maintenance) mergeable(all []schema.Segment, least int) []schema.Segment {
 	var run []schema.Segment
 	var size int64
 	for _, s := range all {
-		switch {
-		case s.State == schema.Dropped || s.State == schema.Filling:
-			continue
-		case s.State != schema.Sealed || s.Rows == nil || !s.Known() || !s.LatestDone:
-			run = nil
+		if s.State == schema.Dropped || s.State == schema.Filling {
 			continue
 		}
-		level := m.level(*s.Rows)
+		level := -1
+		if s.State == schema.Sealed && s.Rows != nil && s.Known() && s.LatestDone {
+			level = m.level(*s.Rows)
+		}
 		if len(run) > 0 && (level != m.level(*run[0].Rows) || size+*s.Rows > m.sizes.most || m.spansTooLong(run[0], s)) {
+			if len(run) >= least {
+				return run
+			}
 			run, size = nil, 0
 		}
-		if level < 0 {
-			continue
-		}
-		run, size = append(run, s), size+*s.Rows
-		if len(run) == m.sizes.fan {
-			return run
+		if level >= 0 {
+			run, size = append(run, s), size+*s.Rows
 		}
 	}
-	return nil
+	if len(run) < least {
+		return nil
+	}
+	return run
 }
 
 // level is how often a segment of so many rows has been merged: 0 for one that was

@@ -90,6 +90,7 @@ func (c Config) replicas() int { return max(c.Replicas, c.Bus.Replicas(), 1) }
 func Run(ctx context.Context, cfg Config) error {
 	p := &projector{cfg: cfg, metrics: newMetrics(cfg.Server.Registry())}
 	p.maintenance = newMaintenance(cfg, newSegmentMetrics(cfg.Server.Registry()))
+	p.maintenance.behind = p.behind
 	reconnected := make(chan struct{}, 1)
 	nc, err := bus.Connect(cfg.Bus, cfg.Log, nats.ReconnectHandler(func(*nats.Conn) {
 		select {
@@ -249,7 +250,7 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	if err != nil {
 		return err
 	}
-	w := &writer{conn: conn, at: at, log: p.cfg.Log, patience: fencePatience}
+	w := &writer{conn: conn, at: at, log: p.cfg.Log, patience: fencePatience, inPlace: map[int]int{}}
 	p.cfg.Log.Info("projecting", "after_sequence", at.sequence)
 	p.problem.Store(nil)
 	p.note(func(s *state) { s.Sequence = at.sequence })
@@ -386,6 +387,9 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 	// Both are hints: if they are lost, a tick or the next batch makes up for it.
 	_ = bus.Announce(p.nc, applied)
 	_ = b.ack()
+	if err := w.part(apply, 2*p.maintenance.sizes.head); err != nil {
+		return err
+	}
 	if w.catalogue.rows < p.maintenance.sizes.head {
 		return nil
 	}

@@ -366,7 +366,7 @@ func TestEndsAHolderThatNeverLetsGo(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := &writer{conn: conn, at: at, log: testkit.Log(t), patience: 50 * time.Millisecond}
+	w := &writer{conn: conn, at: at, log: testkit.Log(t), patience: 50 * time.Millisecond, inPlace: map[int]int{}}
 	next := newBatch(at.sequence + 1)
 	if err := next.add(new(event.Decoder), at.sequence+1, "id", []byte(line("b", `{}`))); err != nil {
 		t.Fatal(err)

@@ -71,7 +71,7 @@ func Rebuild(ctx context.Context, endpoint bus.Endpoint, databaseURL string, log
 			err = errors.Join(err, cleanErr)
 		}
 	}()
-	r := &rebuild{conn: conn, js: js, log: log, w: &writer{conn: conn, log: log, patience: fencePatience, bracket: unfenced}}
+	r := &rebuild{conn: conn, js: js, log: log, w: &writer{conn: conn, log: log, patience: fencePatience, bracket: unfenced, inPlace: map[int]int{}}}
 	if err := r.begin(ctx); err != nil {
 		return r.done, err
 	}

@@ -29,7 +29,9 @@ func (w *writer) rotate(ctx context.Context) error {
 	return nil
 }
 
-func (w *writer) rotation(ctx context.Context) error {
+// raise opens a transaction with the fence, like that of a batch, but for a change of
+// the catalogue alone.
+func (w *writer) raise(ctx context.Context) error {
 	begin := fmt.Sprintf(`begin; set local lock_timeout = %d; update checkpoint set catalogue = catalogue + 1 where sequence = %d and stream_created = '%s' returning catalogue`,
 		w.patience.Milliseconds(), w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
 	results, err := w.conn.PgConn().Exec(ctx, begin).ReadAll()
@@ -38,6 +40,13 @@ func (w *writer) rotation(ctx context.Context) error {
 	}
 	if len(results[len(results)-1].Rows) != 1 {
 		return errFenced
+	}
+	return nil
+}
+
+func (w *writer) rotation(ctx context.Context) error {
+	if err := w.raise(ctx); err != nil {
+		return err
 	}
 	id, err := newTable(ctx, w.conn)
 	if err != nil {

@@ -21,8 +21,7 @@ const maxParked = 100_000
 // which are there already, or that Postgres refuses: through a temporary table, so
 // that each row can be looked at.
 func (w *writer) applyStaged(ctx context.Context, b *batch) (*verdict, error) {
-	v := &verdict{points: make(map[uuid.UUID]*point, len(b.rows)), counted: map[bus.Outcome]int{}, parked: slices.Clone(b.parked),
-		revived: map[int]int64{}, removed: map[int]int64{}}
+	v := &verdict{points: make(map[uuid.UUID]*point, len(b.rows)), counted: map[bus.Outcome]int{}, parked: slices.Clone(b.parked)}
 	if err := w.catchUp(ctx); err != nil {
 		return nil, err
 	}

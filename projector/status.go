@@ -29,6 +29,15 @@ type state struct {
 	Oldest   time.Time // when the oldest event that is not applied came; zero: there is none
 }
 
+// backlog is from how many messages on that are not applied the projection is
+// behind: a batch or two of full envelopes.
+const backlog = 20
+
+func (p *projector) behind() bool {
+	s := p.state.Load()
+	return s != nil && s.Stream != nil && s.Stream.State.LastSeq > s.Sequence+backlog
+}
+
 func (p *projector) note(change func(*state)) {
 	for {
 		before := p.state.Load()

@@ -44,9 +44,33 @@ func CreateTable(id int) string {
 	author              text)`
 }
 
+// ChangedTable is the name of the table to which rows of a sealed segment move when
+// they change. It inherits from the segment's own, so whoever reads that reads both.
+func ChangedTable(id int) string { return Table(id) + "_changed" }
+
+// CreateChangedTable makes it, with the indexes of a head and that over names: one
+// over times comes when it has grown.
+func CreateChangedTable(id int) []string {
+	t := ChangedTable(id)
+	ddl := append([]string{"create table " + t + " () inherits (" + Table(id) + ")"}, headIndexes(t)...)
+	return append(ddl, trackIndex(t))
+}
+
+// ChangedTimeIndex is the name of the index that it gets when it has grown, and its
+// DDL.
+func ChangedTimeIndex(id int) (name, ddl string) {
+	return ChangedTable(id) + "_time", timeIndex(ChangedTable(id))
+}
+
+// DropTable drops the table of a segment, with that of its changed rows.
+func DropTable(id int) string {
+	return "drop table if exists " + ChangedTable(id) + ", " + Table(id)
+}
+
 // HeadIndexes are those that a segment has while points are added to it.
-func HeadIndexes(id int) []string {
-	t := Table(id)
+func HeadIndexes(id int) []string { return headIndexes(Table(id)) }
+
+func headIndexes(t string) []string {
 	return []string{
 		"alter table " + t + " add constraint " + t + "_pkey primary key (id)",
 		"alter table " + t + " add constraint " + t + "_position_key unique (position)",
@@ -57,18 +81,24 @@ func HeadIndexes(id int) []string {
 
 // SealedIndexes are what it gets besides when it is sealed: built in bulk they
 // cost a fraction of what they would cost the head.
-func SealedIndexes(id int) []string {
-	t := Table(id)
+func SealedIndexes(id int) []string { return sealedIndexes(Table(id)) }
+
+func sealedIndexes(t string) []string {
 	return []string{
-		"create index if not exists " + t + "_time on " + t + " ((coalesce(observed_at, received_at)))",
+		timeIndex(t),
 		`create index if not exists ` + t + `_name on ` + t + ` (name collate "C", position) where name is not null`,
-		TrackIndex(id),
+		trackIndex(t),
 	}
 }
 
+func timeIndex(t string) string {
+	return "create index if not exists " + t + "_time on " + t + " ((coalesce(observed_at, received_at)))"
+}
+
 // TrackIndex finds what one name has in the order of time, the newest too.
-func TrackIndex(id int) string {
-	t := Table(id)
+func TrackIndex(id int) string { return trackIndex(Table(id)) }
+
+func trackIndex(t string) string {
 	return `create index if not exists ` + t + `_track on ` + t + ` (name collate "C", (coalesce(observed_at, received_at)), position) where name is not null`
 }
 

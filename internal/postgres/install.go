@@ -1,6 +1,7 @@
 package postgres
 
 import (
+	"debug/elf"
 	"errors"
 	"fmt"
 	"os"
@@ -119,6 +120,26 @@ func serverMajor(bin string) int {
 	}
 	major, _ := strconv.Atoi(version[:digits]) // 0 if there are none
 	return major
+}
+
+// lz4Since is the first version whose log can be compressed with lz4.
+const lz4Since = 15
+
+// walCompression is lz4 where the server was built with it.
+func (i installation) walCompression() string {
+	if i.major < lz4Since {
+		return "on"
+	}
+	program, err := elf.Open(i.program("postgres"))
+	if err != nil {
+		return "on"
+	}
+	defer program.Close()
+	libraries, err := program.ImportedLibraries()
+	if err != nil || !slices.ContainsFunc(libraries, func(name string) bool { return strings.HasPrefix(name, "liblz4.") }) {
+		return "on"
+	}
+	return "lz4"
 }
 
 func (i installation) hasPostGIS() bool {
