@@ -169,6 +169,7 @@ func (c *collection) Next(p *event.Point) error {
 		if c.timeline || c.any && isTimeline(raw) {
 			if err := c.queue.open(raw); err != nil {
 				c.number++
+				c.text = raw
 				return err
 			}
 			continue

@@ -21,7 +21,7 @@ func (x *xmlReader) gpx(start xml.StartElement) (err error) {
 	case "metadata", "extensions", "link", "author", "bounds":
 		_, err = x.text()
 	case "wpt", "rtept", "trkpt":
-		var found xmlPoint
+		var found foundPoint
 		if found, err = x.gpxPoint(start); err == nil {
 			x.pending = append(x.pending, found)
 		}
@@ -31,8 +31,8 @@ func (x *xmlReader) gpx(start xml.StartElement) (err error) {
 
 // gpxPoint reads one point to its end. A point of a track without a name of its
 // own has the track's.
-func (x *xmlReader) gpxPoint(start xml.StartElement) (xmlPoint, error) {
-	found := xmlPoint{properties: map[string]any{"gpx": start.Name.Local}}
+func (x *xmlReader) gpxPoint(start xml.StartElement) (foundPoint, error) {
+	found := foundPoint{properties: map[string]any{"gpx": start.Name.Local}}
 	if x.track != "" && start.Name.Local != "wpt" {
 		found.properties["name"] = x.track
 	}
@@ -48,7 +48,7 @@ func (x *xmlReader) gpxPoint(start xml.StartElement) (xmlPoint, error) {
 		if err != nil && found.err == nil {
 			found.err = fmt.Errorf("the %s is %s: %w", tableParameters[axis], Quote(text), err)
 		}
-		found.position = append(found.position, f)
+		found.position, found.text = append(found.position, f), append(found.text, text)
 	}
 	size := 0
 	for {
@@ -82,7 +82,7 @@ func (x *xmlReader) gpxPoint(start xml.StartElement) (xmlPoint, error) {
 	}
 }
 
-func (x *xmlReader) gpxField(found *xmlPoint, name, text string) error {
+func (x *xmlReader) gpxField(found *foundPoint, name, text string) error {
 	switch {
 	case text == "":
 	case name == "ele" && len(found.position) == 2:

@@ -342,7 +342,7 @@ func (l *layout) findTime(header []string, o *Options) error {
 	best := len(timeNames) + 1
 	for i, h := range header {
 		rank := timeRank([]byte(strings.TrimSpace(h)))
-		if rank > 0 && timeNames[rank-1] == dateName && l.date < 0 {
+		if rank > 0 && isDateName(rank) && l.date < 0 {
 			l.date = i
 		}
 		switch {

@@ -18,7 +18,7 @@ const maxTrackText = 4 << 10
 type placemark struct {
 	properties map[string]any
 	time       string
-	points     []xmlPoint
+	points     []foundPoint
 	whens      []string // of the track that is open
 	coords     []string
 	size       int
@@ -129,14 +129,14 @@ func (m *placemark) set(name, text string) {
 
 // kmlPoint reads longitude, latitude and perhaps altitude. 0 as altitude is what
 // writers give who know none, and stays.
-func kmlPoint(text, separator string) xmlPoint {
-	var p xmlPoint
+func kmlPoint(text, separator string) foundPoint {
+	var p foundPoint
 	fields := strings.Split(text, separator)
 	if separator == " " {
 		fields = strings.Fields(text)
 	}
 	if len(fields) < 2 || len(fields) > 3 {
-		return xmlPoint{err: fmt.Errorf("the coordinates are %s: they must be longitude, latitude and perhaps altitude", Quote(text))}
+		return foundPoint{text: fields, err: fmt.Errorf("the coordinates are %s: they must be longitude, latitude and perhaps altitude", Quote(text))}
 	}
 	for axis, field := range fields {
 		f, err := number(strings.TrimSpace(field))
@@ -144,7 +144,7 @@ func kmlPoint(text, separator string) xmlPoint {
 			err = event.CheckCoordinate(axis, f)
 		}
 		if err != nil {
-			return xmlPoint{err: fmt.Errorf("the coordinates are %s: %w", Quote(text), err)}
+			return foundPoint{text: fields, err: fmt.Errorf("the coordinates are %s: %w", Quote(text), err)}
 		}
 		p.position = append(p.position, f)
 	}
@@ -155,9 +155,9 @@ func kmlPoint(text, separator string) xmlPoint {
 func (m *placemark) track() {
 	switch {
 	case len(m.coords) > maxTrack:
-		m.points = append(m.points, xmlPoint{err: fmt.Errorf("the track has more than %d points", maxTrack)})
+		m.points = append(m.points, foundPoint{err: fmt.Errorf("the track has more than %d points", maxTrack)})
 	case len(m.whens) != len(m.coords) && len(m.whens) > 0:
-		m.points = append(m.points, xmlPoint{err: fmt.Errorf("the track has %d times for %d positions", len(m.whens), len(m.coords))})
+		m.points = append(m.points, foundPoint{err: fmt.Errorf("the track has %d times for %d positions", len(m.whens), len(m.coords))})
 	default:
 		for i, coord := range m.coords {
 			p := kmlPoint(coord, " ")
@@ -171,13 +171,13 @@ func (m *placemark) track() {
 }
 
 // finish gives each point what the Placemark says of all.
-func (m *placemark) finish() []xmlPoint {
+func (m *placemark) finish() []foundPoint {
 	if len(m.points) == 0 {
 		why := errors.New("the Placemark has no position")
 		if m.lines {
 			why = errors.New("the Placemark has a line or an area, but Cairn takes points: Point and gx:Track")
 		}
-		m.points = []xmlPoint{{err: why}}
+		m.points = []foundPoint{{err: why}}
 	}
 	for i := range m.points {
 		p := &m.points[i]

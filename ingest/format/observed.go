@@ -13,10 +13,11 @@ import (
 type sighting struct {
 	rank        int // 0 where there is none yet
 	name, value []byte
-	date        []byte // the value of dateName
+	date        []byte // the value of one that has dates
+	dateName    []byte
 }
 
-func (s *sighting) reset() { s.rank, s.name, s.value, s.date = 0, nil, nil, nil }
+func (s *sighting) reset() { *s = sighting{} }
 
 // wants tells whether the property may be the time.
 func (o *Options) wants(name []byte) bool {
@@ -32,8 +33,8 @@ func (s *sighting) see(name []byte, value jsontext.Value) {
 	if rank == 0 {
 		rank = 1 // the user named it
 	}
-	if timeNames[rank-1] == dateName {
-		s.date = value
+	if isDateName(rank) {
+		s.date, s.dateName = value, name
 	}
 	if s.rank == 0 || rank < s.rank {
 		s.rank, s.name, s.value = rank, name, value
@@ -46,10 +47,13 @@ func (s *sighting) settle(o *Options, p *event.Point, row int64) error {
 		return nil
 	}
 	text, ok := plainValue(s.value)
-	if !ok {
+	date, dated := plainValue(s.date)
+	switch {
+	case !ok && dated: // without the time of the day
+		s.name, text = s.dateName, date
+	case !ok:
 		return nil // null, an object, …: what it says is no time
-	}
-	if date, ok := plainValue(s.date); ok && isDayTime(text) {
+	case dated && isDayTime(text):
 		text = together(date, text)
 	}
 	return o.observe(p, row, string(s.name), text)

@@ -8,7 +8,6 @@ import (
 	"math"
 	"slices"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"cairn/event"
@@ -285,7 +284,7 @@ func (d *PointDecoder) time(name string) error {
 		return err
 	}
 	text, _ := plainValue(value)
-	isDate := strings.EqualFold(name, dateName)
+	isDate := isDateName(timeRank([]byte(name)))
 	switch {
 	case isDate && d.when.date == "" && (d.when.name == "" || isDayTime(d.when.text)):
 		d.when.date = text

@@ -357,12 +357,16 @@ func (t *table) observed(record []string, p *event.Point) error {
 	if column < 0 {
 		t.untimed(record)
 	}
+	date := t.layout.date
+	if column >= 0 && date >= 0 && trimmed(record[column]) == "" { // without the time of the day
+		column = date
+	}
 	if column < 0 || record[column] == "" {
 		return nil
 	}
 	cell := record[column]
-	if d := t.layout.date; d >= 0 && d != column && isDayTime(cell) {
-		cell = together(record[d], cell)
+	if date >= 0 && date != column && isDayTime(cell) {
+		cell = together(record[date], cell)
 	}
 	if !utf8.ValidString(cell) {
 		return t.inColumn(column, errCellText)

@@ -18,11 +18,15 @@ var timeNames = []string{
 	"time", "timestamp", "datetime", "date_time", "time_observed_at", "observed_at", "observed", "observed_on", "eventdate",
 	"event_date", "event_time", "observation_date", "recorded_at", "measured_at", "tst", "fixtime", "gps_time", "gpstime",
 	"time_utc", "utc_time", "timestamp_utc", "datetime_utc", "timestamp_ms", "timestampms", "time_ms", "unix_time", "unixtime",
-	"unix_timestamp", "epoch", "epoch_ms", "date",
+	"unix_timestamp", "epoch", "epoch_ms", "zeitstempel", "horodatage", "uhrzeit", "zeit", "heure", "hora", "date", "datum", "fecha",
 }
 
-// dateName is the name that a clock's time under another of them belongs to.
-const dateName = "date"
+// isDateName tells, of one of timeNames by its rank, whether a time of the day
+// under another of them belongs to it.
+func isDateName(rank int) bool {
+	name := timeNames[rank-1]
+	return name == "date" || name == "datum" || name == "fecha"
+}
 
 var timeRanks = func() map[string]int {
 	ranks := map[string]int{}

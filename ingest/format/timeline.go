@@ -30,6 +30,7 @@ type fix struct {
 //	on the device, iOS           [{"visit": {"topCandidate": {"placeLocation": "geo:48.85,2.35"}}, "startTime": …}, …]
 type timeline struct {
 	fixes   []fix
+	last    *fix // that next was about
 	compact compactor
 }
 
@@ -236,6 +237,7 @@ func (t *timeline) more() bool { return len(t.fixes) > 0 }
 func (t *timeline) next(o *Options, row int64, p *event.Point) error {
 	f := t.fixes[0]
 	t.fixes = t.fixes[1:]
+	t.last = &f
 	*p = event.Point{Altitude: math.NaN()}
 	if f.place != "" {
 		var err error
@@ -280,4 +282,16 @@ func placeText(s string) (lon, lat float64, err error) {
 		return 0, 0, errNotNumber
 	}
 	return lon, lat, nil
+}
+
+// original is the fix as a Feature that can be corrected.
+func (f *fix) original() []byte {
+	p := foundPoint{position: []float64{f.lon, f.lat}, time: f.time, properties: f.details}
+	if !math.IsNaN(f.alt) {
+		p.position = append(p.position, f.alt)
+	}
+	if f.place != "" {
+		p.text, p.err = []string{f.place}, errNotNumber
+	}
+	return p.original()
 }

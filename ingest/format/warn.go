@@ -116,6 +116,6 @@ func (o *Options) assume(row int64, field string) error {
 // looks like one; "" looks like none.
 func (o *Options) untimed(row int64, lookalike string) {
 	if lookalike != "" {
-		o.Warnings.note(row, lookalike, "looks like a time", "the points have no time, but this looks like one: "+o.parameter("time")+" names it")
+		o.Warnings.note(row, lookalike, "looks like a time", "the points have no time, but this looks like one: "+o.parameter("time")+lookalike+" takes it")
 	}
 }

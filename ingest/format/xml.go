@@ -26,9 +26,10 @@ const (
 	maxTrack = 600_000
 )
 
-// An element of XML that was read whole, with the text in it.
-type xmlPoint struct {
+// A foundPoint is one as another format has it.
+type foundPoint struct {
 	position   []float64 // longitude, latitude, perhaps altitude
+	text       []string  // the same as it was written; nil where there was none
 	time       string
 	properties map[string]any
 	err        error // why it is no point
@@ -46,7 +47,8 @@ type xmlReader struct {
 
 	track   string // GPX: the name of the track or route that is open
 	segment int
-	pending []xmlPoint // KML: what the last Placemark has left
+	last    foundPoint   // that Next was about
+	pending []foundPoint // KML: what the last Placemark has left
 }
 
 // openXML begins to read. The encoding is the one that the document declares;
@@ -162,7 +164,7 @@ func (x *xmlReader) Next(p *event.Point) error {
 	for {
 		if len(x.pending) > 0 {
 			found := x.pending[0]
-			x.pending = x.pending[1:]
+			x.pending, x.last = x.pending[1:], found
 			return x.point(&found, p)
 		}
 		t, err := x.token()
@@ -187,7 +189,7 @@ func (x *xmlReader) Next(p *event.Point) error {
 }
 
 // point makes a point of what was read.
-func (x *xmlReader) point(found *xmlPoint, p *event.Point) error {
+func (x *xmlReader) point(found *foundPoint, p *event.Point) error {
 	x.number++
 	*p = event.Point{Altitude: math.NaN()}
 	if found.err == nil {

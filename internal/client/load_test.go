@@ -109,6 +109,12 @@ func TestLoadWritesRejectedRows(t *testing.T) {
 			"lat;lon;name;cairn_rejected\n99;2;b;\"the latitude is \"\"99\"\": the latitude must be from -90 to 90 degrees\"\n1;2;;it has 2 cells, but the header has 3\n"},
 		"b.ndjson": {`{"lat":1,"lon":2}` + "\n" + `{"lat":99,"lon":2}` + "\nx\n", "b.rejected.ndjson",
 			`{"cairn_rejected":"/lat: the latitude must be from -90 to 90 degrees","lat":99,"lon":2}` + "\n" + `{"cairn_rejected":"not JSON: invalid character 'x' at start of value","text":"x"}` + "\n"},
+		"d.gpx": {`<gpx version="1.1"><wpt lat="48,8" lon="2.35"><name>a</name><time>2026-01-02T03:04:05Z</time></wpt><wpt lat="1" lon="2"/></gpx>`, "d.rejected.ndjson",
+			`{"cairn_rejected":"the latitude is \"48,8\": it must be a decimal number, with a point","type":"Feature","geometry":{"coordinates":["2.35","48,8"],"type":"Point"},"properties":{"gpx":"wpt","name":"a","time":"2026-01-02T03:04:05Z"}}` + "\n"},
+		"e.kml": {`<kml><Placemark><name>l</name><LineString><coordinates>1,2 3,4</coordinates></LineString></Placemark><Placemark><Point><coordinates>1,2</coordinates></Point></Placemark></kml>`, "e.rejected.ndjson",
+			`{"cairn_rejected":"the Placemark has a line or an area, but Cairn takes points: Point and gx:Track","type":"Feature","geometry":null,"properties":{"name":"l"}}` + "\n"},
+		"f.json": {`{"semanticSegments":[{"startTime":"2026-01-02T03:04:05Z","timelinePath":[{"point":"48.8°","time":"2026-01-02T03:04:05Z"},{"point":"1°, 2°"}]}]}`, "f.rejected.ndjson",
+			`{"cairn_rejected":"the place is \"48.8°\": it must be a decimal number, with a point","type":"Feature","geometry":{"coordinates":["48.8°"],"type":"Point"},"properties":{"time":"2026-01-02T03:04:05Z","timeline":"path"}}` + "\n"},
 		"c.geojson": {`{"type":"FeatureCollection","features":[{"type":"Feature","geometry":null},{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]}}]}`, "c.rejected.ndjson",
 			`{"cairn_rejected":"/geometry: it has no position: the geometry is null","type":"Feature","geometry":null}` + "\n"},
 	} {
