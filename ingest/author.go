@@ -1,6 +1,9 @@
 package ingest
 
 import (
+	"net/http"
+	"time"
+
 	"github.com/gofiber/fiber/v2"
 
 	"cairn/event"
@@ -13,10 +16,27 @@ type author struct {
 	name string
 	area *auth.Area // nil: everywhere
 	edit error      // why nothing that is there may be changed; nil: it may
+	// Until when they may write: see [web.Ends].
+	gone    <-chan struct{}
+	expires time.Time
 }
 
 func authorOf(c *fiber.Ctx) author {
-	return author{name: web.AuthorOf(c), area: web.AreaOf(c), edit: web.Permit(c, auth.Edit)}
+	a := author{name: web.AuthorOf(c), area: web.AreaOf(c), edit: web.Permit(c, auth.Edit)}
+	a.gone, a.expires = web.Ends(c)
+	return a
+}
+
+// over says that the author may not write any more, or nil.
+func (a *author) over() error {
+	select {
+	case <-a.gone:
+	default:
+		if a.expires.IsZero() || time.Now().Before(a.expires) {
+			return nil
+		}
+	}
+	return &web.Problem{Status: http.StatusUnauthorized, Detail: "the access key was removed or has expired since the upload began"}
 }
 
 // mayUse says why the author may not write in the mode, or nil.

@@ -147,8 +147,11 @@ func (u *upload) next(source format.Rows, p *event.Point) error {
 	case <-u.h.stop.Done():
 		return web.Unavailable("the server is stopping", unavailableRetry)
 	default:
-		return source.Next(p)
 	}
+	if err := u.by.over(); err != nil {
+		return err
+	}
+	return source.Next(p)
 }
 
 // noPoint takes a row that is a deletion, and rejects one that is wrong, if the

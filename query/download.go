@@ -60,6 +60,7 @@ func (s *service) getDownload(c *fiber.Ctx) error {
 
 // sendDownload answers with it as soon as it has its snapshot.
 func (s *service) sendDownload(c *fiber.Ctx, d *download) error {
+	d.endWith(web.Ends(c))
 	select {
 	case sequence := <-d.began:
 		setPosition(c, sequence)
@@ -96,6 +97,23 @@ func (s *service) newDownload(conn net.Conn, release func(), write func(ctx cont
 		_ = w.CloseWithError(d.err) // nil is io.EOF
 	}()
 	return d
+}
+
+// endWith ends the download when whoever asked for it may not any more.
+func (d *download) endWith(gone <-chan struct{}, expires time.Time) {
+	if !expires.IsZero() {
+		timer := time.AfterFunc(time.Until(expires), d.cancel)
+		go func() { <-d.ended; timer.Stop() }()
+	}
+	if gone != nil {
+		go func() {
+			select {
+			case <-gone:
+				d.cancel()
+			case <-d.ended:
+			}
+		}()
+	}
 }
 
 // writePoints encodes all there is into w.

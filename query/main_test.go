@@ -33,6 +33,7 @@ type fixture struct {
 	base   string // http://host:port
 	stop   func() // ends the role and waits for it
 	client *http.Client
+	bucket *auth.Bucket // of the keys; nil: all are let in
 }
 
 func newFixture(t testing.TB) *fixture {

@@ -101,6 +101,7 @@ func (s *service) getStream(c *fiber.Ctx) error {
 // instead of a position is one that cannot be resumed from, for an EventSource.
 func parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
 	r = &reader{at: fromNow, wake: make(chan struct{}, 1), view: viewOf(c)}
+	r.gone, r.expires = web.Ends(c)
 	var parameters []filter.Parameter
 	err = eachParameter(string(c.Request().URI().QueryString()), streamParameters, func(name, value string) (err error) {
 		if name == "since" {
@@ -156,16 +157,26 @@ func (s *service) stream(conn net.Conn, r *reader) {
 		return
 	}
 	for !s.tail.join(r) {
-		if s.catchUp(w, r) != nil {
+		if r.over() || s.catchUp(w, r) != nil {
 			return
 		}
 	}
 	defer s.tail.leave(r)
 	timer := time.NewTimer(heartbeat)
 	defer timer.Stop()
+	var expired <-chan time.Time
+	if !r.expires.IsZero() {
+		ends := time.NewTimer(time.Until(r.expires))
+		defer ends.Stop()
+		expired = ends.C
+	}
 	for {
 		select {
 		case <-s.draining.Done():
+			return
+		case <-r.gone: // the key; whoever comes again is told so
+			return
+		case <-expired:
 			return
 		case <-r.wake:
 			events, _ := r.taken()
@@ -180,6 +191,16 @@ func (s *service) stream(conn net.Conn, r *reader) {
 			}
 		}
 		timer.Reset(heartbeat)
+	}
+}
+
+// over tells whether whoever reads may not any more.
+func (r *reader) over() bool {
+	select {
+	case <-r.gone:
+		return true
+	default:
+		return !r.expires.IsZero() && !time.Now().Before(r.expires)
 	}
 }
 

@@ -58,6 +58,10 @@ type reader struct {
 
 	epoch uint64 // the tail's, when it began
 
+	// Until when whoever reads may: see [web.Ends].
+	gone    <-chan struct{}
+	expires time.Time
+
 	mu      sync.Mutex
 	at      event.Position // up to here, it has what passes, or has it in pending
 	pending [][]byte

@@ -43,7 +43,7 @@ func newGuarded(t *testing.T, keys ...*auth.Identity) (*fixture, map[string][]st
 	t.Cleanup(end)
 	url := testkit.Postgres(t)
 	f := serveTo(t, url, access)
-	f.db = connect(t, url)
+	f.db, f.bucket = connect(t, url), bucket
 	testkit.Eventually(t, within, "the keys are read", func() bool {
 		return f.do(http.MethodGet, "/", as[keys[0].Name]...).status == http.StatusOK
 	})
@@ -264,4 +264,41 @@ func TestAuthors(t *testing.T) {
 	f.remember2(as["boss"])
 	f.cache.Clear()
 	t.Run("from memory", check)
+}
+
+// What lasts ends when its key does: taken away, or expired.
+func TestStreamsEndWithTheirKey(t *testing.T) {
+	const life = 3 * time.Second
+	soon := time.Now().Add(life)
+	f, as := newGuarded(t, &auth.Identity{Name: "stays", Scopes: auth.Read}, &auth.Identity{Name: "removed", Scopes: auth.Read}, &auth.Identity{Name: "expires", Scopes: auth.Read, Expires: soon})
+	f.put(1, [2]float64{1, 2})
+	ended := make(chan string, 3)
+	for _, name := range []string{"stays", "removed", "expires"} {
+		l := f.listen("/stream", as[name]...)
+		if l.status != http.StatusOK {
+			t.Fatalf("%s: %d", name, l.status)
+		}
+		go func() {
+			for {
+				if _, _, ok := l.next(); !ok {
+					ended <- name
+					return
+				}
+			}
+		}()
+	}
+	f.joined(3)
+	if err := f.bucket.Remove(t.Context(), "removed"); err != nil {
+		t.Fatal(err)
+	}
+	over := map[string]bool{<-ended: true, <-ended: true}
+	if !over["removed"] || !over["expires"] || time.Now().Before(soon) {
+		t.Errorf("ended: %v", over)
+	}
+	for name, status := range map[string]int{"removed": http.StatusUnauthorized, "expires": http.StatusUnauthorized, "stays": http.StatusOK} {
+		if r := f.do(http.MethodGet, "/points", as[name]...); r.status != status {
+			t.Errorf("%s: %d %s", name, r.status, r.body)
+		}
+	}
+	f.joined(1)
 }

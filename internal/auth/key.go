@@ -36,7 +36,18 @@ type Identity struct {
 	// Rate is how many requests a second are taken; 0: all.
 	Rate int
 
-	due atomic.Int64 // when the bucket of requests is empty, in Unix nanoseconds
+	due  atomic.Int64  // when the bucket of requests is empty, in Unix nanoseconds
+	gone chan struct{} // closed when the key was removed or changed; nil: never
+}
+
+// Gone is closed when whoever asked with it may not any more, but for its expiry: what
+// lasts long should come to an end then.
+func (i *Identity) Gone() <-chan struct{} { return i.gone }
+
+// same tells whether nothing of the key has changed.
+func (i *Identity) same(o *Identity) bool {
+	return i.Name == o.Name && i.Scopes == o.Scopes && i.Expires.Equal(o.Expires) && i.Rate == o.Rate &&
+		(i.Area == nil) == (o.Area == nil) && (i.Area == nil || *i.Area == *o.Area)
 }
 
 // An Area is where a key holds.
@@ -126,7 +137,7 @@ func decode(name string, raw []byte) (hash [sha256.Size]byte, i *Identity, err e
 			return hash, nil, fmt.Errorf("read the key %s: %w", name, err)
 		}
 	}
-	i = &Identity{Name: name, Scopes: scopes | Open, Area: r.Area, Rate: r.Rate}
+	i = &Identity{Name: name, Scopes: scopes | Open, Area: r.Area, Rate: r.Rate, gone: make(chan struct{})}
 	if r.Expires != nil {
 		i.Expires = *r.Expires
 	}

@@ -60,7 +60,7 @@ func (k *keys) follow(ctx context.Context, nc *nats.Conn) {
 		next, err := k.read(ctx, nc, t)
 		switch {
 		case err == nil:
-			k.now.Store(next)
+			k.replace(next)
 		case !failed && ctx.Err() == nil:
 			k.log.Warn("the access keys cannot be read; those that are known still hold", "error", err)
 		}
@@ -69,6 +69,31 @@ func (k *keys) follow(ctx context.Context, nc *nats.Conn) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
+		}
+	}
+}
+
+// replace makes the table the one that holds. What did not change stays what it is, with
+// what its rate has left; what did, or went, ends what was begun with it.
+func (k *keys) replace(next *table) {
+	old := k.now.Load()
+	if old == next {
+		return
+	}
+	if old != nil {
+		for hash, i := range next.byHash {
+			if before := old.byHash[hash]; before != nil && before.same(i) {
+				next.byHash[hash] = before
+			}
+		}
+	}
+	k.now.Store(next)
+	if old == nil {
+		return
+	}
+	for hash, i := range old.byHash {
+		if next.byHash[hash] != i {
+			close(i.gone)
 		}
 	}
 }

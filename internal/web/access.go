@@ -75,6 +75,16 @@ func AreaOf(c *fiber.Ctx) *auth.Area {
 	return nil
 }
 
+// Ends tells when whoever asks may not any more: gone is closed when their key was
+// removed (nil where that cannot be), and at expires, if it is not zero, it ends by
+// itself. What answers for long heeds both.
+func Ends(c *fiber.Ctx) (gone <-chan struct{}, expires time.Time) {
+	if who := identityOf(c); who != nil {
+		return who.Gone(), who.Expires
+	}
+	return nil, time.Time{}
+}
+
 func identityOf(c *fiber.Ctx) *auth.Identity {
 	who, _ := c.Context().UserValue(identityKey{}).(*auth.Identity)
 	return who
