@@ -112,10 +112,11 @@ func TestNothingOutsideAnArea(t *testing.T) {
 			}
 		}
 	}
+	paths = append(paths, "/tracks", "/tracks/outside-1", "/tracks/inside-2", "/tracks/outside-1?f=gpx")
 	slices.Sort(paths)
 	for _, path := range slices.Compact(paths) {
 		queries := areaQueries
-		if path != "/points" && path != "/collections/points/items" && path != "/latest" {
+		if path != "/points" && path != "/collections/points/items" && path != "/latest" && path != "/tracks" {
 			queries = []string{"", "?f=html", "?bbox=-180,-90,180,90", "?near=110,-60,1000000", "?name=outside-1", "?properties=outside,inside"}
 		}
 		for _, query := range queries {
