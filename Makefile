@@ -18,13 +18,13 @@ TESTED   := ./... ./bench/... ./loadtest/...
 PACKAGES := $(TESTED) ./e2e/faults/...
 LINTED   := $(PACKAGES) ./e2e/page/...
 ALONE    := GOWORK=off
-TAGS     := e2eproxy,e2edeploy
+TAGS     := e2eproxy,e2edeploy,e2ecluster
 
 # The map page's libraries, from npm: the binary holds them.
 PAGE := query/page/lib/.filled
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-deploy helm image docs-check release lint tidy fuzz clean
+.PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-deploy e2e-cluster helm image docs-check release lint tidy fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -59,6 +59,10 @@ SEED   ?= 1
 faults: ## kill, stop, cut, fill and damage for ROUNDS (24) rounds by SEED (1); nothing acknowledged may be lost
 	@sh $(TOOLS)/ensure.sh test
 	$(GO) test -count=1 -timeout 120m ./e2e/faults -v -args -rounds $(ROUNDS) -seed $(SEED)
+
+e2e-cluster: ## kill, stop, wipe and cut off the nodes of a cluster: each kind that CI has time for, or ROUNDS by SEED
+	@sh $(TOOLS)/ensure.sh cluster
+	$(GO) test -tags e2ecluster -count=1 -timeout 120m ./e2e/cluster -v -args -rounds $(if $(filter command line environment,$(origin ROUNDS)),$(ROUNDS),0) -seed $(SEED)
 
 e2e-proxy: ## test the HAProxy and Nginx configurations in front of the real roles
 	@sh $(TOOLS)/ensure.sh proxy

@@ -91,6 +91,21 @@ func (c Copies) Problem() string {
 	return fmt.Sprintf("%d of %d copies have all that was acknowledged%s", c.Whole, c.Wanted, text)
 }
 
+// Unanswered tells whether an error is that nobody of the queue answered, as when
+// nobody leads the stream or this client's node is cut off from who does.
+func Unanswered(err error) bool {
+	var api *jetstream.APIError
+	switch {
+	case errors.Is(err, jetstream.ErrNoHeartbeat), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
+		errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
+		return true
+	}
+	return errors.As(err, &api) && api.Code == codeUnavailable
+}
+
+// codeUnavailable is of a node that knows no leader.
+const codeUnavailable = 503
+
 // settleTimeout bounds one change of a stream's settings.
 const settleTimeout = 10 * time.Second
 

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -64,14 +65,44 @@ func CreateStream(ctx context.Context, js jetstream.JetStream, after uint64, max
 	return CreateReplicated(ctx, js, after, maxBytes, 1)
 }
 
-// AdoptedFrom is where the metadata of a stream that was restored into a cluster say
-// when the one was created that it is a copy of, whole.
-const AdoptedFrom = "cairn-adopted-from"
+// createdKey is where the metadata of a stream say when it came to be, for those whose
+// nodes do not agree on it: of one that was restored into a cluster each node says
+// another time, and after a restart a third (seen).
+const createdKey = "cairn-created"
+
+// CreatedAt is when the stream came to be, by which a database knows it again, to the
+// microsecond that Postgres keeps. A stream that 'cairn cluster adopt' made of another
+// is that other.
+func CreatedAt(info *jetstream.StreamInfo) time.Time {
+	if t, err := time.Parse(time.RFC3339Nano, info.Config.Metadata[createdKey]); err == nil {
+		return t.UTC().Truncate(time.Microsecond)
+	}
+	return info.Created.UTC().Truncate(time.Microsecond)
+}
+
+// AdoptingSubject begins the subject of a stream that is being taken into a cluster:
+// until it is there whole, nobody writes to it.
+const AdoptingSubject = "adopting."
+
+// Adopting tells whether the stream is being taken into a cluster.
+func Adopting(info *jetstream.StreamInfo) bool {
+	return len(info.Config.Subjects) == 1 && info.Config.Subjects[0] == AdoptingSubject+info.Config.Name
+}
+
+// CreatedThen notes in the settings of a stream when it came to be.
+func CreatedThen(cfg *jetstream.StreamConfig, t time.Time) {
+	metadata := maps.Clone(cfg.Metadata)
+	if metadata == nil {
+		metadata = map[string]string{}
+	}
+	metadata[createdKey] = t.UTC().Format(time.RFC3339Nano)
+	cfg.Metadata = metadata
+}
 
 // CreateReplicated is CreateStream with a number of copies. With several, only who
 // leads the stream answers for its messages: the others lag.
 func CreateReplicated(ctx context.Context, js jetstream.JetStream, after uint64, maxBytes int64, replicas int) (jetstream.Stream, error) {
-	s, err := js.CreateStream(ctx, jetstream.StreamConfig{
+	cfg := jetstream.StreamConfig{
 		Name:        Stream,
 		Description: "Cairn: points on their way to PostGIS",
 		Subjects:    []string{"points.>"},
@@ -83,7 +114,11 @@ func CreateReplicated(ctx context.Context, js jetstream.JetStream, after uint64,
 		Replicas:    replicas,
 		AllowDirect: replicas <= 1,
 		FirstSeq:    after + 1,
-	})
+	}
+	if replicas > 1 {
+		CreatedThen(&cfg, time.Now())
+	}
+	s, err := js.CreateStream(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("create stream %s: %w", Stream, err)
 	}

@@ -56,7 +56,12 @@ queue stream restore "$folder/stream" --no-progress >/dev/null
 # was fed from by its time, in microseconds. All else that the projector compares
 # (the first and last message, and the id of the one at the checkpoint) is as it was,
 # so a copy of another stream is still refused.
-created=$(queue stream info POINTS --json | sed -n 's/^ *"created": "\([^"]*\)".*/\1/p' | sed 's/\(\.[0-9]\{6\}\)[0-9]*/\1/')
+# A stream of several nodes says in its metadata when it came to be.
+info=$(queue stream info POINTS --json)
+for name in cairn-created created; do
+	created=$(echo "$info" | sed -n 's/^ *"'$name'": "\([^"]*\)".*/\1/p' | sed 's/\(\.[0-9]\{6\}\)[0-9]*/\1/')
+	[ -z "$created" ] || break
+done
 [ -n "$created" ] || { echo "The restored stream does not show when it was created." >&2; exit 1; }
 sql <<END
 update checkpoint set stream_created = '$created' where stream_created is not null;

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"cairn/bus"
@@ -61,7 +60,7 @@ func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 // one, and checks that the two belong together. Where they do not, it returns the
 // stream with the error.
 func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c checkpoint, cfg Config) (jetstream.Stream, checkpoint, error) {
-	s, err := js.Stream(ctx, bus.Stream)
+	s, err := findStream(ctx, js, cfg)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
 		if !c.streamCreated.IsZero() {
@@ -74,18 +73,14 @@ func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c c
 	case err != nil:
 		return nil, c, fmt.Errorf("look up stream %s: %w", bus.Stream, err)
 	}
-	// Not before there is a stream: one that a cluster adopts brings its own along.
-	if err := bus.CreateUploads(ctx, js, cfg.replicas()); err != nil {
-		cfg.Log.Warn("uploads with an Idempotency-Key will not be remembered", "error", err)
+	if bus.Adopting(s.CachedInfo()) {
+		return s, c, fmt.Errorf("the stream %s is being taken into the cluster", bus.Stream)
 	}
 	if s, err = settle(ctx, js, s, cfg); err != nil {
 		return s, c, err
 	}
 	info := s.CachedInfo()
-	created := info.Created.UTC().Truncate(time.Microsecond) // what Postgres keeps
-	if c, err = followAdoption(ctx, conn, c, s, cfg.Log); err != nil {
-		return s, c, err
-	}
+	created := bus.CreatedAt(info)
 	if err := compare(c, created, info.State); err != nil {
 		return s, c, err
 	}
@@ -177,6 +172,19 @@ func adoptStream(ctx context.Context, conn *pgx.Conn, c checkpoint, created time
 	return c, nil
 }
 
+// findTimeout is how long a stream of several copies has to answer for itself: while
+// nobody leads it the question is lost, and the sooner it is asked again the better.
+const findTimeout = time.Second
+
+func findStream(ctx context.Context, js jetstream.JetStream, cfg Config) (jetstream.Stream, error) {
+	if cfg.Bus.Several() || cfg.replicas() > 1 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, findTimeout)
+		defer cancel()
+	}
+	return js.Stream(ctx, bus.Stream)
+}
+
 // settle gives the stream as many copies as the settings say.
 func settle(ctx context.Context, js jetstream.JetStream, s jetstream.Stream, cfg Config) (jetstream.Stream, error) {
 	changed, err := bus.Settle(ctx, js, s.CachedInfo(), cfg.replicas())
@@ -185,38 +193,6 @@ func settle(ctx context.Context, js jetstream.JetStream, s jetstream.Stream, cfg
 	}
 	cfg.Log.Info("raised the number of copies", "stream", bus.Stream, "from", s.CachedInfo().Config.Replicas, "to", cfg.replicas())
 	return js.Stream(ctx, bus.Stream)
-}
-
-// followAdoption moves the checkpoint over to the stream that 'cairn cluster adopt'
-// made of the one which the checkpoint speaks of. It must say so itself, and have the
-// message that this database applied last.
-func followAdoption(ctx context.Context, conn *pgx.Conn, c checkpoint, s jetstream.Stream, log *slog.Logger) (checkpoint, error) {
-	info := s.CachedInfo()
-	created := info.Created.UTC().Truncate(time.Microsecond)
-	from, err := time.Parse(time.RFC3339Nano, info.Config.Metadata[bus.AdoptedFrom])
-	if err != nil || c.streamCreated.IsZero() || c.streamCreated.Equal(created) || !from.Truncate(time.Microsecond).Equal(c.streamCreated) {
-		return c, nil //nolint:nilerr // it was adopted from nowhere
-	}
-	if c.messageID != "" {
-		id, err := bus.MessageID(ctx, s, c.sequence)
-		if err != nil && !errors.Is(err, bus.ErrNoMessage) {
-			return c, err
-		}
-		if id != c.messageID {
-			return c, mismatch(remedyRestore, "the stream %s was adopted from the one that this database was fed from, but lacks message %d, which this database applied last", bus.Stream, c.sequence)
-		}
-	}
-	tag, err := conn.Exec(ctx, `update checkpoint set stream_created = $1, updated_at = now() where stream_created = $2 and sequence = $3`,
-		created, c.streamCreated, int64(c.sequence)) //nolint:gosec // a sequence
-	if err != nil {
-		return c, fmt.Errorf("note the adopted stream in the checkpoint: %w", err)
-	}
-	if tag.RowsAffected() != 1 {
-		return c, errFenced
-	}
-	log.Info("the stream was adopted by a cluster; going on with it", "stream", bus.Stream, "created", created, "was", c.streamCreated)
-	c.streamCreated = created
-	return c, nil
 }
 
 func nullTime(t time.Time) *time.Time {

@@ -125,6 +125,10 @@ func Run(ctx context.Context, cfg Config) error {
 			rest(ctx, leadEvery)
 			continue
 		}
+		select {
+		case <-reconnected: // before this session: it has nothing to lose
+		default:
+		}
 		began := time.Now()
 		err := p.believe(p.session(ctx, reconnected))
 		if ctx.Err() != nil {
@@ -135,6 +139,7 @@ func Run(ctx context.Context, cfg Config) error {
 			pause = pauseMin
 		}
 		p.interrupted(err, pause)
+		p.leave(err)
 		var stop *Mismatch
 		if errors.As(err, &stop) {
 			pause = mismatchPause
@@ -170,6 +175,17 @@ func (p *projector) pauseMax() time.Duration {
 		return replicatedPause
 	}
 	return pauseMax
+}
+
+// leave goes to another node where this one does not lead to whoever leads the stream:
+// it may be cut off from the others.
+func (p *projector) leave(err error) {
+	if !p.replicated || !p.cfg.Bus.Several() || !bus.Unanswered(err) {
+		return
+	}
+	if err := p.nc.ForceReconnect(); err != nil {
+		p.cfg.Log.Debug("go to another node", "error", err)
+	}
 }
 
 // believe takes a mismatch for one only when it is seen twice in a row, where the
@@ -215,6 +231,20 @@ type projector struct {
 	gapAt       uint64                // the message that the consumer passed over; 0: none
 	replicated  bool                  // the stream has several copies
 	suspected   bool                  // the last session met a mismatch
+	uploads     bool                  // the bucket of uploads is there
+}
+
+// makeUploads makes the bucket of uploads, once there is a stream: what a cluster
+// adopts brings its own along.
+func (p *projector) makeUploads(ctx context.Context) {
+	if p.uploads {
+		return
+	}
+	if err := bus.CreateUploads(ctx, p.js, p.cfg.replicas()); err != nil {
+		p.cfg.Log.Warn("uploads with an Idempotency-Key will not be remembered", "error", err)
+		return
+	}
+	p.uploads = true
 }
 
 // session connects, checks that stream and database belong together, and
@@ -243,6 +273,7 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	if err != nil {
 		return err
 	}
+	p.makeUploads(ctx)
 	if err := p.checkGap(ctx, stream, at); err != nil {
 		return err
 	}

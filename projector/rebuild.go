@@ -142,7 +142,7 @@ func (r *rebuild) begin(ctx context.Context) error {
 		return fmt.Errorf("look up stream %s: %w", bus.Stream, err)
 	}
 	info := s.CachedInfo()
-	if err := compare(at, info.Created.UTC().Truncate(time.Microsecond), info.State); err != nil {
+	if err := compare(at, bus.CreatedAt(info), info.State); err != nil {
 		return err
 	}
 	first := info.State.FirstSeq

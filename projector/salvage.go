@@ -71,7 +71,7 @@ func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, max
 	if err != nil {
 		return done, err
 	}
-	created := stream.CachedInfo().Created.UTC().Truncate(time.Microsecond)
+	created := bus.CreatedAt(stream.CachedInfo())
 	_, err = conn.Exec(ctx, `update checkpoint set stream_created = $1, sequence = $2, message_id = '', updated_at = now()
 		where stream_created is distinct from $1`,
 		created, int64(done.First-1)) //nolint:gosec // a sequence
@@ -144,6 +144,7 @@ func (s *salvage) newStream(ctx context.Context, maxBytes int64) (jetstream.Stre
 		s.above = max(s.above, bus.SalvagedAbove(copied.CachedInfo()))
 	}
 	s.done.First = s.above + 1
+	// In a cluster its nodes raise the number of copies.
 	return bus.CreateStream(ctx, s.js, s.above, maxBytes)
 }
 

@@ -146,7 +146,7 @@ func (p *projector) status(context.Context) any {
 	if s.Stream != nil {
 		st := s.Stream.State
 		out.Stream = &StreamStatus{FirstSequence: st.FirstSeq, LastSequence: st.LastSeq, Bytes: st.Bytes,
-			MaxBytes: s.Stream.Config.MaxBytes, Created: s.Stream.Created, ReplayFrom: st.FirstTime}
+			MaxBytes: s.Stream.Config.MaxBytes, Created: bus.CreatedAt(s.Stream), ReplayFrom: st.FirstTime}
 		if st.LastSeq > s.Sequence {
 			out.Stream.Unprojected = st.LastSeq - s.Sequence
 			if !s.Oldest.IsZero() {

@@ -102,7 +102,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 	},
 	userNode: {
 		publish: []string{
-			apiInfo, api + "STREAM.INFO.*", api + "STREAM.UPDATE.*", api + "STREAM.RESTORE.*", "$JS.SNAPSHOT.RESTORE.>", inboxes,
+			apiInfo, api + "STREAM.INFO.*", api + "STREAM.UPDATE.*", api + "STREAM.RESTORE.*", api + "STREAM.DELETE.*", "$JS.SNAPSHOT.RESTORE.>", inboxes,
 		},
 		subscribe: []string{inboxes, bus.SubjectNode},
 	},
@@ -110,7 +110,8 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 
 // userNode is a node of a cluster, as the client of its own server: it asks the
 // stream's leader how things are, raises the number of copies, takes in what was
-// adopted, and tells how it is itself. Its password never leaves the process.
+// adopted (and removes what of that came in part only), and tells how it is itself.
+// Its password never leaves the process.
 const userNode = "node"
 
 // accountOf is the account of a user.

@@ -24,7 +24,10 @@ import (
 // and lets go of them when all copies are whole.
 //
 // A snapshot keeps sequences, times and ids. The stream that is made of it counts as
-// created now; what the database knows it by goes along in its metadata.
+// created now, so when it came to be goes along in its metadata. Until it is seen to
+// have all, it listens to a subject that nobody writes to: a transfer that breaks off
+// leaves an empty stream behind, and writes would be given the old positions again
+// (seen).
 
 const (
 	// aside is what the single node's store is called afterwards. Nothing reads it
@@ -39,6 +42,11 @@ const (
 	// takeInPause is the wait before another attempt to put a snapshot in: without a
 	// quorum there is nobody to take it.
 	takeInPause = time.Second
+
+	// chunkPatience is how long nobody may be heard of who takes a part of a snapshot,
+	// and chunkPause the wait between two attempts.
+	chunkPatience = 3 * time.Second
+	chunkPause    = 20 * time.Millisecond
 
 	listFile = "streams.json"
 )
@@ -323,13 +331,13 @@ func (n *node) takeAllIn(ctx context.Context) error {
 // takeOneIn puts one stream in, where it is not, and returns nil when all its copies
 // are whole.
 func (n *node) takeOneIn(ctx context.Context, s snapshot) error {
-	name, from := s.Config.Name, s.Created.UTC().Format(time.RFC3339Nano)
+	name, from := s.Config.Name, bus.CreatedAt(&jetstream.StreamInfo{Config: s.Config, Created: s.Created})
 	asked, cancel := context.WithTimeout(ctx, lookTimeout)
 	stream, err := n.js.Stream(asked, name)
 	cancel()
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		if err := n.restore(ctx, s, from); err != nil {
+		if err := n.restore(ctx, s); err != nil {
 			return fmt.Errorf("put the stream %s in: %w", name, err)
 		}
 		return fmt.Errorf("the copies of the stream %s are being made", name)
@@ -337,22 +345,58 @@ func (n *node) takeOneIn(ctx context.Context, s snapshot) error {
 		return fmt.Errorf("look for the stream %s: %w", name, err)
 	}
 	info := stream.CachedInfo()
-	switch copies := bus.CopiesOf(info); {
-	case info.Config.Metadata[bus.AdoptedFrom] == from && copies.Whole >= copies.Wanted:
-		return nil
-	case info.Config.Metadata[bus.AdoptedFrom] == from:
+	if !bus.CreatedAt(info).Equal(from) {
+		return n.clash(name)
+	}
+	if bus.Adopting(info) {
+		return n.open(ctx, s, info)
+	}
+	if copies := bus.CopiesOf(info); copies.Whole < copies.Wanted {
 		return fmt.Errorf("the copies of the stream %s are being made: %s", name, copies.Problem())
-	case name == bus.Stream || name == bus.KeysStream:
+	}
+	return nil
+}
+
+// clash is where the cluster has a stream of the name already.
+func (n *node) clash(name string) error {
+	if name == bus.Stream || name == bus.KeysStream {
 		return fmt.Errorf("the cluster has a stream %s of its own. Where nothing in it is of use, stop all nodes and remove their stores but not %s; else keep the cluster and remove %s",
 			name, n.server.cfg.AdoptDir, n.server.cfg.AdoptDir)
-	default: // what is remembered of uploads is a convenience
-		n.server.cfg.Log.Warn("the cluster has a stream of its own, and the adopted one is left out", "stream", name)
-		return nil
 	}
+	// What is remembered of uploads is a convenience.
+	n.server.cfg.Log.Warn("the cluster has a stream of its own, and the adopted one is left out", "stream", name)
+	return nil
+}
+
+// open lets a stream that was put in whole be written to. One that is not is removed,
+// to be put in again.
+func (n *node) open(ctx context.Context, s snapshot, info *jetstream.StreamInfo) error {
+	name := s.Config.Name
+	var want struct {
+		Messages uint64 `json:"messages"`
+		Last     uint64 `json:"last_seq"`
+	}
+	if err := json.Unmarshal(s.State, &want); err != nil {
+		return fmt.Errorf("read the state of what was adopted: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, snapshotTimeout)
+	defer cancel()
+	if info.State.Msgs != want.Messages || info.State.LastSeq != want.Last {
+		if err := n.js.DeleteStream(ctx, name); err != nil {
+			return fmt.Errorf("remove the stream %s, which came in part: %w", name, err)
+		}
+		return fmt.Errorf("the stream %s came in part (%d of %d messages) and is put in again", name, info.State.Msgs, want.Messages)
+	}
+	cfg := info.Config
+	cfg.Subjects = s.Config.Subjects
+	if _, err := n.js.UpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("open the stream %s: %w", name, err)
+	}
+	return fmt.Errorf("the copies of the stream %s are being made", name)
 }
 
 // restore sends a snapshot to the cluster.
-func (n *node) restore(ctx context.Context, s snapshot, from string) error {
+func (n *node) restore(ctx context.Context, s snapshot) error {
 	f, err := os.Open(snapshotFile(n.server.cfg.AdoptDir, s.Config.Name))
 	if err != nil {
 		return err
@@ -361,7 +405,8 @@ func (n *node) restore(ctx context.Context, s snapshot, from string) error {
 	cfg := s.Config
 	cfg.Replicas = n.server.cfg.Cluster.Replicas
 	cfg.AllowDirect = cfg.AllowDirect && cfg.Name != bus.Stream
-	cfg.Metadata = map[string]string{bus.AdoptedFrom: from}
+	cfg.Subjects = []string{bus.AdoptingSubject + cfg.Name}
+	bus.CreatedThen(&cfg, bus.CreatedAt(&jetstream.StreamInfo{Config: s.Config, Created: s.Created}))
 	a, err := ask(ctx, n.nc, api+"STREAM.RESTORE."+cfg.Name, map[string]any{"config": cfg, "state": s.State}, snapshotTimeout)
 	if err != nil {
 		return err
@@ -383,14 +428,26 @@ func (n *node) restore(ctx context.Context, s snapshot, from string) error {
 	}
 }
 
+// sendChunk sends a part and waits until it was taken. The first may be sent before
+// this node has heard of who waits for it.
 func (n *node) sendChunk(ctx context.Context, subject string, chunk []byte, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	m, err := n.nc.RequestWithContext(ctx, subject, chunk)
-	if err != nil {
-		return err
+	heard := time.Now().Add(chunkPatience)
+	for {
+		m, err := n.nc.RequestWithContext(ctx, subject, chunk)
+		if errors.Is(err, nats.ErrNoResponders) && time.Now().Before(heard) {
+			select {
+			case <-ctx.Done():
+			case <-time.After(chunkPause):
+			}
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return (&apiAnswer{}).read(m.Data)
 	}
-	return (&apiAnswer{}).read(m.Data)
 }
 
 // renameSynced renames, and makes that last.

@@ -327,7 +327,7 @@ func TestAdopt(t *testing.T) {
 		t.Fatal(err)
 	}
 	info := stream.CachedInfo()
-	if info.State.FirstSeq != 100 || info.State.LastSeq != messages+1 || info.Config.Metadata[bus.AdoptedFrom] != created.UTC().Format(time.RFC3339Nano) {
+	if info.State.FirstSeq != 100 || info.State.LastSeq != messages+1 || !bus.CreatedAt(info).Equal(created.UTC().Truncate(time.Microsecond)) {
 		t.Errorf("the stream: %+v, %+v", info.State, info.Config.Metadata)
 	}
 	for _, sequence := range []uint64{100, 200, messages} {

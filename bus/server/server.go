@@ -28,6 +28,9 @@ const (
 	// writeDeadline is how long the server waits for a client that does not
 	// read before it cuts it.
 	writeDeadline = 10 * time.Second
+	// routeReports is each how many failed attempts, one a second, to reach a node that
+	// is away the log says so again.
+	routeReports = 60
 )
 
 // Config says how to run the embedded server.
@@ -135,6 +138,7 @@ func (s *Server) start() error {
 	opts.SyncAlways = true // the default syncs every two minutes
 	opts.WriteDeadline = writeDeadline
 	opts.DisableShortFirstPing = true
+	opts.ReconnectErrorReports = routeReports
 
 	embedded, err := natsserver.NewServer(opts)
 	if err != nil {

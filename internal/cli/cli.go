@@ -64,6 +64,7 @@ type commands struct {
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to this version."`
 	Load        loadCmd        `cmd:"" help:"Send CSV, GeoJSON or NDJSON files to a running server."`
 	Status      statusCmd      `cmd:"" help:"Show what a running server says of itself."`
+	Cluster     clusterCmd     `cmd:"" help:"Look at the nodes that keep the queue together, or take a single node's data along into a cluster."`
 	Keys        keysCmd        `cmd:"" help:"Make access keys, list them, take them away."`
 	Parked      parkedCmd      `cmd:"" help:"Look at the events that could not become points, publish them again, or drop them."`
 	Rebuild     rebuildCmd     `cmd:"" help:"Make the table of points anew from its old rows and the queue, while reads and writes go on."`

@@ -2,7 +2,7 @@
 # Installs the Debian packages that a make target needs and that are missing.
 # Says first what it will install, and why.
 #
-# usage: ensure.sh run|test|page|browser|bench|proxy|deploy
+# usage: ensure.sh run|test|page|browser|bench|proxy|cluster|deploy
 set -eu
 
 missing=""
@@ -57,6 +57,11 @@ proxy)
 	has_sbin haproxy || need haproxy "its configuration is tested"
 	has_sbin nginx || need nginx "its configuration is tested"
 	;;
+cluster)
+	has_postgis || need postgresql-postgis "the points of the cluster are kept in PostgreSQL with PostGIS"
+	has_sbin ip || need iproute2 "the nodes are in network namespaces"
+	has_sbin iptables || need iptables "the nodes are cut off from each other"
+	;;
 deploy)
 	has_sbin dockerd || need docker.io "the deployments are started for real"
 	has_sbin iptables || need iptables "the Docker engine routes with it"
@@ -68,7 +73,7 @@ deploy)
 	has_sbin debootstrap || need debootstrap "stand-in images are made with it where no registry is in reach"
 	;;
 *)
-	echo "usage: ensure.sh run|test|page|browser|bench|proxy|deploy" >&2
+	echo "usage: ensure.sh run|test|page|browser|bench|proxy|cluster|deploy" >&2
 	exit 2
 	;;
 esac

@@ -1,0 +1,94 @@
+//go:build e2ecluster
+
+package cluster
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"sync"
+	"time"
+
+	"cairn/internal/testrig"
+)
+
+// A gauge measures a round: how long nothing was acknowledged, how long nothing new
+// became visible, how long a refusal took.
+type gauge struct {
+	mu       sync.Mutex
+	acked    time.Time // when the last write was acknowledged
+	seen     time.Time // when the projection last moved on
+	sequence uint64
+	figures  figures
+}
+
+type figures struct {
+	writes, visible, refusal time.Duration // the longest of each
+	refusals                 int
+	why                      map[string]int // what refusals said
+}
+
+// looks is how often the projection is looked at.
+const looks = 25 * time.Millisecond
+
+// watch looks at the projection until the result is called.
+func (g *gauge) watch(query string) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var group sync.WaitGroup
+	group.Go(func() {
+		for testrig.Pause(ctx, looks) == nil {
+			var s testrig.Status
+			if testrig.GetJSON(ctx, query+"/status", &s) == nil {
+				g.saw(s.Query.Sequence)
+			}
+		}
+	})
+	return func() {
+		cancel()
+		group.Wait()
+	}
+}
+
+func (g *gauge) heard(began time.Time, a testrig.Answer, acked bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	switch {
+	case acked:
+		if !g.acked.IsZero() {
+			g.figures.writes = max(g.figures.writes, now.Sub(g.acked))
+		}
+		g.acked = now
+	case a.Status != 0:
+		g.figures.refusal = max(g.figures.refusal, now.Sub(began))
+		g.figures.refusals++
+		var problem struct{ Detail string }
+		_ = json.Unmarshal(a.Body, &problem)
+		if g.figures.why == nil {
+			g.figures.why = map[string]int{}
+		}
+		g.figures.why[fmt.Sprintf("%d %.60s", a.Status, problem.Detail)]++
+	}
+}
+
+func (g *gauge) saw(sequence uint64) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if sequence <= g.sequence {
+		return
+	}
+	now := time.Now()
+	if !g.seen.IsZero() {
+		g.figures.visible = max(g.figures.visible, now.Sub(g.seen))
+	}
+	g.sequence, g.seen = sequence, now
+}
+
+// take returns the figures since the last time.
+func (g *gauge) take() figures {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	f := g.figures
+	g.figures = figures{}
+	return f
+}

@@ -1,0 +1,44 @@
+//go:build e2ecluster
+
+package cluster
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"cairn/internal/testkit"
+)
+
+var cairnProgram string
+
+var (
+	rounds  = flag.Int("rounds", 0, "rounds of faults; 0: a short list, each kind that CI has time for")
+	seed    = flag.Uint64("seed", 1, "decides the order of the faults")
+	only    = flag.String("only", "", "strike with this kind of fault alone")
+	program = flag.String("program", "", "the cairn to strike, in place of one built from this tree")
+)
+
+func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
+
+func buildAndRun(m *testing.M) int {
+	flag.Parse()
+	if *program != "" {
+		cairnProgram = *program
+		return testkit.Run(m)
+	}
+	dir, err := os.MkdirTemp("", "cairn-cluster-")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "e2e/cluster:", err)
+		return 1
+	}
+	defer os.RemoveAll(dir)
+	cairnProgram = filepath.Join(dir, "cairn")
+	if err := testkit.Build(filepath.Join("..", ".."), cairnProgram, "."); err != nil {
+		fmt.Fprintln(os.Stderr, "e2e/cluster:", err)
+		return 1
+	}
+	return testkit.Run(m)
+}
