@@ -25,9 +25,14 @@ import (
 // is there, as it is now. So a point that is deleted, or called something else, is
 // looked for in the table by name and id, and what is newest then is looked up.
 
-// maxPending is how many creations may wait for the table latest: about two seconds
-// of a bulk load.
-const maxPending = 100_000
+const (
+	// maxPendingRows is how many creations may wait for the table latest: some
+	// seconds of a bulk load.
+	maxPendingRows = 200_000
+	// maxPendingNames bounds the names among them, since batches wait while they are
+	// written: half a second.
+	maxPendingNames = 50_000
+)
 
 // A fix is where a point stands among those of its name.
 type fix struct {
@@ -69,7 +74,7 @@ func (w *writer) mayWait(b *batch) bool {
 		return false
 	}
 	rows := w.pending.rows + b.named
-	return rows > 0 && rows < maxPending
+	return rows > 0 && rows < maxPendingRows && len(w.pending.newest)+b.named < maxPendingNames
 }
 
 // followCreations brings the table latest up to a batch that only created points, or
@@ -169,9 +174,9 @@ func (w *writer) placeAt(ctx context.Context, positions []int64) error {
 	return place(ctx, w.conn, strings.Join(parts, " union all "), args...)
 }
 
-// newerSQL tells whether p is to stand in the table instead of l. The row itself, as
-// it is now, is: it may have changed.
-const newerSQL = `(l.geom is null or (coalesce(p.observed_at, p.received_at), p.position) >= (coalesce(l.observed_at, l.received_at), l.position))`
+// newerSQL tells whether a row is to stand in the table instead of the one there is. The
+// row itself, as it is now, is: it may have changed.
+const newerSQL = `(l.geom is null or (coalesce(excluded.observed_at, excluded.received_at), excluded.position) >= (coalesce(l.observed_at, l.received_at), l.position))`
 
 // place puts the rows of a query, at most one a name, into the table latest where
 // they are newer than what it has. Nobody else writes to it: whoever does holds the
@@ -180,14 +185,12 @@ func place(ctx context.Context, db database, source string, args ...any) error {
 	var sets []string
 	for _, c := range schema.Columns {
 		if c != "name" {
-			sets = append(sets, c+" = n."+c)
+			sets = append(sets, c+" = excluded."+c)
 		}
 	}
 	columns := schema.List("", schema.Columns) + ", since"
-	_, err := db.Exec(ctx, `with p as materialized (`+source+`),
-		n as materialized (select p.*, l.name is not null as known from p left join latest l on l.name = p.name collate "C" where l.name is null or `+newerSQL+`),
-		moved as (update latest l set `+strings.Join(sets, ", ")+`, since = greatest(l.since, n.since) from n where n.known and l.name = n.name collate "C")
-		insert into latest (`+columns+`) select `+columns+` from n where not known`, args...)
+	_, err := db.Exec(ctx, `insert into latest as l (`+columns+`) select `+columns+` from (`+source+`) p
+		on conflict (name) do update set `+strings.Join(sets, ", ")+`, since = greatest(l.since, excluded.since) where `+newerSQL, args...)
 	if err != nil {
 		return fmt.Errorf("bring the table latest up to date: %w", err)
 	}

@@ -12,7 +12,7 @@ var ErrGathering = errors.New("the newest point of each name is still being gath
 // Freshness is what a read of the newest points is true for.
 type Freshness struct {
 	Sequence uint64 // what it has seen
-	// Checkpoint is the database's own. In a bulk load it is up to two seconds
+	// Checkpoint is the database's own. In a bulk load it is some seconds
 	// ahead: see projector/latest.go.
 	Checkpoint uint64
 }
