@@ -68,7 +68,7 @@ e2e-proxy: ## test the HAProxy and Nginx configurations in front of the real rol
 	@sh $(TOOLS)/ensure.sh proxy
 	$(GO) test -tags e2eproxy -count=1 -timeout 15m ./e2e/proxy
 
-e2e-page: $(PAGE) ## look at the map page in a real browser
+e2e-page: $(PAGE) e2e/page/node_modules ## look at the map page in a real browser
 	@sh $(TOOLS)/ensure.sh browser
 	$(GO) test -count=1 -timeout 15m ./e2e/page
 
@@ -107,6 +107,11 @@ page: $(PAGE) ## fetch the map page's libraries from npm, which make build puts 
 $(PAGE): query/page/package-lock.json query/page/fill.sh
 	@sh $(TOOLS)/ensure.sh page
 	sh query/page/fill.sh
+	@touch $@
+
+e2e/page/node_modules: e2e/page/package-lock.json
+	@sh $(TOOLS)/ensure.sh page
+	cd e2e/page && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@
 
 clean: ## remove what was built; the data folder stays

@@ -3,15 +3,16 @@
 
 import * as card from './card.js';
 import { follow } from './live.js';
-import { ask, chosenPoint, filters, key, remember, url } from './state.js';
+import { addPoints, baseStyle, collection, dark, layerIDs, paint } from './map.js';
+import { ask, chosenPoint, filters, headers, key, remember, url } from './state.js';
+import { local, setUpTime } from './time.js';
+import { say } from './toast.js';
 import { load } from './upload.js';
-import { outline } from './world.js';
 
 const $ = (id) => document.getElementById(id);
-const config = JSON.parse(document.querySelector('meta[name="cairn"]')?.content || '{}');
-const layerIDs = ['clusters', 'dots', 'fresh'];
 const maxFresh = 2000; // points of the stream that are drawn beside the tiles
 const refreshAfter = 3000; // ms from the first change to new tiles
+const phone = 640; // pixels: narrower is a phone
 
 let params = filters();
 let map, stop, version = 0, stale = null;
@@ -22,65 +23,18 @@ function fatal(text) {
   $('fatal').hidden = false;
 }
 
-function dark() { return document.documentElement.dataset.theme === 'dark'; }
-
 function setTheme(theme) {
   document.documentElement.dataset.theme = theme;
-  localStorage.setItem('cairn-theme', theme);
-  if (map?.isStyleLoaded()) paintTheme();
-}
-
-function paintTheme() {
-  if (config.style || !map.getLayer('sea')) return;
-  map.setPaintProperty('sea', 'background-color', dark() ? '#0f1b22' : '#d5e5ec');
-  map.setPaintProperty('land', 'fill-color', dark() ? '#24312e' : '#f4f2ea');
-  map.setPaintProperty('coast', 'line-color', dark() ? '#4a5d58' : '#9db0ab');
-  map.setPaintProperty('dots', 'circle-color', dark() ? '#4fd1bd' : '#0b6e5f');
+  $('theme').textContent = theme === 'dark' ? 'Light' : 'Dark';
+  if (map) paint(map);
 }
 
 const tileURL = () => {
   const p = new URLSearchParams(params);
   if (version) p.set('min_position', version);
-  if (key.get()) p.set('key', key.get());
   const query = p.toString();
   return url('collections/points/tiles/WebMercatorQuad/') + '{z}/{y}/{x}' + (query ? '?' + query : '');
 };
-
-const size = (min, max) => ['interpolate', ['linear'], ['sqrt', ['coalesce', ['get', 'count'], 1]], 1, min, 300, max];
-
-function layers() {
-  return [
-    { id: 'clusters', type: 'circle', source: 'points', 'source-layer': 'points', filter: ['>', ['coalesce', ['get', 'count'], 1], 1],
-      paint: { 'circle-color': '#128c79', 'circle-opacity': 0.75, 'circle-radius': size(5, 26), 'circle-stroke-color': '#ffffff', 'circle-stroke-width': 1 } },
-    { id: 'dots', type: 'circle', source: 'points', 'source-layer': 'points', filter: ['<=', ['coalesce', ['get', 'count'], 1], 1],
-      paint: { 'circle-color': '#0b6e5f', 'circle-radius': ['interpolate', ['linear'], ['zoom'], 2, 3, 12, 6], 'circle-stroke-color': '#ffffff', 'circle-stroke-width': 1 } },
-    { id: 'fresh', type: 'circle', source: 'fresh',
-      paint: { 'circle-color': '#d4483b', 'circle-radius': ['interpolate', ['linear'], ['zoom'], 2, 4, 12, 7], 'circle-stroke-color': '#ffffff', 'circle-stroke-width': 1.5 } },
-  ];
-}
-
-async function baseStyle() {
-  if (config.style) return config.style;
-  const world = await (await fetch(url('lib/land-50m.json'))).json();
-  const { land, coast } = outline(topojson.feature(world, world.objects.land));
-  return {
-    version: 8,
-    sources: { land: { type: 'geojson', data: land, attribution: 'Outline: Natural Earth' }, coast: { type: 'geojson', data: coast } },
-    layers: [
-      { id: 'sea', type: 'background', paint: { 'background-color': '#d5e5ec' } },
-      { id: 'land', type: 'fill', source: 'land', paint: { 'fill-color': '#f4f2ea', 'fill-antialias': false } },
-      { id: 'coast', type: 'line', source: 'coast', paint: { 'line-color': '#9db0ab', 'line-width': 0.6 } },
-    ],
-  };
-}
-
-function addPoints() {
-  map.addSource('points', { type: 'vector', tiles: [tileURL()], maxzoom: 14, promoteId: 'id' });
-  map.addSource('fresh', { type: 'geojson', data: { type: 'FeatureCollection', features: [] }, promoteId: 'id' });
-  for (const layer of layers()) map.addLayer(layer);
-  paintTheme();
-  document.body.dataset.ready = 'yes';
-}
 
 /** New tiles, as new as what the stream has told. */
 function refresh() {
@@ -93,7 +47,7 @@ function refresh() {
 function refreshSoon() { stale ??= setTimeout(refresh, refreshAfter); }
 
 function paintFresh() {
-  map.getSource('fresh')?.setData({ type: 'FeatureCollection', features: [...fresh.values()] });
+  map.getSource('fresh')?.setData(collection([...fresh.values()]));
 }
 
 function followStream() {
@@ -131,11 +85,21 @@ async function count() {
   p.set('numberMatched', 'true');
   try {
     const page = await (await ask(url('points', p), { cache: 'no-cache' })).json();
-    if (mine !== counting) return;
-    $('count').textContent = page.numberMatched === undefined ? '' : `${page.numberMatched.toLocaleString()} points in view`;
+    if (mine !== counting || page.numberMatched === undefined) return;
+    const n = page.numberMatched;
+    $('count').textContent = `${n.toLocaleString()} ${n === 1 ? 'point' : 'points'} ${p.has('near') ? 'near here' : 'in view'}`;
+    $('empty').hidden = n > 0;
+    if (n === 0) $('empty').textContent = await whyEmpty();
   } catch (e) {
     if (mine === counting) $('count').textContent = e.message;
   }
+}
+
+/** What to do where nothing is shown. */
+async function whyEmpty() {
+  if ([...params].length > 0) return 'Nothing here passes the filter. Clear it, or look elsewhere.';
+  const { features } = await (await ask(url('points', new URLSearchParams({ limit: 1 })))).json();
+  return features.length > 0 ? 'There are points elsewhere: zoom out to see them.' : 'There are no points yet. Drop a file on the map, or add one below.';
 }
 
 async function list() {
@@ -149,7 +113,10 @@ async function list() {
       const item = document.createElement('li');
       const button = document.createElement('button');
       button.type = 'button';
-      button.textContent = `${f.properties?.name || f.id} (${f.geometry.coordinates[1].toFixed(3)}, ${f.geometry.coordinates[0].toFixed(3)})`;
+      const [name, place] = [document.createElement('span'), document.createElement('small')];
+      name.textContent = f.properties?.name || f.properties?.title || f.id;
+      place.textContent = `${f.geometry.coordinates[1].toFixed(3)}, ${f.geometry.coordinates[0].toFixed(3)}`;
+      button.append(name, place);
       button.onclick = () => choose(f.id);
       item.append(button);
       return item;
@@ -163,11 +130,20 @@ async function list() {
 async function choose(id, fly = false) {
   try {
     const feature = await card.show(id);
-    if (feature && fly) map.jumpTo({ center: feature.geometry.coordinates.slice(0, 2), zoom: Math.max(map.getZoom(), 9) });
+    const narrow = innerWidth <= phone;
+    if (narrow) openTools(false);
+    if (feature && fly) { // above the card, where that is below
+      map.easeTo({ center: feature.geometry.coordinates.slice(0, 2), zoom: Math.max(map.getZoom(), 9), offset: [0, narrow ? -innerHeight / 5 : 0], duration: 0 });
+    }
     remember(params, feature ? id : null);
   } catch (e) {
-    fatal(e.message);
+    say(e.message);
   }
+}
+
+/** Rings the point whose card is open. */
+function ring(feature) {
+  map.getSource('chosen')?.setData(collection(feature ? [{ type: 'Feature', properties: {}, geometry: feature.geometry }] : []));
 }
 
 function onClick(e) {
@@ -179,19 +155,25 @@ function onClick(e) {
   }
   if ($('p-move').getAttribute('aria-pressed') === 'true') {
     press('p-move', false);
-    card.move(e.lngLat.wrap()).catch((err) => { $('p-note').textContent = err.message; });
+    card.move(e.lngLat.wrap()).catch((err) => say(err.message));
     return;
   }
   const around = [[e.point.x - 5, e.point.y - 5], [e.point.x + 5, e.point.y + 5]];
   const [hit] = map.queryRenderedFeatures(around, { layers: layerIDs.filter((l) => map.getLayer(l)).reverse() });
   if (!hit) return;
-  if (hit.properties.count > 1) map.easeTo({ center: hit.geometry.coordinates, zoom: Math.min(map.getZoom() + 2, 16) });
+  if (hit.properties.id === undefined) map.easeTo({ center: hit.geometry.coordinates, zoom: Math.min(map.getZoom() + 2, 16) });
   else choose(hit.properties.id);
 }
 
 function press(id, on) {
   $(id).setAttribute('aria-pressed', String(on));
   document.body.classList.toggle('adding', on);
+}
+
+function toggle(id, hint) {
+  const on = $(id).getAttribute('aria-pressed') !== 'true';
+  press(id, on);
+  if (on) say(hint);
 }
 
 function readForm() {
@@ -204,18 +186,34 @@ function readForm() {
 }
 
 function fillForm() {
-  const local = (v) => { if (!v || v === '..') return ''; const d = new Date(v); return new Date(d - d.getTimezoneOffset() * 60000).toISOString().slice(0, 16); };
   $('f-name').value = params.get('name') || '';
   const [from, to] = (params.get('datetime') || '/').split('/');
-  $('f-from').value = local(from);
-  $('f-to').value = local(to);
+  $('f-from').value = local(Date.parse(from));
+  $('f-to').value = local(Date.parse(to));
   const property = [...params].find(([n]) => n.startsWith('properties.'));
   $('f-key').value = property ? property[0].slice('properties.'.length) : '';
   $('f-value').value = property ? property[1] : '';
+  showFormats();
+}
+
+const formats = [['csv', 'CSV'], ['csv', 'CSV for spreadsheets', { spreadsheet: 'true' }], ['geojson', 'GeoJSON'], ['ndjson', 'NDJSON'], ['gpx', 'GPX'], ['kml', 'KML']];
+
+function showFormats() {
+  $('formats').replaceChildren(...formats.map(([format, text, more]) => {
+    const p = new URLSearchParams(params);
+    for (const [name, value] of Object.entries(more || {})) p.set(name, value);
+    if (key.get()) p.set('key', key.get()); // a link sends no header
+    const link = document.createElement('a');
+    link.href = url('points.' + format, p);
+    link.textContent = text;
+    link.download = '';
+    return link;
+  }));
 }
 
 function apply(next) {
   params = next;
+  showFormats();
   remember(params, card.current()?.id);
   fresh.clear();
   paintFresh();
@@ -237,24 +235,37 @@ function nearMe() {
   }, { timeout: 5000 });
 }
 
+function openTools(open) {
+  $('tools').hidden = !open;
+  $('toggle').textContent = open ? 'Hide' : 'Show';
+  $('toggle').setAttribute('aria-expanded', String(open));
+}
+
 function wire() {
   $('filter').onsubmit = (e) => { e.preventDefault(); apply(readForm()); };
-  $('clear').onclick = () => { $('filter').reset(); for (const id of ['f-name', 'f-key', 'f-value', 'f-from', 'f-to']) $(id).value = ''; apply(new URLSearchParams()); };
+  $('clear').onclick = () => { $('filter').reset(); $('span').selectedIndex = 0; for (const id of ['f-name', 'f-key', 'f-value', 'f-from', 'f-to']) $(id).value = ''; apply(new URLSearchParams()); };
   $('here').onclick = nearMe;
-  $('theme').onclick = () => setTheme(dark() ? 'light' : 'dark');
-  $('toggle').onclick = () => {
-    const open = $('tools').hidden;
-    $('tools').hidden = !open;
-    $('toggle').textContent = open ? 'Hide' : 'Show';
-    $('toggle').setAttribute('aria-expanded', String(open));
+  $('theme').onclick = () => {
+    const theme = dark() ? 'light' : 'dark';
+    localStorage.setItem('cairn-theme', theme);
+    setTheme(theme);
   };
-  $('add').onclick = () => press('add', $('add').getAttribute('aria-pressed') !== 'true');
-  $('p-move').onclick = () => press('p-move', $('p-move').getAttribute('aria-pressed') !== 'true');
+  $('toggle').onclick = () => openTools($('tools').hidden);
+  $('add').onclick = () => { toggle('add', 'Click the map where the point is. Escape ends it.'); if (innerWidth <= phone) openTools(false); };
+  $('p-move').onclick = () => toggle('p-move', 'Click the map where the point belongs. Escape ends it.');
   $('key').value = key.get();
   $('key').onchange = () => { key.set($('key').value.trim()); apply(params); };
   $('list').ontoggle = list;
+  document.querySelector('.skip').onclick = async (e) => { // the fragment is the map's place
+    e.preventDefault();
+    openTools(true);
+    $('list').open = true;
+    await list();
+    $('rows').focus();
+  };
   $('file').onchange = () => { take($('file').files); $('file').value = ''; };
-  card.setUp(refresh, () => remember(params, null));
+  card.setUp(refresh, () => remember(params, null), ring);
+  document.addEventListener('keydown', (e) => { if (e.key === 'Escape') { press('add', false); press('p-move', false); } });
   for (const kind of ['dragenter', 'dragover']) document.addEventListener(kind, (e) => { e.preventDefault(); $('drop').hidden = false; });
   document.addEventListener('dragleave', (e) => { if (!e.relatedTarget) $('drop').hidden = true; });
   document.addEventListener('drop', (e) => { e.preventDefault(); $('drop').hidden = true; take(e.dataTransfer.files); });
@@ -266,17 +277,24 @@ function take(files) {
 }
 
 async function start() {
-  const saved = localStorage.getItem('cairn-theme');
-  document.documentElement.dataset.theme = saved || (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light');
-  if (innerWidth <= 640) { $('tools').hidden = true; $('toggle').textContent = 'Show'; $('toggle').setAttribute('aria-expanded', 'false'); }
-  if (!window.maplibregl) return fatal('This build has no map: build it with make build, which puts the map library in.');
+  setTheme(localStorage.getItem('cairn-theme') || (matchMedia('(prefers-color-scheme: dark)').matches ? 'dark' : 'light'));
+  if (innerWidth <= phone) openTools(false);
+  const placed = location.hash.includes('map='); // else by the point
   maplibregl.setWorkerUrl(url('lib/maplibre-gl-csp-worker.js')); // a file of ours, as the page's policy wants it
   fillForm();
   map = new maplibregl.Map({ container: 'map', style: await baseStyle(), hash: 'map', center: [10, 25], zoom: 1.5, maxZoom: 20, attributionControl: { compact: true },
-    transformRequest: (address) => ({ url: address }) });
+    transformRequest: (address) => (address.startsWith(url('')) ? { url: address, headers: headers() } : { url: address }) });
   map.addControl(new maplibregl.NavigationControl({ showCompass: false }), 'top-right');
   map.addControl(new maplibregl.ScaleControl(), 'bottom-right');
-  map.on('load', () => { addPoints(); followStream(); count(); if (chosenPoint()) choose(chosenPoint(), !location.hash.includes('map=')); });
+  map.on('load', () => {
+    addPoints(map, tileURL());
+    document.body.dataset.ready = 'yes';
+    document.querySelector('.maplibregl-compact-show')?.classList.remove('maplibregl-compact-show');
+    followStream();
+    count();
+    if (chosenPoint()) choose(chosenPoint(), !placed);
+  });
+  map.on('error', (e) => { if (e.error?.status >= 400) say(`The map could not be drawn: the server answered ${e.error.status}.`); });
   map.on('moveend', () => { count(); list(); });
   map.on('click', onClick);
   for (const layer of layerIDs) {
@@ -286,6 +304,7 @@ async function start() {
   map.on('idle', () => { document.body.dataset.idle = String(Number(document.body.dataset.idle || 0) + 1); });
   wire();
   window.cairnMap = map; // for tests, and for the curious
+  await setUpTime(() => apply(readForm())).catch(() => { /* without a slider */ });
 }
 
 start().catch((e) => fatal(e.message));

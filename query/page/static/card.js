@@ -1,18 +1,20 @@
 // The card of one point: all that it has, and its editing.
 
 import { ask, url } from './state.js';
+import { say } from './toast.js';
 
 const $ = (id) => document.getElementById(id);
 const wait = { Prefer: 'wait=10' };
+const ours = ['id', 'time', 'received', 'position', 'revision']; // what Cairn adds to what it shows
 let shown = null; // the Feature on the card
 let changed = () => {};
 let closed = () => {};
+let ring = () => {};
 
 export const current = () => shown;
 
-export function setUp(onChange, onClose) {
-  changed = onChange;
-  closed = onClose;
+export function setUp(onChange, onClose, onShow) {
+  [changed, closed, ring] = [onChange, onClose, onShow];
   $('p-close').onclick = () => close();
   $('p-share').onclick = share;
   $('p-edit').onclick = () => openEditor(shown);
@@ -24,6 +26,7 @@ export function setUp(onChange, onClose) {
 export function close() {
   shown = null;
   $('point').hidden = true;
+  ring(null);
   closed();
 }
 
@@ -32,8 +35,10 @@ export async function show(id, focus = true) {
   if (!response.ok) {
     $('point').hidden = false;
     $('p-title').textContent = response.status === 410 ? 'This point was deleted' : 'There is no such point';
-    $('p-rows').replaceChildren();
+    for (const part of ['p-rows', 'p-own']) $(part).replaceChildren();
+    $('p-actions').hidden = true;
     shown = null;
+    ring(null);
     return null;
   }
   const feature = await response.json();
@@ -44,29 +49,39 @@ export async function show(id, focus = true) {
 
 function paint(feature, tag) {
   shown = { ...feature, tag };
-  const properties = feature.properties || {};
+  const properties = ownProperties(feature);
   $('p-title').textContent = properties.name || properties.title || String(feature.id);
-  const rows = [['place', feature.geometry.coordinates.map((n) => Number(n.toFixed(6))).join(', ')], ['id', feature.id]];
-  for (const name of ['time', 'received', 'position', 'revision']) {
-    const value = feature[name] ?? properties[name];
-    if (value !== undefined) rows.push([name, name === 'time' || name === 'received' ? new Date(value).toLocaleString() : value]);
-  }
-  for (const [name, value] of Object.entries(properties)) {
-    if (!['time', 'received', 'position', 'revision'].includes(name)) rows.push([name, typeof value === 'object' ? JSON.stringify(value) : value]);
-  }
-  $('p-rows').replaceChildren(...rows.map(([name, value]) => {
-    const row = document.createElement('tr');
-    const head = document.createElement('th');
-    head.scope = 'row';
-    head.textContent = name;
-    const cell = document.createElement('td');
-    cell.textContent = String(value);
-    row.append(head, cell);
-    return row;
-  }));
+  const [lon, lat, height] = feature.geometry.coordinates;
+  const when = (text) => new Date(text).toLocaleString(undefined, { dateStyle: 'medium', timeStyle: 'medium' });
+  const rows = Object.entries(properties).map(([name, value]) => [name, value !== null && typeof value === 'object' ? JSON.stringify(value) : value]);
+  if (feature.time) rows.unshift(['time', when(feature.time)]);
+  const own = [['latitude', Number(lat.toFixed(7))], ['longitude', Number(lon.toFixed(7))], ['altitude', height === undefined ? undefined : `${height} m`],
+    ['id', feature.id], ['received', when(feature.received)], ['position', feature.position], ['revision', feature.revision]];
+  $('p-rows').replaceChildren(...rows.map(rowOf));
+  $('p-own').replaceChildren(...own.filter(([, value]) => value !== undefined).map(rowOf));
   $('p-json').href = url('points/' + encodeURIComponent(feature.id));
   $('p-note').textContent = '';
+  $('p-actions').hidden = false;
   $('point').hidden = false;
+  ring(feature);
+}
+
+function rowOf([name, value]) {
+  const row = document.createElement('tr');
+  const head = document.createElement('th');
+  head.scope = 'row';
+  head.textContent = name;
+  const cell = document.createElement('td');
+  const text = value === null ? 'null' : String(value);
+  if (/^https?:\/\/[^\s]+$/.test(text)) {
+    const link = document.createElement('a');
+    Object.assign(link, { href: text, textContent: text, target: '_blank', rel: 'noopener noreferrer' });
+    cell.append(link);
+  } else {
+    cell.textContent = text;
+  }
+  row.append(head, cell);
+  return row;
 }
 
 async function share() {
@@ -79,36 +94,50 @@ async function share() {
   }
 }
 
+const pathOf = (id) => url('point/' + encodeURIComponent(id));
+
 async function remove() {
-  if (!confirm(`Delete ${$('p-title').textContent}? This cannot be undone.`)) return;
+  const old = shown;
   try {
-    await ask(url('point/' + encodeURIComponent(shown.id)), { method: 'DELETE', headers: { ...wait, 'If-Match': shown.tag } });
+    await ask(pathOf(old.id), { method: 'DELETE', headers: { ...wait, 'If-Match': old.tag } });
     changed();
     close();
+    say(`${$('p-title').textContent} is deleted.`, () => putBack(old, { 'If-None-Match': '*' }));
   } catch (e) {
-    $('p-note').textContent = e.message;
+    say(e.message);
   }
 }
 
 /** Moves the point that is shown, if nobody else has changed it meanwhile. */
 export async function move(lngLat) {
-  await patch({ geometry: { type: 'Point', coordinates: [lngLat.lng, lngLat.lat, ...shown.geometry.coordinates.slice(2)] } });
+  const old = shown;
+  await patch(old, { geometry: { type: 'Point', coordinates: [lngLat.lng, lngLat.lat, ...old.geometry.coordinates.slice(2)] } });
+  say('Moved.', () => putBack(old, { 'If-Match': shown.tag }));
 }
 
-async function patch(body) {
-  const response = await ask(url('point/' + encodeURIComponent(shown.id)), {
+async function patch(feature, body) {
+  const response = await ask(pathOf(feature.id), {
     method: 'PATCH', body: JSON.stringify(body),
-    headers: { ...wait, 'Content-Type': 'application/merge-patch+json', 'If-Match': shown.tag },
+    headers: { ...wait, 'Content-Type': 'application/merge-patch+json', 'If-Match': feature.tag },
   });
   await response.text();
   changed();
-  await show(shown.id, false);
+  await show(feature.id, false);
+}
+
+/** Makes a point what it was, under a condition on what it is now. */
+async function putBack(old, condition) {
+  const members = Object.entries(old).filter(([name]) => !['tag', 'received', 'position', 'revision', 'links'].includes(name));
+  const feature = { ...Object.fromEntries(members), properties: old.properties && ownProperties(old) };
+  const response = await ask(pathOf(old.id), { method: 'PUT', body: JSON.stringify(feature), headers: { ...wait, 'Content-Type': 'application/geo+json', ...condition } });
+  await response.text();
+  changed();
+  await show(old.id, false);
 }
 
 /** The properties without those that Cairn itself adds to what it shows. */
 function ownProperties(feature) {
-  const added = ['id', 'time', 'received', 'position', 'revision'];
-  return Object.fromEntries(Object.entries(feature.properties || {}).filter(([name, value]) => !added.includes(name) || String(value) !== String(feature[name])));
+  return Object.fromEntries(Object.entries(feature.properties || {}).filter(([name, value]) => !ours.includes(name) || String(value) !== String(feature[name])));
 }
 
 let editing = null; // the Feature that is edited; its id is undefined for a new one
@@ -118,15 +147,24 @@ export function openEditor(feature) {
   $('e-title').textContent = feature.id === undefined ? 'Add a point' : 'Edit the point';
   [$('e-lon').value, $('e-lat').value] = feature.geometry.coordinates.map((n) => Number(n.toFixed(7)));
   $('e-time').value = feature.time || '';
-  const own = ownProperties(feature);
-  $('e-props').value = JSON.stringify(own, null, 2);
+  const { name, ...other } = ownProperties(feature);
+  const named = name === undefined || typeof name === 'string';
+  $('e-name').value = named ? name || '' : '';
+  $('e-props').value = JSON.stringify(named ? other : { name, ...other }, null, 2);
   $('e-error').textContent = '';
   $('editor').showModal();
 }
 
+/** What the editor has as properties. */
+function edited() {
+  const other = JSON.parse($('e-props').value || '{}');
+  if (other === null || typeof other !== 'object' || Array.isArray(other)) throw new SyntaxError('they begin with { and end with }');
+  return $('e-name').value ? { name: $('e-name').value, ...other } : other;
+}
+
 async function save() {
   try {
-    const properties = JSON.parse($('e-props').value || '{}');
+    const properties = edited();
     const geometry = { type: 'Point', coordinates: [Number($('e-lon').value), Number($('e-lat').value), ...editing.geometry.coordinates.slice(2)] };
     const time = $('e-time').value.trim();
     if (editing.id === undefined) {
@@ -140,10 +178,11 @@ async function save() {
     }
     // A merge patch removes what is null (RFC 7396, section 2).
     for (const name of Object.keys(ownProperties(editing))) if (!(name in properties)) properties[name] = null;
+    const old = editing;
+    await patch(old, { geometry, properties, time: time || null });
     $('editor').close();
-    await patch({ geometry, properties, time: time || null });
+    say('Saved.', () => putBack(old, { 'If-Match': shown.tag }));
   } catch (e) {
-    if (!$('editor').open) $('editor').showModal();
-    $('e-error').textContent = e instanceof SyntaxError ? 'The properties are not a JSON object: ' + e.message : e.message;
+    $('e-error').textContent = e instanceof SyntaxError ? 'The other properties are no JSON object: ' + e.message : e.message;
   }
 }
