@@ -82,7 +82,7 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 		if one {
 			return h.postFeature(c, raw, key, mode, options)
 		}
-		if key != "" && h.usedForOne(u.by.name, key) {
+		if key != "" && u.printed.known == nil && h.usedForOne(u.by.name, key) {
 			return &web.Problem{Status: http.StatusUnprocessableEntity,
 				Detail: "this " + headerIdempotencyKey + " was used for a request of one point: nothing is stored. Send another body with a key of its own"}
 		}

@@ -47,6 +47,7 @@ type target struct {
 	want  precondition
 	wait  wait
 	trace string
+	keyed bool       // the point's id is of an Idempotency-Key
 	area  *auth.Area // where whoever asks may change points; nil: everywhere
 }
 

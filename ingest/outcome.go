@@ -113,6 +113,10 @@ func (t *target) problem(outcome bus.Outcome) *web.Problem {
 	case bus.OutcomeGone:
 		return &web.Problem{Status: http.StatusGone, Detail: "the point was deleted; PUT without a condition, or with If-None-Match: *, makes it anew"}
 	case bus.OutcomeConflict:
+		if t.keyed {
+			return &web.Problem{Status: http.StatusConflict,
+				Detail: "this " + headerIdempotencyKey + " was used for another point, which stays as it is; this one is parked. Send another point with a key of its own"}
+		}
 		return &web.Problem{Status: http.StatusConflict, Detail: cannotBeReplaced}
 	case bus.OutcomeOutside:
 		return &web.Problem{Status: http.StatusForbidden, Detail: "there is a point with this id outside the area that the key holds for, which stays as it is"}

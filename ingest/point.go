@@ -40,6 +40,7 @@ type pointRequest struct {
 	events   [1]event.Event
 	body     []byte
 	answer   []byte
+	keyed    bool // the point's id is of an Idempotency-Key
 }
 
 func (r *pointRequest) event() *event.Event { return &r.events[0] }
@@ -94,6 +95,7 @@ func (h *handler) postPoint(c *fiber.Ctx) error {
 // reset makes it ready for a request without options.
 func (r *pointRequest) reset() {
 	r.warnings.Reset()
+	r.keyed = false
 	r.options = format.Options{Warnings: &r.warnings}
 	r.decoder.Options = &r.options
 }
@@ -132,6 +134,9 @@ func (h *handler) create(c *fiber.Ctx, r *pointRequest, key string, mode onConfl
 // knows whether it is there already.
 const openOutcome = `,"note":"if this id is there with other content, that stays: Prefer: wait tells, PUT replaces"`
 
+// openKey is the same of the id that a point has from an Idempotency-Key.
+const openKey = `,"note":"if this Idempotency-Key was used for another point, that stays: Prefer: wait tells"`
+
 // accept makes the answer 202, for one event that is on disk.
 // prefix stands before the paths of this server.
 func (r *pointRequest) accept(c *fiber.Ctx, position event.Position, prefix string) {
@@ -158,6 +163,9 @@ func (r *pointRequest) accept(c *fiber.Ctx, position event.Position, prefix stri
 	begun := len(a) // an outcome may take the place of what follows
 	if e.Type == event.Created && e.If.IsZero() && e.Point.ExternalID != nil {
 		a = append(a, openOutcome...)
+	}
+	if r.keyed && e.Type == event.Created && e.If.IsZero() {
+		a = append(a, openKey...)
 	}
 	a = append(a, '}', '\n')
 	c.Response().SetStatusCode(http.StatusAccepted)

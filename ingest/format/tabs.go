@@ -63,6 +63,9 @@ func (t *table) misplaced(r *bufio.Reader, line []byte, end byte, err error) str
 	if t.options.noHeader {
 		return err.Error()
 	}
+	if numbers := strings.FieldsFunc(string(line), func(r rune) bool { return strings.ContainsRune(delimiters, r) }); len(numbers) > 1 && isPlainNumber(trimmed(numbers[0])) && isPlainNumber(trimmed(numbers[1])) {
+		return fmt.Sprintf("there seems to be no header row: %sno and %slat,lon,… name the columns (%s)", t.options.parameter("header"), t.options.parameter("columns"), err)
+	}
 	for n := 2; n <= maxTitle && end != 0; n++ {
 		skipLine(r, line, end)
 		if line, end = peekLine(r, true); len(bytes.TrimSpace(line)) == 0 {

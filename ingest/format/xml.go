@@ -74,7 +74,7 @@ func openXML(r *bufio.Reader, k Kind, o Options) (Rows, error) {
 	for {
 		t, err := x.token()
 		if err == io.EOF {
-			return nil, web.BadRequest("the body has no points")
+			return nil, web.BadRequest("there is no element " + want + " in it, so it has no points")
 		}
 		if err != nil {
 			return nil, err

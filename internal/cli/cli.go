@@ -62,7 +62,7 @@ type commands struct {
 	Projector   projectorCmd   `cmd:"" help:"Run the role that moves points from the queue into PostGIS."`
 	Query       queryCmd       `cmd:"" help:"Run the role that answers reads."`
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to this version."`
-	Load        loadCmd        `cmd:"" help:"Send CSV, GeoJSON or NDJSON files to a running server."`
+	Load        loadCmd        `cmd:"" help:"Send files of points to a running server: CSV, GeoJSON, NDJSON, GPX, KML, Google Timelines."`
 	Status      statusCmd      `cmd:"" help:"Show what a running server says of itself."`
 	Cluster     clusterCmd     `cmd:"" help:"Look at the nodes that keep the queue together, or take a single node's data along into a cluster."`
 	Keys        keysCmd        `cmd:"" help:"Make access keys, list them, take them away."`

@@ -47,6 +47,20 @@ type loadCmd struct {
 	DryRun     bool     `help:"Send nothing: show what would be sent, and what would be rejected."`
 }
 
+// Help is what "cairn load --help" says before the flags.
+func (c *loadCmd) Help() string {
+	return `A row without an id gets one of its content, so a file that is loaded again, be it
+corrected, adds only what is new. Rejected rows go to FILE.rejected.csv (of a table) or
+FILE.rejected.ndjson, with reasons: correct them there and load that file.
+
+Exit code 0: all rows are in. 3: some were rejected or parked, all others are in.
+1: a file or the server failed; the same command continues safely. 2: wrong usage.
+
+  cairn load places.csv tracks/ walk.gpx
+  cairn load --time-format='%d.%m.%Y %H:%M' --time-zone=Europe/Berlin messung.csv
+  ogr2ogr -f GeoJSONSeq /vsistdout/ places.gpkg | cairn load -`
+}
+
 // Run ends with exit code 3 where rows were rejected and all else went well.
 func (c *loadCmd) Run(s *session) error {
 	return client.Load(s.ctx, client.LoadConfig{

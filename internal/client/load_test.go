@@ -95,7 +95,9 @@ func TestLoadReplaces(t *testing.T) {
 	s := serve(t, respond(http.StatusOK, `{"accepted":2,"rejected":0,"position":1,"created":1,"unchanged":0,"replaced":0,"conflicts":1,"rows":{"conflicts":[2]}}`))
 	b := newBench(t, s.URL, "a.csv", "key,lat,lon\na,1,2\nb,3,4\n")
 	b.cfg.ID, b.cfg.Replace = "key", true
-	b.run()
+	if err := b.load(context.Background()); !errors.Is(err, ErrOnlyRejected) || err.Error() != "1 of 2 rows did not go in, but were parked" {
+		t.Errorf("a conflict must not look like success: %v", err)
+	}
 	c := s.seen()[0]
 	if c.query != "on-conflict=replace" || c.header.Get("Prefer") != "wait=30" || !strings.Contains(c.body, `"id":"a"`) {
 		t.Errorf("the server saw %+v", c)

@@ -116,6 +116,7 @@ func counts(accepted, rejected int64, took time.Duration) string {
 // A tally adds up the files of a run.
 type tally struct {
 	accepted, rejected int64
+	apart              int64    // in conflict, or refused by the database: parked, not in
 	done, failed       []string // names
 	causes             []error
 }
@@ -123,6 +124,7 @@ type tally struct {
 func (t *tally) add(f *file, r result, err error) {
 	t.accepted += r.Accepted
 	t.rejected += r.Rejected
+	t.apart += r.Conflicts + r.Refused
 	if err == nil {
 		t.done = append(t.done, clean(f.path))
 		return
@@ -140,8 +142,14 @@ func (t *tally) err(files int) error {
 	case len(t.failed) > 0:
 		failed = &runError{fmt.Sprintf("%d of %d files failed: %s", len(t.failed), files, strings.Join(t.failed, ", ")), t.causes}
 	}
-	if t.rejected > 0 {
-		rejected = fmt.Errorf("%s of %s %w", thousands(t.rejected), plural(t.accepted+t.rejected, "row"), ErrRejected)
+	all := plural(t.accepted+t.rejected, "row")
+	switch {
+	case t.rejected > 0 && t.apart > 0:
+		rejected = fmt.Errorf("%s of %s %w, and %s parked", thousands(t.rejected), all, ErrRejected, thousands(t.apart))
+	case t.rejected > 0:
+		rejected = fmt.Errorf("%s of %s %w", thousands(t.rejected), all, ErrRejected)
+	case t.apart > 0:
+		rejected = &runError{fmt.Sprintf("%s of %s did not go in, but were parked", thousands(t.apart), all), []error{ErrRejected}}
 	}
 	if failed == nil && rejected != nil {
 		return &runError{rejected.Error(), []error{rejected, ErrOnlyRejected}}
