@@ -145,7 +145,11 @@ func TestKeyOfAnotherBody(t *testing.T) {
 	// The key of one point is not that of many; the point's own reuse is a conflict.
 	r.do("POST", "/point", asJSON, point(1, ""), keyed, "one", waiting, long).want(t, http.StatusCreated)
 	r.do("POST", "/point", csvType, "lon,lat\n1,2\n", keyed, "one").want(t, http.StatusUnprocessableEntity, "one point")
-	r.do("POST", "/point", asJSON, point(2, ""), keyed, "one", waiting, long).want(t, http.StatusConflict)
+	r.do("POST", "/point", asJSON, point(2, ""), keyed, "one", waiting, long).want(t, http.StatusConflict, "was used for another point")
+	r.do("POST", "/point", asJSON, point(2, ""), keyed, "one").want(t, http.StatusAccepted, "if this Idempotency-Key was used")
+	// A point under an upload's key does not stop the upload's retry.
+	r.do("POST", "/point", asJSON, point(3, ""), keyed, "k", waiting, long).want(t, http.StatusCreated)
+	r.do("POST", "/point", ndjson, body, keyed, "k", waiting, long).want(t, http.StatusOK, `"unchanged":4000`)
 }
 
 func TestUploadsAreRemembered(t *testing.T) {
