@@ -10,7 +10,7 @@ import (
 )
 
 // growthParts are measured on one system, whose table grows.
-var growthParts = []string{"boxes", "alone", "restart", "memory", "load", "changes", "keep"}
+var growthParts = []string{"boxes", "alone", "tiles", "downloads", "restart", "memory", "load", "changes", "keep"}
 
 const (
 	// mixedAt is the size from which bulk is compared with COPY and changes with
@@ -43,7 +43,7 @@ func benchGrowth(ctx context.Context, sys *system, s settings) error {
 		steps := []struct {
 			name string
 			run  func(context.Context) error
-		}{{"boxes", g.boxes}, {"alone", g.alone}, {"memory", g.memory}, {"restart", g.restart}}
+		}{{"boxes", g.boxes}, {"alone", g.alone}, {"tiles", g.tiles}, {"memory", g.memory}, {"downloads", g.downloads}, {"restart", g.restart}}
 		if size >= mixedAt {
 			steps = append(steps, struct {
 				name string

@@ -16,13 +16,22 @@ const (
 	cachedPath = "/points?limit=100"
 )
 
-// benchCached compares the hot page, from memory, with a handler of the same
-// framework that sends the same bytes.
+// benchCached compares the hot page, and a hot tile, from memory, with a handler of the
+// same framework that sends the same bytes.
 func benchCached(ctx context.Context, sys *system, s settings) error {
 	if err := sys.fill(ctx, 1000); err != nil {
 		return err
 	}
-	body, err := get(sys.query + cachedPath)
+	for _, path := range []string{cachedPath, tilePath + "/0/0/0"} {
+		if err := compareCached(ctx, sys, s, path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func compareCached(ctx context.Context, sys *system, s settings, path string) error {
+	body, err := get(sys.query + path)
 	if err != nil {
 		return err
 	}
@@ -37,17 +46,17 @@ func benchCached(ctx context.Context, sys *system, s settings) error {
 	_ = resp.Body.Close()
 	var pairs []pair
 	for range s.rounds {
-		ours, err := runWrk(ctx, cachedConnections, s.read, sys.query+cachedPath)
+		ours, err := runWrk(ctx, cachedConnections, s.read, sys.query+path)
 		if err != nil {
 			return err
 		}
-		peer, err := runWrk(ctx, cachedConnections, s.read, sys.noop+cachedPath)
+		peer, err := runWrk(ctx, cachedConnections, s.read, sys.noop+"/points")
 		if err != nil {
 			return err
 		}
 		pairs = append(pairs, pair{ours, peer})
 	}
-	report(fmt.Sprintf("cached GET %s ÷ fiber handler, %d bytes", cachedPath, len(body)), "requests/s", pairs)
+	report(fmt.Sprintf("cached GET %s ÷ fiber handler, %d bytes", path, len(body)), "requests/s", pairs)
 	return nil
 }
 
