@@ -24,8 +24,10 @@ type change struct {
 	recent.Row
 	kind kind
 	at   event.Position // its place among the changes: the event's id
-	wire []byte         // as Server-Sent Events have it
-	left []byte         // what it is for those whose filter it no longer passes; nil where it was created
+	// latest: it is told to those who follow the newest of each name.
+	latest bool
+	wire   []byte // as Server-Sent Events have it
+	left   []byte // what it is for those whose filter it no longer passes; nil where it was created
 
 	// Made when somebody needs them, by the goroutine that hands the change out.
 	withAuthor, withoutID []byte

@@ -34,7 +34,7 @@ func FuzzStreamQuery(f *testing.F) {
 		defer app.ReleaseCtx(c)
 		c.Request().URI().SetQueryString(raw)
 		c.Request().Header.Set(headerLastEventID, last)
-		r, err := parseStream(c, false)
+		r, err := (&service{}).parseStream(c, false)
 		if err != nil {
 			var p *web.Problem
 			if !errors.As(err, &p) || p.Status != http.StatusBadRequest || p.Detail == "" {

@@ -106,7 +106,9 @@ func (m *memory) asked() {
 	}
 }
 
-func (m *memory) inUse(now time.Duration) bool { return now < time.Duration(m.until.Load()) }
+func (m *memory) inUse(now time.Duration) bool {
+	return m != nil && now < time.Duration(m.until.Load())
+}
 
 // begin is where to follow from: where the rows are, unless that is too far from
 // what the database shows.
@@ -118,8 +120,26 @@ func (m *memory) begin(shown uint64, epoch uint64) (sequence uint64) {
 	return m.restart(shown, epoch)
 }
 
+// want holds one where pages are asked for.
+func (m *memory) want() <-chan struct{} {
+	if m == nil {
+		return nil
+	}
+	return m.wanted
+}
+
+// at is the row of that position, if it is there.
+func (m *memory) at(p event.Position) (recent.Row, bool) {
+	if m == nil {
+		return recent.Row{}, false
+	}
+	return m.rows.At(p)
+}
+
 // stale tells whether the rows are of a database that has gone back since.
-func (m *memory) stale(epoch uint64) bool { return !m.valid.Load() || m.epoch.Load() != epoch }
+func (m *memory) stale(epoch uint64) bool {
+	return m != nil && (!m.valid.Load() || m.epoch.Load() != epoch)
+}
 
 func (m *memory) restart(sequence, epoch uint64) uint64 {
 	m.valid.Store(false)
@@ -130,6 +150,9 @@ func (m *memory) restart(sequence, epoch uint64) uint64 {
 }
 
 func (m *memory) add(b batch) {
+	if m == nil {
+		return
+	}
 	sequence := b.upTo.Sequence()
 	if b.upTo != event.EndOf(sequence) {
 		sequence--
@@ -145,6 +168,9 @@ func (m *memory) add(b batch) {
 
 // needsFloor tells whether it is time to look what was dropped.
 func (m *memory) needsFloor() bool {
+	if m == nil {
+		return false
+	}
 	now := m.clock()
 	return m.inUse(now) && now-m.floorAt > floorEvery
 }
@@ -161,6 +187,9 @@ func (m *memory) drop(floor event.Position, err error) {
 // fill reads some older rows, if there is room for them, and returns how long to
 // pause: as long as it took, so that it takes at most half of a core.
 func (m *memory) fill(pause time.Duration) time.Duration {
+	if m == nil {
+		return pause
+	}
 	low := m.rows.Low()
 	begin := m.clock()
 	if !m.inUse(begin) || low <= 1 || !m.rows.Room() {

@@ -74,6 +74,8 @@ type service struct {
 	tiles    *tiler
 	mapPage  *page.Page
 	tail     *tail
+	newest   *tail           // of the newest point of each name
+	rest     rest            // between two readings for it
 	draining context.Context // ends first: streams must, for the server to drain
 	streams  chan struct{}   // a place each that is open
 	turns    chan struct{}   // a place each that reads the table by itself
@@ -114,6 +116,7 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 	})
 	var group sync.WaitGroup
 	group.Go(func() { s.tail.run(ctx) })
+	group.Go(func() { s.newest.run(ctx) })
 	group.Go(func() { s.collect(ctx) })
 	s.tracker.Run(ctx)
 	group.Wait()
@@ -164,6 +167,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	}
 	s.memory = newMemory(memoryBytes(), s.tracker.Now, s.older, cfg.Server.Registry())
 	s.tail = newTail(s.tracker, s.changes, s.floor, s.memory, s.metrics.streams)
+	s.newest = newTail(s.tracker, s.latestChanges, s.floor, nil, s.metrics.streams)
 	return s, nil
 }
 
@@ -183,6 +187,7 @@ func (s *service) routes() []web.Route {
 func (s *service) wentBack() {
 	s.log.Warn("the database has gone back; dropped what was kept of it")
 	s.tail.wentBack()
+	s.newest.wentBack()
 	s.tiles.clear()
 	s.cache.Clear()
 }

@@ -2,6 +2,7 @@ package query
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -46,7 +47,7 @@ const (
 
 const headerLastEventID = "Last-Event-ID"
 
-var streamParameters = append(slices.Clone(filter.ParameterNames), "since")
+var streamParameters = append(slices.Clone(filter.ParameterNames), "since", "latest")
 
 // GET /stream: what becomes a row, is changed or deleted from now on, or after a
 // position, as Server-Sent Events (HTML Living Standard, section 9.2), in the order
@@ -58,7 +59,7 @@ var streamParameters = append(slices.Clone(filter.ParameterNames), "since")
 // for a while when there are too many; what it cannot resume begins with event: reset.
 func (s *service) getStream(c *fiber.Ctx) error {
 	held := web.WantsEvents(c)
-	r, err := parseStream(c, held)
+	r, err := s.parseStream(c, held)
 	if err == nil {
 		err = checkAuthors(c, r.filter)
 	}
@@ -99,14 +100,21 @@ func (s *service) getStream(c *fiber.Ctx) error {
 // parseStream reads what is asked for. The field that a browser sends when it
 // comes again wins over the parameter that it was first told. What is there
 // instead of a position is one that cannot be resumed from, for an EventSource.
-func parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
-	r = &reader{at: fromNow, wake: make(chan struct{}, 1), view: viewOf(c)}
+func (s *service) parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
+	r = &reader{tail: s.tail, at: fromNow, wake: make(chan struct{}, 1), view: viewOf(c)}
 	r.gone, r.expires = web.Ends(c)
 	var parameters []filter.Parameter
 	err = eachParameter(string(c.Request().URI().QueryString()), streamParameters, func(name, value string) (err error) {
-		if name == "since" {
+		switch name {
+		case "since":
 			r.at, err = parseSince(value)
 			return err
+		case "latest":
+			if value != "" && value != "true" {
+				return errors.New("it stands alone, or is true")
+			}
+			r.tail = s.newest
+			return nil
 		}
 		p, _, err := filter.ParseParameter(name, value)
 		parameters = append(parameters, p)
@@ -156,12 +164,12 @@ func (s *service) stream(conn net.Conn, r *reader) {
 	if w.hello() != nil || s.begin(w, r) != nil {
 		return
 	}
-	for !s.tail.join(r) {
+	for !r.tail.join(r) {
 		if r.over() || s.catchUp(w, r) != nil {
 			return
 		}
 	}
-	defer s.tail.leave(r)
+	defer r.tail.leave(r)
 	timer := time.NewTimer(heartbeat)
 	defer timer.Stop()
 	var expired <-chan time.Time
@@ -209,7 +217,7 @@ func (r *reader) over() bool {
 // database.
 func (s *service) begin(w *eventWriter, r *reader) error {
 	for {
-		r.epoch = s.tail.epoch.Load()
+		r.epoch = r.tail.epoch.Load()
 		now, err := s.present()
 		if err == nil {
 			break
@@ -222,6 +230,13 @@ func (s *service) begin(w *eventWriter, r *reader) error {
 	}
 	if r.at == fromNow {
 		r.at = event.EndOf(s.tracker.Shown())
+		if r.tail == s.newest { // whose table may be behind
+			b, err := s.latestChanges(r.at, nil)
+			if err != nil {
+				return err
+			}
+			r.at = event.EndOf(b.sequence)
+		}
 	}
 	if r.at.Sequence() > s.tracker.Shown() && !s.comes(r.at.Sequence()) {
 		return w.reset(r, event.EndOf(s.tracker.Shown()))
@@ -254,8 +269,8 @@ func (s *service) hold(w *eventWriter, d time.Duration) error {
 // catchUp reads the tables once from where the reader is, in its turn, and
 // writes what was found when others have theirs.
 func (s *service) catchUp(w *eventWriter, r *reader) error {
-	if s.tail.epoch.Load() != r.epoch {
-		r.epoch = s.tail.epoch.Load()
+	if r.tail.epoch.Load() != r.epoch {
+		r.epoch = r.tail.epoch.Load()
 		return w.reset(r, event.EndOf(s.tracker.Shown()))
 	}
 	select {
@@ -263,7 +278,7 @@ func (s *service) catchUp(w *eventWriter, r *reader) error {
 	case <-s.draining.Done():
 		return s.draining.Err()
 	}
-	b, err := s.changes(r.at, r.filter)
+	b, err := r.tail.changes(r.at, r.filter)
 	<-s.turns
 	if err != nil {
 		s.log.Warn("a stream waits for the database", "error", err)

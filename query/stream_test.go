@@ -205,7 +205,7 @@ func TestStreamEndsAtAStop(t *testing.T) {
 func TestStreamRefuses(t *testing.T) {
 	f := newFixture(t)
 	for path, want := range map[string]string{
-		"/stream?limit=1": "this route takes bbox, datetime, name, near, author, properties.NAME, since", "/stream?since=x": "since: it must be a position",
+		"/stream?limit=1": "this route takes bbox, datetime, name, near, author, properties.NAME, since, latest", "/stream?since=x": "since: it must be a position",
 		"/stream?bbox=1": "four numbers", "/stream?datetime=1": "not a time",
 	} {
 		if got := f.detail(f.get(path), http.StatusBadRequest); !strings.Contains(got, want) {

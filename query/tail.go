@@ -30,8 +30,9 @@ const (
 // the tables when it comes again.
 type tail struct {
 	tracker *answer.Tracker
+	news    <-chan struct{}
 	changes func(event.Position, filter.Expr) (batch, error)
-	memory  *memory
+	memory  *memory                        // nil: it only has readers
 	floor   func() (event.Position, error) // below it, retention has dropped all
 	metrics *streamMetrics
 	came    chan struct{} // holds one: there is somebody to follow for
@@ -45,11 +46,12 @@ type tail struct {
 }
 
 func newTail(t *answer.Tracker, changes func(event.Position, filter.Expr) (batch, error), floor func() (event.Position, error), memory *memory, m *streamMetrics) *tail {
-	return &tail{tracker: t, changes: changes, floor: floor, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]filter.Row{}}
+	return &tail{tracker: t, news: t.News(), changes: changes, floor: floor, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]filter.Row{}}
 }
 
 // A reader is one client of a stream.
 type reader struct {
+	tail   *tail // which it follows
 	filter filter.Expr
 	view   view          // the filter has its area
 	cut    func()        // ends its connection, whoever is writing to it
@@ -73,23 +75,26 @@ type reader struct {
 func (t *tail) join(r *reader) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.start()
+	t.start(r.at)
 	if r.at < t.at || r.epoch != t.epoch.Load() {
 		return false
 	}
 	r.index = len(t.readers)
 	t.readers = append(t.readers, r)
-	t.metrics.readers.Set(float64(len(t.readers)))
+	t.metrics.readers.Inc()
 	return true
 }
 
-// start makes run follow, from where the memory is if that is not long ago.
-func (t *tail) start() {
+// start makes run follow, from where the memory is if that is not long ago, or where
+// there is none from where the first reader is.
+func (t *tail) start(at event.Position) {
 	if t.following {
 		return
 	}
 	t.following = true
-	t.at = event.EndOf(t.memory.begin(t.tracker.Shown(), t.epoch.Load()))
+	if t.at = at; t.memory != nil {
+		t.at = event.EndOf(t.memory.begin(t.tracker.Shown(), t.epoch.Load()))
+	}
 	select {
 	case t.came <- struct{}{}:
 	default:
@@ -111,7 +116,7 @@ func (t *tail) remove(r *reader) {
 	t.readers[r.index].index = r.index
 	t.readers[last] = nil
 	t.readers = t.readers[:last]
-	t.metrics.readers.Set(float64(last))
+	t.metrics.readers.Dec()
 }
 
 // run reads until ctx ends.
@@ -120,9 +125,9 @@ func (t *tail) run(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.memory.wanted:
+		case <-t.memory.want():
 			t.mu.Lock()
-			t.start()
+			t.start(0)
 			t.mu.Unlock()
 		case <-t.came:
 			t.follow(ctx)
@@ -139,7 +144,7 @@ func (t *tail) follow(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-t.tracker.News:
+		case <-t.news:
 		case <-timer.C:
 		}
 		at, any := t.position()
@@ -207,7 +212,7 @@ func (t *tail) step(at event.Position) bool {
 func (t *tail) skip() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if len(t.readers) > 0 {
+	if len(t.readers) > 0 || t.memory == nil {
 		return false
 	}
 	t.at = event.EndOf(t.memory.restart(t.tracker.Shown(), t.epoch.Load()))
@@ -246,10 +251,14 @@ type state struct {
 func (t *tail) states(b batch) []state {
 	all := make([]state, len(b.changes))
 	for i, c := range b.changes {
+		if c.latest {
+			all[i] = t.stateOf(c)
+			continue
+		}
 		if c.kind == created && c.Position == c.Revision || c.Position > b.upTo {
 			continue
 		}
-		if row, ok := t.memory.rows.At(c.Position); ok {
+		if row, ok := t.memory.at(c.Position); ok {
 			all[i] = state{known: row.Revision < c.Revision, live: row.Feature != nil, row: row.Row}
 			continue
 		}

@@ -46,8 +46,8 @@ type Tracker struct {
 	poll func(context.Context) (uint64, error)
 	back func()        // told when the database has gone back: nothing cached holds
 	kick chan struct{} // holds one: there is a reason to look now
-	// News holds one: the target has risen. It is the feed's.
-	News chan struct{}
+	// news hold one each: the target has risen.
+	news []chan struct{}
 	born time.Time
 
 	used    atomic.Bool   // somebody asked since the last look
@@ -68,7 +68,7 @@ type Tracker struct {
 // NewTracker makes a tracker that reads the checkpoint by poll, and calls back
 // when it finds that the database has gone back.
 func NewTracker(poll func(context.Context) (uint64, error), back func()) *Tracker {
-	t := &Tracker{poll: poll, back: back, kick: make(chan struct{}, 1), News: make(chan struct{}, 1),
+	t := &Tracker{poll: poll, back: back, kick: make(chan struct{}, 1),
 		born: time.Now(), moved: make(chan struct{})}
 	t.checked.Store(-int64(currency)) // nothing was
 	return t
@@ -93,9 +93,11 @@ func (t *Tracker) Saw(sequence uint64) {
 // aim brings target up to date.
 func (t *Tracker) aim() {
 	if to := max(t.hinted, t.confirmed); to != t.target.Swap(to) {
-		select {
-		case t.News <- struct{}{}:
-		default:
+		for _, news := range t.news {
+			select {
+			case news <- struct{}{}:
+			default:
+			}
 		}
 	}
 }
@@ -203,7 +205,17 @@ func (t *Tracker) Shown() uint64 {
 	return t.confirmed
 }
 
-// Watch makes every rise of target heard on News, until the result is called.
+// News is a channel on which it is heard that the target has risen, while somebody
+// watches. It is one listener's.
+func (t *Tracker) News() <-chan struct{} {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	news := make(chan struct{}, 1)
+	t.news = append(t.news, news)
+	return news
+}
+
+// Watch makes every rise of target heard, until the result is called.
 func (t *Tracker) Watch() (end func()) {
 	t.mu.Lock()
 	t.watching++

@@ -1,0 +1,120 @@
+package query
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"cairn/event"
+	"cairn/internal/testkit"
+)
+
+// moved is what the projector does when a name has another newest point.
+func (f *fixture) moved(sequence uint64, name string, x float64) {
+	f.t.Helper()
+	f.latest(sequence, name, fmt.Sprintf("2026-01-01T10:%02d:00Z", sequence), x, 1, fmt.Sprintf(`{"name": %q}`, name))
+	f.tracker.Saw(sequence)
+}
+
+// gone is what it does when a name's last point was deleted.
+func (f *fixture) gone(sequence uint64, name string) {
+	f.t.Helper()
+	f.exec(`update latest set geom = null, properties = null, since = $2 where name = $1`, name, int64(event.At(sequence, 0)))
+	f.exec(`update checkpoint set sequence = $1, latest = $1`, int64(sequence))
+	f.tracker.Saw(sequence)
+}
+
+func (f *fixture) followed(n int) {
+	f.t.Helper()
+	testkit.Eventually(f.t, within, fmt.Sprintf("%d streams are live", n), func() bool {
+		f.newest.mu.Lock()
+		defer f.newest.mu.Unlock()
+		return len(f.newest.readers) == n
+	})
+}
+
+// told reads the next event and compares it: its name, its id, and a part of its data.
+func (l *listener) told(kind string, sequence uint64, part string) {
+	l.t.Helper()
+	got, _, id, data := l.event()
+	if got != kind || id != fmt.Sprint(int64(event.At(sequence, 0))) || !strings.Contains(data, part) {
+		l.t.Fatalf("event %q with id %s: %s; want %q with %d and %s", got, id, data, kind, event.At(sequence, 0), part)
+	}
+}
+
+func TestStreamOfTheLatest(t *testing.T) {
+	f := newFixture(t)
+	f.moved(1, "before", 5)
+	all, box := f.listen("/stream?latest"), f.listen("/stream?latest=true&bbox=0,0,10,10")
+	f.followed(2)
+	f.moved(2, "bus", 1)
+	f.moved(3, "tram", 50)
+	f.moved(4, "bus", 20)
+	f.moved(5, "bus", 30)
+	f.moved(6, "bus", 2)
+	f.gone(7, "bus")
+	f.moved(8, "bus", 3)
+	// What came between two readings is told by the last of it, so from here on only
+	// the end is certain.
+	for _, l := range []*listener{all, box} {
+		for {
+			kind, _, id, data := l.event()
+			if id == fmt.Sprint(int64(event.At(8, 0))) {
+				if kind != "created" || !strings.Contains(data, `"coordinates":[3,1]`) {
+					t.Errorf("the last event: %q %s", kind, data)
+				}
+				break
+			}
+			if strings.Contains(data, "before") {
+				t.Errorf("told of what was there before: %s", data)
+			}
+		}
+	}
+	// Who comes again hears of each name once, as it is now.
+	again := f.listen("/stream?latest", headerLastEventID, fmt.Sprint(int64(event.At(1, 0))))
+	again.told("created", 3, `"name": "tram"`)
+	again.told("created", 8, `"coordinates":[3,1]`)
+	fresh := f.listen("/stream?latest&since=0")
+	fresh.told("created", 1, `"name": "before"`)
+	fresh.told("created", 3, `"name": "tram"`)
+}
+
+// One that follows an area hears that a name has left it, once, and of its end.
+func TestStreamOfTheLatestInABox(t *testing.T) {
+	f := newFixture(t)
+	f.moved(1, "bus", 1)
+	l := f.listen("/stream?latest&bbox=0,0,10,10")
+	f.followed(1)
+	f.moved(2, "bus", 2)
+	l.told("created", 2, `[2,1]`)
+	f.moved(3, "bus", 20)
+	l.told("deleted", 3, `"name":"bus","left":true`)
+	f.moved(4, "bus", 30) // which concerns nobody
+	f.moved(5, "van", 3)
+	l.told("created", 5, `[3,1]`)
+	f.gone(6, "van")
+	l.told("deleted", 6, `"name":"van"}`)
+}
+
+// A table that is behind the database, as in a bulk load, loses no event.
+func TestStreamOfTheLatestBehind(t *testing.T) {
+	f := newFixture(t)
+	f.moved(3, "bus", 1)
+	f.exec(`update checkpoint set sequence = 9`)
+	f.tracker.Saw(9)
+	l := f.listen("/stream?latest")
+	f.followed(1)
+	f.latest(5, "bus", "2026-01-01T11:00:00Z", 2, 1, `{"name": "bus"}`)
+	f.exec(`update checkpoint set sequence = 9, latest = 9`)
+	l.told("created", 5, `[2,1]`)
+}
+
+func TestStreamOfTheLatestRefuses(t *testing.T) {
+	f := newFixture(t)
+	for _, query := range []string{"latest=no", "latest&latest", "latest&limit=1"} {
+		if r := f.get("/stream?" + query); r.status != http.StatusBadRequest {
+			t.Errorf("%s: %d %s", query, r.status, r.body)
+		}
+	}
+}
