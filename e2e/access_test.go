@@ -197,6 +197,38 @@ func TestAccessKeys(t *testing.T) {
 			t.Errorf("code %d: %s", code, p.Stdout.String())
 		}
 	})
+	t.Run("listed for programs", func(t *testing.T) {
+		p, code := run(t, "keys", "add", "van", "--scope", "write,read", "--area=170,-20,-170,20", "--rate", "3", "--expires", "1h", "--json", "--data", data, "--nats-url", queue)
+		var made, listed struct {
+			Name, Key string
+			Scopes    []string
+			Area      []float64
+			Rate      int
+			Expires   string
+		}
+		testrig.Parse(t, []byte(p.Stdout.String()), &made)
+		if code != 0 || made.Name != "van" || !strings.HasPrefix(made.Key, "cairn_") || strings.Join(made.Scopes, ",") != "read,write" || len(made.Area) != 4 || made.Rate != 3 || made.Expires == "" {
+			t.Errorf("code %d: %s", code, p.Stdout.String())
+		}
+		p, _ = run(t, "keys", "ls", "--json", "--data", data, "--nats-url", queue)
+		var list []json.RawMessage
+		testrig.Parse(t, []byte(p.Stdout.String()), &list)
+		if len(list) != 2 {
+			t.Fatalf("%s", p.Stdout.String())
+		}
+		testrig.Parse(t, list[1], &listed)
+		if listed.Name != "van" || listed.Key != "" || listed.Rate != 3 {
+			t.Errorf("%s", list[1])
+		}
+		for wrong, word := range map[string]string{"a.b": "letters", "van": "already"} {
+			if p, code := run(t, "keys", "add", wrong, "--data", data, "--nats-url", queue); code == 0 || !strings.Contains(p.Stderr.String(), word) {
+				t.Errorf("add %s: code %d: %s", wrong, code, p.Stderr.Tail())
+			}
+		}
+		if p, code := run(t, "keys", "rm", "van", "nobody", "--data", data, "--nats-url", queue); code == 0 || !strings.Contains(p.Stderr.String(), "Removed van.") || !strings.Contains(p.Stderr.String(), "no key nobody") {
+			t.Errorf("rm: code %d: %s", code, p.Stderr.Tail())
+		}
+	})
 	if logged := s.Stderr.String(); strings.Contains(logged, all) || strings.Contains(logged, phone) {
 		t.Error("the log has a key")
 	}

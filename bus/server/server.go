@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -31,6 +32,8 @@ const (
 	// routeReports is each how many failed attempts, one a second, to reach a node that
 	// is away the log says so again.
 	routeReports = 60
+	// tlsTimeout bounds a handshake, on a bad radio link.
+	tlsTimeout = 5 * time.Second
 )
 
 // Config says how to run the embedded server.
@@ -51,7 +54,10 @@ type Config struct {
 	// Passwords by user. On a loopback address, a client that gives none is
 	// [bus.UserInspect], so that the nats CLI works at once.
 	Passwords map[string]string
-	Log       *slog.Logger
+	// TLS encrypts the connections of clients; nil: they are not. Those of this process
+	// need none.
+	TLS *tls.Config
+	Log *slog.Logger
 
 	nodePassword string // of userNode
 }
@@ -139,6 +145,9 @@ func (s *Server) start() error {
 	opts.WriteDeadline = writeDeadline
 	opts.DisableShortFirstPing = true
 	opts.ReconnectErrorReports = routeReports
+	if s.cfg.TLS != nil {
+		opts.TLSConfig, opts.TLSTimeout = s.cfg.TLS, tlsTimeout.Seconds()
+	}
 
 	embedded, err := natsserver.NewServer(opts)
 	if err != nil {

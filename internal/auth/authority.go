@@ -49,7 +49,7 @@ func New(cfg Config) *Authority {
 		a.keys = &keys{log: cfg.Log}
 	}
 	if cfg.Issuer != nil {
-		a.tokens = &tokens{issuer: *cfg.Issuer, log: cfg.Log, good: map[[sha256.Size]byte]*Identity{}}
+		a.tokens = &tokens{issuer: *cfg.Issuer, log: cfg.Log, age: issuerAge, good: map[[sha256.Size]byte]*Identity{}}
 	}
 	return a
 }

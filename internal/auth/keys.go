@@ -253,8 +253,32 @@ func (b *Bucket) Add(ctx context.Context, i *Identity, now time.Time) (string, e
 	return key, nil
 }
 
+// A KeyDocument is a key as programs are told of it.
+type KeyDocument struct {
+	Name    string     `json:"name"`
+	Key     string     `json:"key,omitempty"` // once, when it is made
+	Scopes  []string   `json:"scopes"`
+	Created time.Time  `json:"created"`
+	Expires *time.Time `json:"expires,omitempty"`
+	Expired bool       `json:"expired,omitempty"`
+	Area    *Area      `json:"area,omitempty"`
+	Rate    int        `json:"rate,omitempty"`
+}
+
+// Document is what programs are told of the key at a moment.
+func (i *Identity) Document(created, now time.Time) KeyDocument {
+	d := KeyDocument{Name: i.Name, Scopes: strings.Split(i.Scopes.String(), ","), Created: created.UTC().Truncate(time.Second), Area: i.Area, Rate: i.Rate}
+	if !i.Expires.IsZero() {
+		d.Expires, d.Expired = &i.Expires, now.After(i.Expires)
+	}
+	return d
+}
+
 // Remove takes a key away from whoever has it.
 func (b *Bucket) Remove(ctx context.Context, name string) error {
+	if err := CheckName(name); err != nil {
+		return err
+	}
 	if _, err := b.kv.Get(ctx, name); err != nil {
 		if errors.Is(err, jetstream.ErrKeyNotFound) {
 			return fmt.Errorf("there is no key %s", name)

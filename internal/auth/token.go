@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,9 @@ const (
 	// issuerPause is the wait before the issuer is asked again for its
 	// configuration.
 	issuerPause = 2 * time.Second
+	// issuerAge is how old what is known of the issuer becomes, its keys among it: one
+	// that it takes back is refused after so long.
+	issuerAge = 5 * time.Minute
 	// maxTokens bounds the tokens that are known to be good, so that each is
 	// verified once and not at every request.
 	maxTokens = 10_000
@@ -40,26 +44,34 @@ type tokens struct {
 	issuer   Issuer
 	log      *slog.Logger
 	verifier atomic.Pointer[oidc.IDTokenVerifier] // nil until the issuer has answered
+	age      time.Duration
 
 	mu   sync.Mutex
 	good map[[sha256.Size]byte]*Identity
 }
 
-// discover asks the issuer for its configuration until it answers. Its keys are
-// asked for when a token names one that is not known.
+// discover asks the issuer for its configuration until it answers, and again once in a
+// while: what it says now holds, and what was verified by what it said before is
+// verified anew. Its keys are asked for when a token names one that is not known.
+// Where the issuer is away, what is known goes on to hold.
 func (t *tokens) discover(ctx context.Context) {
-	client := oidc.ClientContext(ctx, &http.Client{Timeout: issuerTimeout})
+	client := oidc.ClientContext(ctx, &http.Client{Timeout: issuerTimeout, Transport: &calm{next: http.DefaultTransport, kept: map[string]said{}}})
 	for {
+		pause := t.age
 		provider, err := oidc.NewProvider(client, t.issuer.URL)
 		if err == nil {
 			t.verifier.Store(provider.Verifier(&oidc.Config{ClientID: t.issuer.Audience}))
-			return
+			t.mu.Lock()
+			clear(t.good)
+			t.mu.Unlock()
+		} else if ctx.Err() == nil {
+			t.log.Warn("the issuer of tokens does not tell its configuration; trying again", "issuer", t.issuer.URL, "error", err)
+			pause = issuerPause
 		}
-		t.log.Warn("the issuer of tokens does not tell its configuration; trying again", "issuer", t.issuer.URL, "error", err)
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(issuerPause):
+		case <-time.After(pause):
 		}
 	}
 }
@@ -101,7 +113,9 @@ func (t *tokens) find(raw []byte) (*Identity, error) {
 	if len(t.good) >= maxTokens {
 		clear(t.good)
 	}
-	t.good[hash] = i
+	if t.verifier.Load() == verifier {
+		t.good[hash] = i
+	}
 	return i, nil
 }
 
@@ -110,18 +124,22 @@ type claims struct {
 	Subject  string `json:"sub"`
 	Username string `json:"preferred_username"`
 	Client   string `json:"client_id"`
-	Scope    string `json:"scope"`
+	// Where issuers put what somebody may: RFC 8693, section 4.2; Okta and Entra ID;
+	// roles of an application.
+	Scope words `json:"scope"`
+	SCP   words `json:"scp"`
+	Roles words `json:"roles"`
 }
 
-// identityOf reads the scopes from the claim scope (RFC 8693, section 4.2): read,
-// write, edit, admin, or the same behind cairn: where others have such names too.
+// identityOf reads the scopes from the claims: read, write, edit, admin, or the same
+// behind cairn: where others have such names too.
 func identityOf(token *oidc.IDToken) (*Identity, error) {
 	var c claims
 	if err := token.Claims(&c); err != nil {
 		return nil, err
 	}
 	i := &Identity{Scopes: Open, Expires: token.Expiry}
-	for word := range strings.FieldsSeq(c.Scope) {
+	for _, word := range slices.Concat(c.Scope, c.SCP, c.Roles) {
 		i.Scopes |= scopeNamed(strings.TrimPrefix(word, "cairn:"))
 	}
 	for _, name := range []string{c.Username, c.Client, c.Subject} {

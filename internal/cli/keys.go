@@ -2,6 +2,8 @@ package cli
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"text/tabwriter"
@@ -16,7 +18,7 @@ import (
 type keysCmd struct {
 	Add keysAddCmd `cmd:"" help:"Make an access key, and show it: once."`
 	Ls  keysLsCmd  `cmd:"" help:"List the access keys, not what they are."`
-	Rm  keysRmCmd  `cmd:"" help:"Take an access key away from whoever has it."`
+	Rm  keysRmCmd  `cmd:"" help:"Take access keys away from whoever has them: at once, with the streams that they have open."`
 }
 
 // keysFlags are how the bucket of keys is reached.
@@ -25,6 +27,13 @@ type keysFlags struct {
 	natsURLFlag
 	natsPasswordsFlag
 	logFlags
+	JSON bool `help:"Write JSON."`
+}
+
+func (f *keysFlags) writeJSON(s *session, what any) error {
+	e := json.NewEncoder(s.stdout)
+	e.SetIndent("", "  ")
+	return e.Encode(what)
 }
 
 // withBucket runs do with the bucket.
@@ -68,6 +77,9 @@ func (c *keysAddCmd) Run(s *session) error {
 	if err == nil {
 		err = auth.CheckName(c.Name)
 	}
+	if err == nil && c.Rate < 0 {
+		err = errors.New("--rate is how many requests a second are taken; 0 is all")
+	}
 	if err != nil {
 		return usageError{err}
 	}
@@ -86,6 +98,11 @@ func (c *keysAddCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
+		if c.JSON {
+			d := i.Document(now, now)
+			d.Key = key
+			return c.writeJSON(s, d)
+		}
 		if _, err := fmt.Fprintln(s.stdout, key); err != nil {
 			return err
 		}
@@ -102,12 +119,27 @@ func (c *keysLsCmd) Run(s *session) error {
 		if err != nil {
 			return err
 		}
+		now := time.Now()
+		if c.JSON {
+			list := make([]auth.KeyDocument, len(keys))
+			for n, k := range keys {
+				list[n] = k.Document(k.Created, now)
+			}
+			return c.writeJSON(s, list)
+		}
+		if len(keys) == 0 {
+			_, err := fmt.Fprintln(s.stderr, "There are no access keys. Make one with: cairn keys add NAME --scope read,write")
+			return err
+		}
 		w := tabwriter.NewWriter(s.stdout, 0, 0, 2, ' ', 0)
 		fmt.Fprintln(w, "NAME\tSCOPES\tCREATED\tEXPIRES\tAREA\tRATE")
 		for _, k := range keys {
 			expires, area, rate := "never", "everywhere", "all"
 			if !k.Expires.IsZero() {
-				expires = k.Expires.Format(time.RFC3339)
+				expires = k.Expires.UTC().Format(time.RFC3339)
+				if now.After(k.Expires) {
+					expires += " (over)"
+				}
 			}
 			if k.Area != nil {
 				area = strings.Trim(strings.ReplaceAll(fmt.Sprint(*k.Area), " ", ","), "[]")
@@ -128,11 +160,22 @@ type keysRmCmd struct {
 
 func (c *keysRmCmd) Run(s *session) error {
 	return c.withBucket(s, func(ctx context.Context, b *auth.Bucket) error {
+		removed := []string{}
+		var failed []error
 		for _, name := range c.Names {
 			if err := b.Remove(ctx, name); err != nil {
-				return err
+				failed = append(failed, err)
+				continue
 			}
+			removed = append(removed, name)
 		}
-		return nil
+		switch {
+		case c.JSON:
+			failed = append(failed, c.writeJSON(s, map[string]any{"removed": removed}))
+		case len(removed) > 0:
+			_, err := fmt.Fprintln(s.stderr, "Removed", strings.Join(removed, ", ")+".")
+			failed = append(failed, err)
+		}
+		return errors.Join(failed...)
 	})
 }

@@ -80,7 +80,7 @@ type ingestCmd struct {
 
 func (c *ingestCmd) Run(s *session) error {
 	log := c.logger(s)
-	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.queueFlags, s.build.Version, log)
+	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.queueFlags, c.webFlags, s.build.Version, log)
 	if err != nil {
 		return err
 	}
@@ -260,7 +260,7 @@ type queue struct {
 const storeShare = 2
 
 // openQueue starts the embedded server, unless there is a NATS URL.
-func openQueue(data dataFlag, u natsURLFlag, f queueFlags, version string, log *slog.Logger) (*queue, error) {
+func openQueue(data dataFlag, u natsURLFlag, f queueFlags, w webFlags, version string, log *slog.Logger) (*queue, error) {
 	bound, err := f.bound(data.Data)
 	if err != nil {
 		return nil, err
@@ -277,7 +277,7 @@ func openQueue(data dataFlag, u natsURLFlag, f queueFlags, version string, log *
 			err = usagef("--nats-url is a queue of others, and --cluster-listen makes one here: give one of them")
 		}
 	} else {
-		q.server, err = f.start(data, bound, version, log)
+		q.server, err = f.start(data, bound, w, version, log)
 	}
 	if err != nil {
 		unlock()
@@ -290,7 +290,7 @@ func openQueue(data dataFlag, u natsURLFlag, f queueFlags, version string, log *
 }
 
 // start starts the embedded server.
-func (f queueFlags) start(data dataFlag, bound int64, version string, log *slog.Logger) (*server.Server, error) {
+func (f queueFlags) start(data dataFlag, bound int64, w webFlags, version string, log *slog.Logger) (*server.Server, error) {
 	passwords, err := makePasswords(data.passwords(), f.NATSPasswords)
 	if err != nil {
 		return nil, err
@@ -299,7 +299,11 @@ func (f queueFlags) start(data dataFlag, bound int64, version string, log *slog.
 	if err != nil {
 		return nil, err
 	}
-	s, err := server.Start(server.Config{Listen: f.NATSListen, StoreDir: data.store(), MarkFile: data.mark(), AdoptDir: data.adopted(),
+	encrypted, err := w.queueTLS(f.NATSListen)
+	if err != nil {
+		return nil, err
+	}
+	s, err := server.Start(server.Config{TLS: encrypted, Listen: f.NATSListen, StoreDir: data.store(), MarkFile: data.mark(), AdoptDir: data.adopted(),
 		MaxStore: storeShare * max(bound, f.MaxBytes), Passwords: passwords, Cluster: cluster, Version: version, Log: log})
 	if errors.Is(err, server.ErrSingleStore) || errors.Is(err, server.ErrClusterStore) {
 		err = usageError{err}

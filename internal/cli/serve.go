@@ -60,7 +60,7 @@ func (c *serveCmd) Run(s *session) error {
 	if err := c.publish(server.Server); err != nil {
 		return err
 	}
-	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.queueFlags, s.build.Version, log)
+	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.queueFlags, c.webFlags, s.build.Version, log)
 	if err != nil {
 		return err
 	}

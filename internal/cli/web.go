@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"crypto/tls"
+
 	"github.com/nats-io/nats.go"
 
 	"log/slog"
@@ -17,7 +19,7 @@ type webFlags struct {
 	Auth           []string `enum:"none,keys,jwt" env:"CAIRN_AUTH" placeholder:"none|keys|jwt,…" help:"Whom to let in: everybody (none), who has an access key (keys; see 'cairn keys'), who has a token of --jwt-issuer (jwt). Default: none where only this machine can connect; else it must be chosen."`
 	JWTIssuer      string   `name:"jwt-issuer" env:"CAIRN_JWT_ISSUER" placeholder:"URL" help:"OpenID Connect issuer of tokens."`
 	JWTAudience    string   `name:"jwt-audience" env:"CAIRN_JWT_AUDIENCE" placeholder:"NAME" help:"The audience that tokens must be for."`
-	TLSCert        string   `name:"tls-cert" env:"CAIRN_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate with its chain, PEM: HTTPS instead of HTTP. Read again when it changes."`
+	TLSCert        string   `name:"tls-cert" env:"CAIRN_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate with its chain, PEM: HTTPS instead of HTTP, and TLS for the queue's port where other machines can connect to it. Read again when it changes."`
 	TLSKey         string   `name:"tls-key" env:"CAIRN_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
 	AllowOrigins   []string `env:"CAIRN_ALLOW_ORIGINS" placeholder:"ORIGIN,…" help:"Origins whose pages may write, such as https://maps.example.org, or * for all (none)."`
 	MaxConnections int      `env:"CAIRN_MAX_CONNECTIONS" placeholder:"NUMBER" help:"Bound on HTTP connections. Default: what the limit of open files leaves, with room for other files."`
@@ -42,6 +44,20 @@ func (f webFlags) authority(listen string, log *slog.Logger) (*auth.Authority, e
 		cfg.Issuer = &auth.Issuer{URL: f.JWTIssuer, Audience: f.JWTAudience}
 	}
 	return auth.New(cfg), nil
+}
+
+// queueTLS is how the queue's port is encrypted where other machines can connect to it:
+// by the certificate that HTTP has, if there is one.
+func (f webFlags) queueTLS(listen string) (*tls.Config, error) {
+	if f.TLSCert == "" || onlyHere(listen) {
+		return nil, nil //nolint:nilnil // not at all
+	}
+	cfg, err := web.LoadTLS(f.TLSCert, f.TLSKey)
+	if err != nil {
+		return nil, usageError{err}
+	}
+	cfg.NextProtos = nil // those are HTTP's
+	return cfg, nil
 }
 
 // onlyHere tells whether nobody but this machine can connect to what listens there.

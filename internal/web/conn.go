@@ -79,6 +79,9 @@ func (c *conn) Read(p []byte) (int, error) {
 	c.waiting.Store(0)
 	if err != nil {
 		c.failure = err
+		if c.encrypted {
+			answerPlain(err)
+		}
 	}
 	good, refused := c.framing.check(p[:n])
 	if refused == nil {

@@ -2,14 +2,17 @@ package web
 
 import (
 	"crypto/tls"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"time"
 )
 
-// certificateLook is how often, at most, it is seen whether the files have changed.
-const certificateLook = 10 * time.Second
+// certificateLook is how often, at most, it is seen whether the files have changed. A
+// variable for tests.
+var certificateLook = 10 * time.Second
 
 // A certificate is read from its files again when they change, so that its renewal
 // needs no restart.
@@ -61,6 +64,23 @@ func (c *certificate) load(now time.Time) error {
 	}
 	c.pair, c.changed = &pair, changed
 	return nil
+}
+
+// plainAnswer is for who speaks HTTP where HTTPS is spoken.
+const plainAnswer = "HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Type: application/problem+json\r\n\r\n" +
+	`{"status":400,"title":"Bad Request","detail":"this port speaks HTTPS: begin the URL with https://"}` + "\n"
+
+// answerPlain says so, where the failure of a handshake is that.
+func answerPlain(err error) {
+	var plain tls.RecordHeaderError
+	if !errors.As(err, &plain) || plain.Conn == nil {
+		return
+	}
+	switch string(plain.RecordHeader[:4]) {
+	case "GET ", "HEAD", "POST", "PUT ", "PATC", "DELE", "OPTI":
+		_ = plain.Conn.SetWriteDeadline(time.Now().Add(lingerTimeout))
+		_, _ = io.WriteString(plain.Conn, plainAnswer) // it is refused either way
+	}
 }
 
 // latest is when the last of the files was changed.

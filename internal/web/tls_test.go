@@ -1,0 +1,126 @@
+package web
+
+import (
+	"bufio"
+	"context"
+	"crypto/tls"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gofiber/fiber/v2"
+
+	"cairn/internal/auth"
+	"cairn/internal/testkit"
+)
+
+// serveTLS serves a path by HTTPS with the certificate in dir.
+func serveTLS(t *testing.T, dir string) (s *Server, c *testkit.Certificate) {
+	t.Helper()
+	c = testkit.NewCertificate(t, dir)
+	cfg, err := LoadTLS(c.Cert, c.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), TLS: cfg}, 1); err != nil {
+		t.Fatal(err)
+	}
+	s.Mount(Role{Name: "some", Ready: func() error { return nil }, Status: func(context.Context) any { return nil }, Routes: []Route{
+		{Method: http.MethodGet, Path: "/x", Scope: auth.Read, Handler: func(c *fiber.Ctx) error { return c.SendString("well\n") }},
+	}})
+	run(t, s)
+	return s, c
+}
+
+// get asks over a connection that is there already.
+func get(t *testing.T, conn net.Conn) (status string) {
+	t.Helper()
+	if _, err := fmt.Fprint(conn, "GET /x HTTP/1.1\r\nHost: localhost\r\n\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer answer.Body.Close()
+	_, _ = io.Copy(io.Discard, answer.Body)
+	return answer.Status
+}
+
+// A certificate that is replaced is used for new connections, without a restart; those
+// that are there go on, and files that do not fit leave what was.
+func TestCertificateIsReadAgain(t *testing.T) {
+	defer func(before time.Duration) { certificateLook = before }(certificateLook)
+	certificateLook = time.Millisecond
+	dir := t.TempDir()
+	s, first := serveTLS(t, dir)
+	dial := func(c *testkit.Certificate) (conn *tls.Conn, serial *big.Int, err error) {
+		conn, err = tls.Dial("tcp", s.Addr(), &tls.Config{RootCAs: c.Roots})
+		if err != nil {
+			return nil, nil, err
+		}
+		t.Cleanup(func() { _ = conn.Close() })
+		return conn, conn.ConnectionState().PeerCertificates[0].SerialNumber, nil
+	}
+	before, serial, err := dial(first)
+	if err != nil || serial.Cmp(first.Serial) != 0 || get(t, before) != "200 OK" {
+		t.Fatalf("%v, certificate %v", err, serial)
+	}
+	// Half of a replacement: the key is not that of the certificate.
+	if err := os.WriteFile(first.Key, []byte("-----BEGIN PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if _, serial, err := dial(first); err != nil || serial.Cmp(first.Serial) != 0 {
+		t.Errorf("with files that do not fit: %v, certificate %v", err, serial)
+	}
+	second := testkit.NewCertificate(t, dir)
+	later := time.Now().Add(time.Minute) // file systems have coarse times
+	if err := os.Chtimes(second.Cert, later, later); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, 10*time.Second, "the new certificate is used", func() bool {
+		_, serial, err := dial(second)
+		return err == nil && serial.Cmp(second.Serial) == 0
+	})
+	if got := get(t, before); got != "200 OK" {
+		t.Errorf("over a connection from before: %s", got)
+	}
+}
+
+// Who speaks HTTP where HTTPS is spoken is told so, in HTTP.
+func TestPlainHTTPToTLS(t *testing.T) {
+	s, _ := serveTLS(t, t.TempDir())
+	for _, begin := range []string{"GET /x HTTP/1.1", "POST /point HTTP/1.1", "HEAD / HTTP/1.0", "OPTIONS * HTTP/1.1"} {
+		conn, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+		if _, err := fmt.Fprintf(conn, "%s\r\nHost: localhost\r\n\r\n", begin); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if !strings.HasPrefix(string(answer), "HTTP/1.1 400 ") || !strings.Contains(string(answer), "https://") {
+			t.Errorf("%s: %q, %v", begin, answer, err)
+		}
+	}
+	// What is neither gets nothing in HTTP.
+	conn, err := net.Dial("tcp", s.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(10 * time.Second))
+	_, _ = io.WriteString(conn, "EHLO mail.example\r\n")
+	if answer, _ := io.ReadAll(conn); strings.Contains(string(answer), "HTTP") {
+		t.Errorf("%q", answer)
+	}
+}
