@@ -140,7 +140,8 @@ func TestAccessKeys(t *testing.T) {
 	all := key("boss", "read,write,edit,admin")
 	phone := key("phone", "write")
 	testkit.Eventually(t, testrig.Patience, "the keys hold", func() bool {
-		return ask(t, http.MethodGet, s.Base+"/status", all, "").Status == http.StatusOK
+		return ask(t, http.MethodGet, s.Base+"/status", all, "").Status == http.StatusOK &&
+			ask(t, http.MethodGet, s.Base+"/status", phone, "").Status == http.StatusForbidden
 	})
 
 	t.Run("probed without a key", func(t *testing.T) {
