@@ -15,8 +15,54 @@ const (
 	SalvageStream  = "POINTS_SALVAGE"
 	SalvageSubject = "salvage.events"
 
+	// SalvageAgain is the new stream's subject until all is in it.
+	SalvageAgain = "salvage.again"
+
 	salvagedAbove = "cairn-above"
+	salvagedOpen  = "cairn-salvaged" // of a new stream that has all of the copy
 )
+
+// HeaderSalvaged is the sequence that a message had in the stream it was salvaged
+// from.
+const HeaderSalvaged = "Cairn-Salvaged-From"
+
+// CreateClosed makes the stream as CreateStream does, but takes nothing of writers
+// yet: what is left of the old one comes first.
+func CreateClosed(ctx context.Context, js jetstream.JetStream, after uint64, maxBytes int64) (jetstream.Stream, error) {
+	return createStream(ctx, js, after, maxBytes, 1, SalvageAgain)
+}
+
+// SalvagedTo is the subject by which the stream takes what is salvaged, while it is
+// closed to writers.
+func SalvagedTo(info *jetstream.StreamInfo) (subject string, closed bool) {
+	for _, s := range info.Config.Subjects {
+		if s == SalvageAgain {
+			return SalvageAgain, true
+		}
+	}
+	return Subject, false
+}
+
+// Opened tells whether the stream has had all that was salvaged.
+func Opened(info *jetstream.StreamInfo) bool { return info.Config.Metadata[salvagedOpen] != "" }
+
+// Open lets writers write to a stream that was made closed.
+func Open(ctx context.Context, js jetstream.JetStream) error {
+	s, err := js.Stream(ctx, Stream)
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", Stream, err)
+	}
+	cfg := s.CachedInfo().Config
+	cfg.Subjects = []string{subjects}
+	if cfg.Metadata == nil {
+		cfg.Metadata = map[string]string{}
+	}
+	cfg.Metadata[salvagedOpen] = "all"
+	if _, err := js.UpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("open stream %s: %w", Stream, err)
+	}
+	return nil
+}
 
 // CreateSalvageStream makes it, and notes the sequence above which the new
 // stream must begin.

@@ -19,6 +19,8 @@ const (
 	Stream   = "POINTS"
 	Subject  = "points.events"
 	Consumer = "projector"
+
+	subjects = "points.>" // that the stream takes
 )
 
 const (
@@ -102,10 +104,14 @@ func CreatedThen(cfg *jetstream.StreamConfig, t time.Time) {
 // CreateReplicated is CreateStream with a number of copies. With several, only who
 // leads the stream answers for its messages: the others lag.
 func CreateReplicated(ctx context.Context, js jetstream.JetStream, after uint64, maxBytes int64, replicas int) (jetstream.Stream, error) {
+	return createStream(ctx, js, after, maxBytes, replicas, subjects)
+}
+
+func createStream(ctx context.Context, js jetstream.JetStream, after uint64, maxBytes int64, replicas int, subject string) (jetstream.Stream, error) {
 	cfg := jetstream.StreamConfig{
 		Name:        Stream,
 		Description: "Cairn: points on their way to PostGIS",
-		Subjects:    []string{"points.>"},
+		Subjects:    []string{subject},
 		Storage:     jetstream.FileStorage,
 		Retention:   jetstream.LimitsPolicy,
 		Discard:     jetstream.DiscardNew,

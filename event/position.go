@@ -32,3 +32,6 @@ func EndOf(sequence uint64) Position {
 
 // Sequence is the stream's sequence of the envelope that holds the position.
 func (p Position) Sequence() uint64 { return uint64(p) >> indexBits }
+
+// Index is the event's index in that envelope.
+func (p Position) Index() int { return int(p & MaxIndex) }

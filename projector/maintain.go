@@ -127,8 +127,12 @@ func (m *maintenance) session(ctx context.Context) error {
 		return fmt.Errorf("set up the connection: %w", err)
 	}
 	for rounds := 0; ; rounds++ {
-		if err := m.round(ctx); err != nil {
+		more, err := m.round(ctx)
+		if err != nil {
 			return err
+		}
+		if more {
+			continue
 		}
 		wake := m.wake
 		if m.part == shaping {
@@ -144,34 +148,39 @@ func (m *maintenance) session(ctx context.Context) error {
 	}
 }
 
-// round does what is due, while it holds the lock: a rebuild has its turn between
-// two rounds.
-func (m *maintenance) round(ctx context.Context) error {
+// roundSteps bounds the steps of a round: where points change all the time there is
+// always something to do.
+const roundSteps = 4
+
+// round does what is due, while it holds the lock, and tells whether there is more: a
+// rebuild has its turn between two rounds.
+func (m *maintenance) round(ctx context.Context) (more bool, err error) {
 	lock := segmentsLock
 	if m.part == sealing {
 		lock = sealLock
 	}
 	if err := lockSegments(ctx, m.conn, lock); err != nil {
-		return err
+		return false, err
 	}
 	if m.part != sealing {
 		if err := m.clearUnfinished(ctx); err != nil {
-			return err
+			return false, err
 		}
 	}
-	for {
-		worked, err := m.step(ctx)
+	for range roundSteps {
+		more, err = m.step(ctx)
 		if err != nil && !isLockTimeout(err) {
-			return err // and the connection ends, the lock with it
+			return false, err // and the connection ends, the lock with it
 		}
-		if !worked || err != nil {
+		if !more || err != nil {
+			more = false
 			break
 		}
 	}
 	if _, err := m.conn.Exec(ctx, `select pg_advisory_unlock(hashtext($1))`, lock); err != nil {
-		return fmt.Errorf("unlock the segments: %w", err)
+		return false, fmt.Errorf("unlock the segments: %w", err)
 	}
-	return nil
+	return more, nil
 }
 
 // isLockTimeout tells that something was in the way, which is tried again later.

@@ -281,7 +281,7 @@ func TestChangesDuringMaintenance(t *testing.T) {
 			cut := time.AfterFunc(time.Duration(20+37*(round%9))*time.Millisecond, func() { _ = m.conn.PgConn().Conn().Close() })
 			var err error
 			for err == nil {
-				err = m.round(t.Context())
+				_, err = m.round(t.Context())
 			}
 			cut.Stop()
 			_ = m.conn.Close(t.Context())
@@ -296,7 +296,7 @@ func TestChangesDuringMaintenance(t *testing.T) {
 	cancel()
 	group.Wait()
 	m := s.maintenance(t.Context(), 0)
-	if err := m.round(t.Context()); err != nil {
+	if _, err := m.round(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	s.settle(m)

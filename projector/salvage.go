@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"time"
 
 	"cairn/bus"
@@ -17,6 +18,7 @@ import (
 // Salvaged says what a salvage did.
 type Salvaged struct {
 	Read      uint64 // messages that the old stream still gave
+	Applied   uint64 // of these, those that the database has for certain
 	Missing   uint64 // sequences between its first and last that it did not
 	First     uint64 // the new stream's first sequence
 	Published uint64 // messages published again
@@ -24,12 +26,16 @@ type Salvaged struct {
 
 // Salvage puts a new stream in the place of one that the database was not fed
 // from, or that is damaged or gone. What the old one still has is published
-// again, with new positions: those that are rows already add nothing, because
-// their ids are there. Positions that either has seen are not used again.
+// again, with new positions, but for what the database has applied: that is known
+// where the message of the checkpoint is the one that it applied. Else all is, in its
+// order: what is there already adds nothing. Positions that either has seen are not
+// used again. Conditions that name the revision of an event which is published again
+// name its new one.
 //
 // It may be ended at any point and run again: the old stream's messages are
 // copied to a stream of their own before it is deleted, and that one goes last.
-// Writes are refused from its beginning until the new stream is there.
+// Writes are refused from its beginning until all of it is in the new stream, or what
+// is older would come after them.
 //
 // acknowledged is the highest sequence that writers were told, where that is
 // known (see server.ReadMark); 0 where not.
@@ -53,17 +59,19 @@ func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, max
 		return done, err
 	}
 	if s, _, err := openStream(ctx, js, conn, at, Config{Log: log, MaxBytes: maxBytes}); err == nil && s.CachedInfo().State.LastSeq >= acknowledged {
-		if _, err := js.Stream(ctx, bus.SalvageStream); errors.Is(err, jetstream.ErrStreamNotFound) {
+		_, closed := bus.SalvagedTo(s.CachedInfo()) // by a salvage that was ended
+		if _, err := js.Stream(ctx, bus.SalvageStream); !closed && errors.Is(err, jetstream.ErrStreamNotFound) {
 			return done, errors.New("stream and database belong together: there is nothing to salvage")
 		}
 	} else if stop := (*Mismatch)(nil); err != nil && !errors.As(err, &stop) {
 		return done, err
 	}
 	var highest int64
-	if err := conn.QueryRow(ctx, `select coalesce(max(position), 0) from points`).Scan(&highest); err != nil {
+	err = conn.QueryRow(ctx, `select greatest(max(position), max(revision), (select floor from checkpoint), 0) from points`).Scan(&highest)
+	if err != nil {
 		return done, fmt.Errorf("look for the last position: %w", err)
 	}
-	s := &salvage{js: js, log: log, done: &done, above: max(at.sequence, event.Position(highest).Sequence(), acknowledged)}
+	s := &salvage{js: js, log: log, done: &done, at: at, above: max(at.sequence, event.Position(highest).Sequence(), acknowledged)}
 	if err := s.copyOld(ctx); err != nil {
 		return done, err
 	}
@@ -85,7 +93,9 @@ type salvage struct {
 	js    jetstream.JetStream
 	log   *slog.Logger
 	done  *Salvaged
+	at    checkpoint
 	above uint64 // the new stream begins above this sequence
+	moved moved
 }
 
 // copyOld seals the old stream, copies it, and deletes it. Where it is gone
@@ -115,7 +125,15 @@ func (s *salvage) copyOld(ctx context.Context) error {
 	if _, err := bus.CreateSalvageStream(ctx, s.js, s.above); err != nil {
 		return err
 	}
+	applied, err := s.applied(ctx, old)
+	if err != nil {
+		return err
+	}
 	for sequence := state.FirstSeq; state.Msgs > 0 && sequence <= state.LastSeq; sequence++ {
+		if sequence <= applied {
+			s.done.Applied++
+			continue
+		}
 		m, err := old.GetMsg(ctx, sequence)
 		if errors.Is(err, jetstream.ErrMsgNotFound) {
 			s.done.Missing++
@@ -124,16 +142,35 @@ func (s *salvage) copyOld(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read message %d of the old stream: %w", sequence, err)
 		}
+		if m.Header == nil {
+			m.Header = nats.Header{}
+		}
+		m.Header.Set(bus.HeaderSalvaged, strconv.FormatUint(sequence, 10))
 		if err := s.publish(ctx, bus.SalvageSubject, m.Header, m.Data); err != nil {
 			return err
 		}
 		s.done.Read++
 	}
-	s.log.Info("salvage: copied the old stream", "messages", s.done.Read, "missing", s.done.Missing)
+	s.log.Info("salvage: copied the old stream", "messages", s.done.Read, "applied", s.done.Applied, "missing", s.done.Missing)
 	return s.js.DeleteStream(ctx, bus.Stream)
 }
 
-// newStream makes the stream, or finds the one that an earlier salvage made.
+// applied is the sequence up to which the database has all of the stream for certain:
+// it was fed from it, and the message at the checkpoint is still the one that it
+// applied last.
+func (s *salvage) applied(ctx context.Context, old jetstream.Stream) (uint64, error) {
+	created := bus.CreatedAt(old.CachedInfo())
+	if s.at.messageID == "" || !s.at.streamCreated.Equal(created) {
+		return 0, nil
+	}
+	id, err := bus.MessageID(ctx, old, s.at.sequence)
+	if errors.Is(err, bus.ErrNoMessage) || err == nil && id != s.at.messageID {
+		return 0, nil
+	}
+	return s.at.sequence, err
+}
+
+// newStream makes the stream, closed to writers, or finds the one that an earlier salvage made.
 func (s *salvage) newStream(ctx context.Context, maxBytes int64) (jetstream.Stream, error) {
 	stream, err := s.js.Stream(ctx, bus.Stream)
 	if err == nil {
@@ -145,17 +182,31 @@ func (s *salvage) newStream(ctx context.Context, maxBytes int64) (jetstream.Stre
 	}
 	s.done.First = s.above + 1
 	// In a cluster its nodes raise the number of copies.
-	return bus.CreateStream(ctx, s.js, s.above, maxBytes)
+	return bus.CreateClosed(ctx, s.js, s.above, maxBytes)
 }
 
-// publishAgain moves the copied messages into the new stream.
+// publishAgain moves the copied messages into the new stream, and opens that.
 func (s *salvage) publishAgain(ctx context.Context) error {
+	stream, err := s.js.Stream(ctx, bus.Stream)
+	if err != nil {
+		return fmt.Errorf("look up stream %s: %w", bus.Stream, err)
+	}
 	copied, err := s.js.Stream(ctx, bus.SalvageStream)
 	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		return nil
+		return s.open(ctx, stream)
 	}
 	if err != nil {
 		return err
+	}
+	subject, closed := bus.SalvagedTo(stream.CachedInfo())
+	if !closed && bus.Opened(stream.CachedInfo()) {
+		return s.js.DeleteStream(ctx, bus.SalvageStream) // all of it is there
+	}
+	// What an earlier salvage published is the beginning: nobody else writes.
+	above := bus.SalvagedAbove(copied.CachedInfo())
+	there := uint64(0)
+	if last := stream.CachedInfo().State.LastSeq; closed && last > above {
+		there = last - above
 	}
 	state := copied.CachedInfo().State
 	for sequence := state.FirstSeq; state.Msgs > 0 && sequence <= state.LastSeq; sequence++ {
@@ -163,12 +214,30 @@ func (s *salvage) publishAgain(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("read message %d of the copy: %w", sequence, err)
 		}
-		if err := s.publish(ctx, bus.Subject, m.Header, m.Data); err != nil {
+		data, err := s.renumber(ctx, copied, m)
+		if err != nil {
+			return err
+		}
+		s.moved.note(m.Header, sequence, above+sequence)
+		if sequence <= there {
+			continue
+		}
+		if err := s.publish(ctx, subject, m.Header, data); err != nil {
 			return err
 		}
 		s.done.Published++
 	}
+	if err := s.open(ctx, stream); err != nil {
+		return err
+	}
 	return s.js.DeleteStream(ctx, bus.SalvageStream)
+}
+
+func (s *salvage) open(ctx context.Context, stream jetstream.Stream) error {
+	if _, closed := bus.SalvagedTo(stream.CachedInfo()); !closed {
+		return nil
+	}
+	return bus.Open(ctx, s.js)
 }
 
 // publishRetry is the pause where the stream is full and the projector has to

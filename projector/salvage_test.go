@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"testing"
+	"time"
 
 	"cairn/bus"
 	"cairn/event"
@@ -45,7 +46,7 @@ func TestSalvage(t *testing.T) {
 			if err := s.DeleteMsg(t.Context(), 4); err != nil {
 				t.Fatal(err)
 			}
-		}, 4, 5},
+		}, 1, 5},
 		{"sequences used again", func(t *testing.T, b *bench) {
 			b.exec("update checkpoint set message_id = 'another'")
 			b.publish(line("x", `{}`))
@@ -126,5 +127,113 @@ func TestSalvageGoesOnWhereItWasEnded(t *testing.T) {
 	}
 	if _, err := b.js.Stream(t.Context(), bus.SalvageStream); err == nil {
 		t.Error("the copy stayed")
+	}
+}
+
+// Changes that were acknowledged and not yet applied keep their meaning: a condition
+// that names the revision of a change which is salvaged too names its new one, one
+// that names a revision which the database has stays as it is, and what the database
+// has applied is not applied a second time, over what came after.
+func TestSalvagedChangesKeepTheirConditions(t *testing.T) {
+	b := newBench(t)
+	stop := b.start()
+	change := func(kind, value, id string, need event.Condition) string {
+		e := event.Event{ID: event.Key(id), Type: kind, Received: time.Now().UTC(), If: need}
+		if kind != event.Deleted {
+			e.Point = pointOf(value)
+		}
+		return lineOf(e)
+	}
+	var there event.Position
+	for range 3 { // the last of them is lost in the middle of the stream below
+		there = b.publish(change(event.Created, "1", "a", event.Condition{}), change(event.Created, "1", "b", event.Condition{}),
+			change(event.Created, "1", "c", event.Condition{}))
+		b.waitFor(there)
+	}
+	created := event.At(there.Sequence()-2, 0)
+	put := b.publish(change(event.Put, "2", "b", event.Condition{}))
+	b.waitFor(put)
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	waiting := b.publish(change(event.Put, "3", "a", event.IfRevision(created)), change(event.Put, "3", "c", event.Condition{}))
+	b.publish(change(event.Put, "lost", "d", event.Condition{}))
+	b.publish(change(event.Put, "4", "a", event.IfRevision(waiting)), change(event.Put, "5", "b", event.IfRevision(put)),
+		change(event.Deleted, "", "c", event.IfRevision(waiting+1)), change(event.Put, "never", "a", event.IfRevision(created)))
+	s, err := b.js.Stream(t.Context(), bus.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.DeleteMsg(t.Context(), waiting.Sequence()+1); err != nil {
+		t.Fatal(err)
+	}
+	b.start()
+	done, err := b.salvage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done.Applied != put.Sequence() || done.Published != 2 || done.Missing != 1 {
+		t.Errorf("salvaged %+v, want %d applied, 2 published and 1 missing", done, put.Sequence())
+	}
+	b.waitFor(b.publish(change(event.Put, "after", "e", event.Condition{})))
+	for id, want := range map[string]string{"a": "4", "b": "5", "c": "", "e": "after"} {
+		var got string
+		err := b.pool.QueryRow(t.Context(), `select coalesce((select properties ->> 'v' from points where id = $1), '')`, event.Key(id)).Scan(&got)
+		if err != nil || got != want {
+			t.Errorf("%s is %q, want %q; %v", id, got, want, err)
+		}
+	}
+}
+
+// A salvage that was ended while it published goes on behind what is there, and
+// writers wait until all is: what they send is newer.
+func TestSalvageGoesOnInTheMiddle(t *testing.T) {
+	b := newBench(t)
+	stop := b.start()
+	b.waitFor(b.publish(line("a", `{}`)))
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	b.exec("update checkpoint set message_id = 'another'")
+	for _, v := range []string{"1", "2", "3"} {
+		b.publish(lineOf(event.Event{ID: event.Key("b"), Type: event.Put, Received: time.Now().UTC(), Point: pointOf(v)}))
+	}
+	admin := b.dial(bus.UserAdmin)
+	s := &salvage{js: admin, log: testkit.Log(t), done: &Salvaged{}, above: 4}
+	if err := s.copyOld(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stream, err := s.newStream(t.Context(), bus.MinMaxBytes)
+	if err != nil {
+		t.Fatal(err)
+	}
+	subject, closed := bus.SalvagedTo(stream.CachedInfo())
+	if !closed {
+		t.Fatal("the new stream is open before all is in it")
+	}
+	copied, err := admin.Stream(t.Context(), bus.SalvageStream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for sequence := uint64(1); sequence <= 3; sequence++ { // of 4
+		m, err := copied.GetMsg(t.Context(), sequence)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.publish(t.Context(), subject, m.Header, m.Data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := b.tryPublish(line("x", `{}`)); err == nil {
+		t.Error("a write was acknowledged before what is older")
+	}
+	done, err := b.salvage(t.Context())
+	if err != nil || done.Published != 1 {
+		t.Fatalf("%+v, %v, want 1 published", done, err)
+	}
+	b.start()
+	b.waitFor(b.publish(line("after", `{}`)))
+	if n := b.count("select count(*) from points where properties ->> 'v' = '3' or properties = '{}'"); n != 3 {
+		t.Errorf("%d points are as they should be, of a, b, after", n)
 	}
 }

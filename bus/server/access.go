@@ -96,7 +96,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 	bus.UserAdmin: {
 		publish: []string{
 			apiInfo, api + "STREAM.>", api + "DIRECT.GET.>", api + "CONSUMER.>", "$JS.SNAPSHOT.>",
-			bus.Subject, bus.SalvageSubject, "$KV." + bus.KeysBucket + ".>", bus.SubjectNode,
+			bus.Subject, bus.SalvageSubject, bus.SalvageAgain, "$KV." + bus.KeysBucket + ".>", bus.SubjectNode,
 		},
 		subscribe: []string{inboxes},
 	},

@@ -86,8 +86,8 @@ func (c *salvageCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.stdout, "The stream is new and begins at sequence %d: %d messages read from the old one (%d missing in between), %d published again.\n",
-		done.First, done.Read, done.Missing, done.Published)
+	_, err = fmt.Fprintf(s.stdout, "The stream is new and begins at sequence %d: %d messages read from the old one (%d missing in between), %d published again; %d the database had applied.\n",
+		done.First, done.Read, done.Missing, done.Published, done.Applied)
 	return err
 }
 
