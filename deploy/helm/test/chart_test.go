@@ -73,7 +73,41 @@ var matrix = [][]choice{
 		{"own everything", "nats: {existingSecret: mine}\nserviceAccount: {create: false, name: mine}\nnetworkPolicy: {enabled: false}\nimagePullSecrets: [{name: registry}]\nimage: {tag: v1.2.3}\npodAnnotations: {a: b}\nmaxBytes: 8589934592"},
 		{"account", "serviceAccount: {annotations: {a: b}}\nlogLevel: debug"},
 		{"restoring", "restoring: true"},
+		{"three nodes", "ingest: {replicas: 3, preStopSleepSeconds: 5}"},
 	},
+}
+
+// TestThreeNodes looks at what three nodes of the queue need to find each other, and
+// to live through a restart in turn.
+func TestThreeNodes(t *testing.T) {
+	files := render(t, load(t), parse(t, "ingest: {replicas: 3, preStopSleepSeconds: 5}"))
+	all := strings.Join([]string{files["cairn/templates/ingest.yaml"], files["cairn/templates/projector.yaml"], files["cairn/templates/query.yaml"],
+		files["cairn/templates/networkpolicy.yaml"], files["cairn/templates/secrets.yaml"]}, "\n")
+	for what, text := range map[string]string{
+		"every node is a route":                       "points-cairn-ingest-0.points-cairn-nats:6222,points-cairn-ingest-1.points-cairn-nats:6222,points-cairn-ingest-2.points-cairn-nats:6222",
+		"roles know every node":                       "nats://points-cairn-ingest-0.points-cairn-nats:4222,nats://points-cairn-ingest-1.points-cairn-nats:4222,nats://points-cairn-ingest-2.points-cairn-nats:4222",
+		"the node's name is the pod's":                "fieldPath: metadata.name",
+		"they start together":                         "podManagementPolicy: Parallel",
+		"the next one waits for the one before":       "minReadySeconds: 10",
+		"they reach each other before they are ready": "publishNotReadyAddresses: true",
+		"the service has their port":                  "{name: routes, port: 6222, targetPort: routes}",
+		"the policy lets them":                        "- ports: [{port: routes}]",
+		"they share a password":                       "cluster=$(NATS_CLUSTER)",
+		"it is made":                                  "\n  cluster: ",
+		"a disruption takes one":                      "maxUnavailable: 1",
+		"they are on several machines":                "topologyKey: kubernetes.io/hostname\n          whenUnsatisfiable: DoNotSchedule",
+		"the stream has as many copies":               `{name: CAIRN_REPLICAS, value: "3"}`,
+		"the grace covers sleep and drain":            "terminationGracePeriodSeconds: 50",
+	} {
+		if !strings.Contains(all, text) {
+			t.Errorf("%s: %q is not in the objects", what, text)
+		}
+	}
+	for _, text := range []string{"6222", "podManagementPolicy", "CAIRN_NODE"} {
+		if single := render(t, load(t), parse(t, ""))["cairn/templates/ingest.yaml"]; strings.Contains(single, text) {
+			t.Errorf("a single node has %s", text)
+		}
+	}
 }
 
 func load(t testing.TB) *chart.Chart {
@@ -243,7 +277,7 @@ func TestSchema(t *testing.T) {
 	c := load(t)
 	for _, values := range []string{
 		"query: {replica: 3}", "maxBytes: 1", "maxBytes: lots", "logLevel: loud", "replayAge: a day", "ingres: {}",
-		"ingest: {persistence: {size: big}}", "query: {autoscaling: {minReplicas: 0}}",
+		"ingest: {persistence: {size: big}}", "query: {autoscaling: {minReplicas: 0}}", "ingest: {replicas: 2}",
 	} {
 		if err := chartutil.ValidateAgainstSchema(c, chartutil.CoalesceTables(parse(t, values), c.Values)); err == nil {
 			t.Errorf("%s is let in", values)

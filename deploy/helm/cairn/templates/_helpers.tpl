@@ -45,10 +45,20 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- end }}
 {{- end }}
 
+{{/* The addresses of the queue's nodes; called with (list $ "nats://" 4222). */}}
+{{- define "cairn.nodes" -}}
+{{- $name := include "cairn.name" (index . 0) -}}
+{{- range $i := until (int (index . 0).Values.ingest.replicas) }}{{ if $i }},{{ end }}{{ index $ 1 }}{{ $name }}-ingest-{{ $i }}.{{ $name }}-nats:{{ index $ 2 }}{{ end }}
+{{- end }}
+
 {{/* How a role reaches the queue; called with (list $ "query"). */}}
 {{- define "cairn.queue" -}}
 - name: NATS_URL
+  {{- if gt (int (index . 0).Values.ingest.replicas) 1 }}
+  value: {{ include "cairn.nodes" (list (index . 0) "nats://" 4222) }}
+  {{- else }}
   value: nats://{{ include "cairn.name" (index . 0) }}-nats:4222
+  {{- end }}
 - name: NATS_PASSWORD
   valueFrom: {secretKeyRef: {name: {{ include "cairn.natsSecret" (index . 0) }}, key: {{ index . 1 }}}}
 - name: CAIRN_NATS_PASSWORDS
