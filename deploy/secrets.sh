@@ -5,7 +5,8 @@
 #   /secrets/postgres/password         the database's, for its own start
 #   /secrets/ROLE/nats-passwords       what the role needs of the queue's users
 #   /secrets/ROLE/pgpass               what it needs of the database
-#   /queue/nats-passwords              all of the queue's users, for its server
+#   /queue/nats-passwords              all of the queue's users, for its server; and in
+#                                      /queue2 and /queue3, where a cluster has them
 #
 # usage: secrets.sh         make what is missing
 #        secrets.sh USER    show the password of a user of the queue: inspect
@@ -37,6 +38,13 @@ if ! [ -e /queue/nats-passwords ]; then
 		echo "$user $(password)"
 	done | keep /queue/nats-passwords $ingest
 fi
+
+# What the nodes of a cluster show each other came later.
+grep -q '^cluster ' /queue/nats-passwords ||
+	{ cat /queue/nats-passwords; echo "cluster $(password)"; } | keep /queue/nats-passwords $ingest
+for node in /queue2 /queue3; do
+	[ ! -d $node ] || keep $node/nats-passwords $ingest </queue/nats-passwords
+done
 
 pgpass="*:*:*:cairn:$(cat /secrets/postgres/password)"
 grep -E '^(projector|admin) ' /queue/nats-passwords | keep /secrets/projector/nats-passwords $projector

@@ -79,7 +79,7 @@ func TestDocsLinks(t *testing.T) {
 // said.
 func TestDocsSettings(t *testing.T) {
 	help := ""
-	for _, command := range []string{"serve", "ingest", "projector", "query", "migrate", "load", "status", "keys add", "keys ls", "keys rm", "parked ls", "parked retry", "rebuild", "salvage", "healthcheck"} {
+	for _, command := range []string{"serve", "ingest", "projector", "query", "migrate", "load", "status", "keys add", "keys ls", "keys rm", "parked ls", "parked retry", "rebuild", "salvage", "healthcheck", "cluster status", "cluster adopt"} {
 		r, code := run(t, append(strings.Fields(command), "--help")...)
 		if code != 0 {
 			t.Fatalf("cairn %s --help ends with %d", command, code)

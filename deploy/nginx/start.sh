@@ -5,7 +5,8 @@
 # request. Settings, all from the environment:
 #
 #   CAIRN_LISTEN   where to listen                                 8080
-#   CAIRN_INGEST   host:port of ingest                             ingest:8081
+#   CAIRN_INGEST   host:port of ingest, or several with spaces     ingest:8081
+#                  between, as a cluster has; a host may have many addresses
 #   CAIRN_QUERY    host:port of query, or several with spaces      query:8082
 #                  between; a host may have many addresses
 #   CAIRN_RATE     requests in a second from one address before    5000

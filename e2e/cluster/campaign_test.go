@@ -91,7 +91,7 @@ func TestCluster(t *testing.T) {
 // schedule is what strikes, in turn.
 func (r *rig) schedule() []strike {
 	can := slices.DeleteFunc(slices.Clone(strikes), func(s strike) bool {
-		return s.cuts && r.net.spaces == nil || *only != "" && s.name != *only || *rounds == 0 && *only == "" && !s.short
+		return s.cuts && r.net.spaces == nil || *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) || *rounds == 0 && *only == "" && !s.short
 	})
 	if *rounds == 0 {
 		return can
@@ -213,9 +213,13 @@ func (r *rig) wipedWhileDown(l *testrig.Ledger) string {
 	r.nodes[empty].Kill()
 	r.lose(empty)
 	r.start(empty)
-	l.Reach(r.t, afterStrike)
+	// An empty disk tips no vote. Where the one that is down led the cluster, nobody
+	// leads it until it is back, and no write is taken: that loses nothing.
+	before := l.Acked()
+	_ = testrig.Pause(r.t.Context(), cutOff)
+	went := l.Acked() - before
 	r.start(away)
-	return ""
+	return fmt.Sprintf("(%d taken while one was empty and one down)", went)
 }
 
 func (r *rig) stopped(l *testrig.Ledger) string {

@@ -17,7 +17,7 @@ var cairnProgram string
 var (
 	rounds  = flag.Int("rounds", 0, "rounds of faults; 0: a short list, each kind that CI has time for")
 	seed    = flag.Uint64("seed", 1, "decides the order of the faults")
-	only    = flag.String("only", "", "strike with this kind of fault alone")
+	only    = flag.String("only", "", "strike with these kinds of faults alone, by their names with commas between")
 	program = flag.String("program", "", "the cairn to strike, in place of one built from this tree")
 )
 

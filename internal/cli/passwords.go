@@ -83,8 +83,8 @@ func makePasswords(file string, given map[string]string) (map[string]string, err
 		return passwords, nil
 	}
 	var text strings.Builder
-	for _, user := range bus.Users {
-		if _, ok := given[user]; !ok {
+	for _, user := range append(slices.Clone(bus.Users), bus.Nodes) {
+		if _, ok := given[user]; !ok && passwords[user] != "" {
 			fmt.Fprintf(&text, "%s %s\n", user, passwords[user])
 		}
 	}
