@@ -2,8 +2,10 @@ package server_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -200,6 +202,31 @@ func TestClusterWithoutAQuorum(t *testing.T) {
 	}
 	if err := collector.Ready(); err != nil {
 		t.Errorf("after it: %v", err)
+	}
+}
+
+// Nodes that show each other certificates find each other, and what they say to each
+// other is encrypted: who speaks in the clear gets no answer in it.
+func TestClusterByCertificates(t *testing.T) {
+	files := testkit.NewCertificates(t)
+	c := testkit.NewCluster(t, t.TempDir(), 3)
+	for i := range c.Cfg {
+		c.Cfg[i].Cluster.TLS = &server.RouteTLS{Cert: files.Cert, Key: files.Key, CA: files.CA}
+	}
+	c.StartAll()
+	testkit.Eventually(t, electionBound, "they elect a leader of their cluster", func() bool {
+		return nodeOf(t, c.Nodes[0], "n3").Meta != ""
+	})
+	// Without a certificate nobody comes in.
+	config := &tls.Config{InsecureSkipVerify: true} //nolint:gosec // it is the server that is to refuse
+	conn, err := tls.Dial("tcp", c.Cfg[0].Cluster.Listen, config)
+	if err == nil {
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(electionBound))
+		_, err = io.Copy(io.Discard, conn)
+	}
+	if err == nil {
+		t.Error("a connection without a certificate is taken")
 	}
 }
 
