@@ -78,6 +78,9 @@ func ownTracksFix(o *object, pointer, kind, tst, user, device string, fixes []Fi
 		altitude = string(o.get("alt"))
 	}
 	name := ownTracksName(o, user, device)
+	if place := o.text("desc"); kind == "waypoint" && place != "" {
+		name += "/" + place // where that is, not where the device is
+	}
 	f := begin(string(o.get("lon")), string(o.get("lat")), altitude)
 	f.text("name", name)
 	for i, n := range o.names {
