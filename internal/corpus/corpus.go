@@ -49,6 +49,9 @@ var types = map[string]string{
 	".gpx": "application/gpx+xml", ".kml": "application/vnd.google-earth.kml+xml",
 }
 
+// TypeOf is the Content-Type that goes with a file's name.
+func TypeOf(file string) string { return types[filepath.Ext(file)] }
+
 // Read reads the cases in a folder.
 func Read(t testing.TB, folder string) []Case {
 	t.Helper()

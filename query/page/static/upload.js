@@ -25,7 +25,7 @@ export async function load(file, into, done) {
   title.textContent = file.name + ': sending';
   box.append(title, bar);
   into.prepend(box);
-  const extension = file.name.toLowerCase().split('.').pop();
+  const extension = file.name.toLowerCase().replace(/\.gz$/, '').split('.').pop(); // what is packed is known by its beginning
   const type = types[extension];
   if (!type) {
     bar.remove();
@@ -42,6 +42,7 @@ export async function load(file, into, done) {
     bar.remove();
     let answer = {};
     try { answer = JSON.parse(request.responseText); } catch { /* told below */ }
+    if (request.status < 300 && answer.id !== undefined) answer.accepted = 1; // a file of one Feature is answered as one point
     report(file.name, request.status, answer, title, box);
     if (answer.accepted) done(answer);
   };
@@ -53,7 +54,7 @@ function report(name, status, answer, title, box) {
     .filter((n) => typeof answer[n] === 'number' && (answer[n] > 0 || n === 'accepted')).map((n) => `${answer[n]} ${n}`);
   title.textContent = `${name}: ` + (status < 300 ? counts.join(', ') : `${answer.detail || 'refused with ' + status}${counts.length ? ' (' + counts.join(', ') + ')' : ''}`);
   const rows = [...(answer.rejections || []).map((r) => `row ${r.row}: ${r.reason}`),
-    ...(answer.warnings || []).map((w) => `warning${w.row ? ', row ' + w.row : ''}: ${w.reason || w.detail || JSON.stringify(w)}`)];
+    ...(answer.warnings || []).map((w) => `warning${w.row ? ', row ' + w.row : ''}: ${w.field ? w.field + ': ' : ''}${w.reason}${w.count > 1 ? ` (${w.count} rows so)` : ''}`)];
   if (rows.length === 0) return;
   const list = document.createElement('ul');
   for (const text of rows) {
