@@ -109,6 +109,9 @@ func (g *growth) load(ctx context.Context, size int) error {
 	if g.s.wants("load") {
 		g.note("projected, the newest of them", float64(g.w.n-from)/time.Since(start).Seconds(), "rows/s")
 	}
+	if err := g.sys.merged(ctx); err != nil {
+		return err
+	}
 	return g.sys.settle(ctx)
 }
 

@@ -23,6 +23,11 @@ const (
 // nobody can wait for that; then it starts the projector with --keep and measures
 // until their disk is free, while reads and writes go on, none of which may fail.
 func (g *growth) keep(ctx context.Context) error {
+	// A merge that ended afterwards would be as new as it was.
+	projector := g.sys.roles["projector"]
+	if err := projector.Stop(); err != nil {
+		return err
+	}
 	var old, before int64
 	err := g.sys.withConn(ctx, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, `with aged as (update segments set received_to = received_to - $1::interval where state = 'sealed' returning id)
@@ -30,7 +35,10 @@ func (g *growth) keep(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		if err := conn.QueryRow(ctx, `select coalesce(sum(pg_total_relation_size(format('points_%s', id))), 0)::bigint from segments where state = 'sealed'`).Scan(&old); err != nil {
+		// One that was sealed a moment ago does not say how old it is.
+		err = conn.QueryRow(ctx, `select coalesce(sum(pg_total_relation_size(format('points_%s', id))), 0)::bigint
+			from segments where state = 'sealed' and received_to is not null`).Scan(&old)
+		if err != nil {
 			return err
 		}
 		return conn.QueryRow(ctx, "select pg_database_size(current_database())").Scan(&before)
@@ -44,10 +52,6 @@ func (g *growth) keep(ctx context.Context) error {
 	stop := g.sys.writeAt(calmPoints, false)
 	reads := testrig.Read(g.sys.query, 1)
 	g.sys.keep = keepFor
-	projector := g.sys.roles["projector"]
-	if err := projector.Stop(); err != nil {
-		return err
-	}
 	start := time.Now()
 	if err := g.sys.startRole(ctx, "projector"); err != nil {
 		return err

@@ -215,6 +215,39 @@ func (s *system) settle(ctx context.Context) error {
 	})
 }
 
+const (
+	// quietLooks is how often in a row nothing is being sealed or merged before all
+	// is: the projector looks for more every second.
+	quietLooks, quietEvery = 50, 100 * time.Millisecond
+	// mergedWithin bounds the wait for what a bulk load left to merge.
+	mergedWithin = 30 * time.Minute
+)
+
+// merged waits until the projector has no segment to seal or to merge: what is
+// measured then is a table that nobody has just loaded.
+func (s *system) merged(ctx context.Context) error {
+	return s.withConn(ctx, func(conn *pgx.Conn) error {
+		quiet := 0
+		return testrig.Until(ctx, mergedWithin, "the segments are merged", func(ctx context.Context) error {
+			for ; quiet < quietLooks; quiet++ {
+				var busy int
+				err := conn.QueryRow(ctx, "select count(*) from segments where state = 'filling' or state = 'sealed' and other_ids is null").Scan(&busy)
+				if err == nil && busy > 0 {
+					err = fmt.Errorf("%d segments are being made", busy)
+				}
+				if err != nil {
+					quiet = 0
+					return err
+				}
+				if err := testrig.Pause(ctx, quietEvery); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	})
+}
+
 // applied waits until the checkpoint is at sequence.
 func (s *system) applied(ctx context.Context, sequence uint64) error {
 	return s.withConn(ctx, func(conn *pgx.Conn) error {

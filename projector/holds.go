@@ -23,7 +23,7 @@ type holds struct {
 	revision                 int64
 	west, south, east, north *float64
 	timeFrom, timeTo         *time.Time
-	receivedTo               *time.Time
+	receivedTo               *time.Time // of those that were never changed, if there are any
 	v7From, v7To             *string
 	otherIDs                 int64
 	counts                   [cellRows * cellColumns]int64 // points by cell
@@ -39,7 +39,8 @@ const cellSQL = `least(35, greatest(0, floor((st_y(geom) + 90) / 5)::int)) * 72 
 const holdsSelect = `select ` + cellSQL + `, count(*), count(geom), coalesce(max(revision), 0),
 		min(st_x(geom)), min(st_y(geom)), max(st_x(geom)), max(st_y(geom)),
 		min(coalesce(observed_at, received_at)) filter (where geom is not null),
-		max(coalesce(observed_at, received_at)) filter (where geom is not null), max(received_at),
+		max(coalesce(observed_at, received_at)) filter (where geom is not null),
+		max(received_at) filter (where revision is null), max(received_at),
 		min(ms) filter (where version = 7), max(ms) filter (where version = 7), count(*) filter (where version <> 7)
 	from (select *, get_byte(b, 6) >> 4 as version, (get_byte(b, 0)::bigint << 40) + (get_byte(b, 1)::bigint << 32) + (get_byte(b, 2)::bigint << 24)
 			+ (get_byte(b, 3) << 16) + (get_byte(b, 4) << 8) + get_byte(b, 5) as ms
@@ -58,25 +59,35 @@ func lookInto(ctx context.Context, db pgx.Tx, from string) (*holds, error) {
 	var cell int
 	var n, points, others int64
 	var low, high *int64
-	into := []any{&cell, &n, &points, &h.revision, &h.west, &h.south, &h.east, &h.north, &h.timeFrom, &h.timeTo, &h.receivedTo, &low, &high, &others}
+	var received, changed *time.Time // of rows as they came in, and of all
+	into := []any{&cell, &n, &points, &h.revision, &h.west, &h.south, &h.east, &h.north, &h.timeFrom, &h.timeTo, &h.receivedTo, &received, &low, &high, &others}
 	_, err = pgx.ForEachRow(rows, into, func() error {
 		all.add(&h)
 		*all.rows += points
 		all.otherIDs += others
 		v7From, v7To = least(v7From, low), most(v7To, high)
-		if h.receivedTo != nil && (all.receivedTo == nil || h.receivedTo.After(*all.receivedTo)) {
-			all.receivedTo = h.receivedTo
-		}
+		all.receivedTo, changed = later(all.receivedTo, h.receivedTo), later(changed, received)
 		all.counts[cell] = points
 		return nil
 	})
 	if err != nil {
 		return nil, fmt.Errorf("look into %s: %w", from, err)
 	}
+	if all.receivedTo == nil {
+		all.receivedTo = changed
+	}
 	if v7From != nil {
 		all.v7From, all.v7To = v7At(*v7From, 0x00), v7At(*v7To, 0xff)
 	}
 	return all, nil
+}
+
+// later is the later of two times, where nil is none.
+func later(a, b *time.Time) *time.Time {
+	if a == nil || b != nil && b.After(*a) {
+		return b
+	}
+	return a
 }
 
 // v7At is an id that begins with the milliseconds, and goes on with the same byte.

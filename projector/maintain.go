@@ -353,7 +353,7 @@ const headAges = 8
 func (m *maintenance) headIsDue(ctx context.Context, head schema.Segment) (bool, error) {
 	var rows int64
 	var first *time.Time
-	err := m.conn.QueryRow(ctx, `select count(*), (select received_at from `+schema.Table(head.ID)+` order by position limit 1)
+	err := m.conn.QueryRow(ctx, `select count(*), (select received_at from `+schema.Table(head.ID)+` where revision is null order by position limit 1)
 		from (select from `+schema.Table(head.ID)+` limit $1) s`, m.sizes.head).Scan(&rows, &first)
 	if err != nil {
 		return false, fmt.Errorf("look at the head: %w", err)
@@ -364,8 +364,9 @@ func (m *maintenance) headIsDue(ctx context.Context, head schema.Segment) (bool,
 	return rows >= m.sizes.head || old || !head.LatestDone, nil
 }
 
-// expired are the segments whose points all came in longer ago than keep, from the
-// oldest on. A clock that was wrong may have put a time in the future: such a
+// expired are the segments whose points were all created longer ago than keep, from
+// the oldest on. Changes count for nothing: a point that is changed every day would
+// hold a whole segment for ever. A clock that was wrong may have put a time in the future: such a
 // segment goes with the one above it.
 func expired(all []schema.Segment, keep time.Duration, now time.Time) (out []schema.Segment) {
 	var sealed []schema.Segment

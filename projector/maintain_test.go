@@ -208,7 +208,7 @@ func (s *store) checkCatalogue() (live []schema.Segment) {
 			union all select distinct 'box, time, cells or ids' from `+schema.Table(seg.ID)+` p, segments g where g.id = $1 and (
 				p.geom is not null and (not (st_x(p.geom) between west and east and st_y(p.geom) between south and north)
 					or not coalesce(observed_at, received_at) between time_from and time_to or get_byte(cells, `+cellSQL+`) = 0)
-				or p.received_at > received_to or substr(p.id::text, 15, 1) = '7' and not p.id between v7_from and v7_to
+				or p.revision is null and p.received_at > received_to or substr(p.id::text, 15, 1) = '7' and not p.id between v7_from and v7_to
 				or p.position < low or p.position >= high)) w`, seg.ID).Scan(&wrong)
 		if err != nil {
 			s.t.Fatal(err)
@@ -336,6 +336,46 @@ func TestKeep(t *testing.T) {
 	clear(s.model)
 	s.settle(m)
 	s.check()
+}
+
+// A point is as old as its creation: one that was changed yesterday holds no segment.
+func TestChangesDoNotKeepASegment(t *testing.T) {
+	s := newStore(t)
+	m := s.maintenance(t.Context(), time.Hour)
+	old := time.Now().Add(-59 * time.Minute)
+	for range 3 {
+		s.create(100, old)
+		s.settle(m)
+	}
+	merged := s.check()[0].ID
+	s.batch(func(tx pgx.Tx, sequence uint64) error {
+		var at int64
+		var key string
+		revision := int64(event.At(sequence, 0))
+		err := tx.QueryRow(t.Context(), `update `+schema.Table(merged)+` set received_at = now(), revision = $1
+			where position = (select max(position) from `+schema.Table(merged)+`) returning position, id::text`, revision).Scan(&at, &key)
+		if err == nil {
+			s.model[event.Position(at)] = fmt.Sprintf("%s %d", key, revision)
+			_, err = tx.Exec(t.Context(), `update segments set revision = $2 where id = $1`, merged, revision)
+		}
+		return err
+	})
+	for range 6 { // and they are merged
+		s.create(100, old)
+		s.settle(m)
+	}
+	live := s.check()
+	if len(live) > 5 {
+		t.Fatalf("%d segments: %v", len(live), states(live))
+	}
+	for _, seg := range live[:len(live)-1] {
+		if seg.ReceivedTo == nil || seg.ReceivedTo.After(old.Add(time.Second)) {
+			t.Errorf("segment %d is as new as %v", seg.ID, seg.ReceivedTo)
+		}
+	}
+	if gone := expired(live, 30*time.Minute, time.Now()); len(gone) != len(live)-1 {
+		t.Errorf("%d of %d segments are older than half an hour", len(gone), len(live)-1)
+	}
 }
 
 // A table that is far too large, as an earlier version's, is cut into some.

@@ -154,6 +154,9 @@ func (m *maintenance) rewrite(ctx context.Context, what string, old []schema.Seg
 		if err != nil {
 			return fmt.Errorf("%s segments %v: %w", what, ids, err)
 		}
+		if len(cuts) == 0 {
+			targets[i].holds.receivedTo = newestOf(old)
+		}
 		if i == 0 || at < seen {
 			seen = at
 		}
@@ -165,6 +168,15 @@ func (m *maintenance) rewrite(ctx context.Context, what string, old []schema.Seg
 	m.metrics.seconds.WithLabelValues(what).Observe(took.Seconds())
 	m.log.Info("rewrote segments", "what", what, "old", ids, "new", made, "rows", rows, "seconds", took.Round(time.Millisecond).Seconds())
 	return nil
+}
+
+// newestOf is when the newest of the segments' points was created, whatever was changed
+// since.
+func newestOf(segments []schema.Segment) (t *time.Time) {
+	for _, s := range segments {
+		t = later(t, s.ReceivedTo)
+	}
+	return t
 }
 
 // begin notes the new segments, so that whoever comes after a crash knows what to
