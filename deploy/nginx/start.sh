@@ -11,6 +11,9 @@
 #                  between; a host may have many addresses
 #   CAIRN_RATE     requests in a second from one address before    5000
 #                  it is answered 429
+#   CAIRN_TLS_PEM  file with a certificate, its chain and its key: none: HTTP only
+#                  HTTPS, too
+#   CAIRN_TLS_LISTEN  where to listen for HTTPS                    8443
 #   CAIRN_RUN      folder for what is written                      /tmp/nginx
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
@@ -64,6 +67,14 @@ END
 
 cp "$here/nginx.conf" "$run/nginx.conf"
 echo "listen ${CAIRN_LISTEN:-8080} backlog=4096;" >"$run/listen.conf"
+if [ -n "${CAIRN_TLS_PEM:-}" ]; then
+	cat >>"$run/listen.conf" <<END
+listen ${CAIRN_TLS_LISTEN:-8443} ssl backlog=4096;
+ssl_certificate "$CAIRN_TLS_PEM";
+ssl_certificate_key "$CAIRN_TLS_PEM";
+ssl_protocols TLSv1.2 TLSv1.3;
+END
+fi
 look
 settings >"$run/cairn.conf"
 

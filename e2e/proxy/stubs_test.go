@@ -5,16 +5,20 @@ package proxy
 import (
 	"bufio"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"cairn/internal/testkit"
 	"cairn/internal/testrig"
 )
 
@@ -95,6 +99,41 @@ func TestForwards(t *testing.T) {
 		}
 		if strings.Contains(string(a.Body), "a lie") {
 			t.Errorf("the role believes the client:\n%s", a.Body)
+		}
+	})
+}
+
+// With a certificate the proxies speak HTTPS, too, and say so to the roles.
+func TestTLS(t *testing.T) {
+	each(t, func(t *testing.T, start func(testing.TB, behind, ...string) *running) {
+		b, _, _ := stubs(t)
+		dir := testkit.Folder(t)
+		c := testkit.NewCertificate(t, dir)
+		var text []byte
+		for _, file := range []string{c.Cert, c.Key} {
+			part, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, part...)
+		}
+		both, listen := filepath.Join(dir, "both.pem"), testrig.FreePort(t, "127.0.0.1")
+		if err := os.WriteFile(both, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		p := start(t, b, "CAIRN_TLS_PEM="+both, "CAIRN_TLS_BIND="+listen, "CAIRN_TLS_LISTEN="+listen)
+		client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: c.Roots}}, Timeout: patience}
+		defer client.CloseIdleConnections()
+		for base, proto := range map[string]string{"https://" + listen: "https", p.base: "http"} {
+			answer, err := client.Get(base + "/points")
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(answer.Body)
+			_ = answer.Body.Close()
+			if err != nil || !strings.Contains(string(body), "X-Forwarded-Proto: "+proto+"\r\n") {
+				t.Errorf("%s: the role got, %v,\n%s", base, err, body)
+			}
 		}
 	})
 }

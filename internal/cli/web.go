@@ -83,7 +83,7 @@ func (f webFlags) listen(s *session, address string, roles int, log *slog.Logger
 	l := &listening{scheme: "http", log: log}
 	cfg := web.Config{Listen: address, Version: s.build.Version, Log: log, MaxConnections: f.MaxConnections}
 	var err error
-	if cfg.Origins, err = web.ParseOrigins(f.AllowOrigins); err != nil {
+	if cfg.Origins, err = web.ParseOrigins(slices.DeleteFunc(f.AllowOrigins, func(o string) bool { return o == "" })); err != nil {
 		return nil, usageError{err}
 	}
 	if l.authority, err = f.authority(address, log); err != nil {

@@ -127,4 +127,7 @@ readinessProbe:
 - {name: CAIRN_JWT_ISSUER, value: {{ required "auth.jwtIssuer" .Values.auth.jwtIssuer | quote }}}
 - {name: CAIRN_JWT_AUDIENCE, value: {{ required "auth.jwtAudience" .Values.auth.jwtAudience | quote }}}
 {{- end }}
+{{- with .Values.auth.allowOrigins }}
+- {name: CAIRN_ALLOW_ORIGINS, value: {{ join "," . | quote }}}
+{{- end }}
 {{- end }}
