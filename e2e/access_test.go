@@ -2,10 +2,11 @@ package e2e
 
 import (
 	"encoding/json"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
+
+	"github.com/nats-io/nats.go"
 
 	"cairn/internal/testkit"
 	"cairn/internal/testrig"
@@ -166,11 +167,13 @@ func TestAccessKeys(t *testing.T) {
 				t.Errorf("GET %s without a key: %d %s", path, a.Status, a.Body)
 			}
 		}
-		conn, err := (&net.Dialer{}).DialContext(t.Context(), "tcp", strings.TrimPrefix(queue, "nats://"))
-		if err != nil {
-			t.Fatal(err)
+		for _, options := range [][]nats.Option{nil, {nats.UserInfo("inspect", "")}, {nats.UserInfo("admin", "admin")}, {nats.Token("x")}} {
+			if nc, err := nats.Connect(queue, options...); err == nil {
+				nc.Close()
+				t.Error("the queue lets somebody in who has no password")
+			}
 		}
-		_ = conn.Close()
+		probeProcesses(t, s, data)
 	})
 	t.Run("written by a key", func(t *testing.T) {
 		if a := ask(t, http.MethodPost, s.Base+"/point", phone, paris); a.Status != http.StatusAccepted {
@@ -182,7 +185,7 @@ func TestAccessKeys(t *testing.T) {
 		if a := ask(t, http.MethodDelete, s.Base+"/point/x", phone, ""); a.Status != http.StatusForbidden {
 			t.Errorf("delete: %d %s", a.Status, a.Body)
 		}
-		out := newShell(t).run("nats --server " + queue + " stream get POINTS 1")
+		out := newShell(t).run("nats --server " + queue + ` --user inspect --password "$(sed -n 's/^inspect //p' ` + data + `/nats-passwords)" stream get POINTS 1`)
 		if !strings.Contains(out, `"author":"phone"`) {
 			t.Errorf("the event has no author: %s", out)
 		}
@@ -230,6 +233,7 @@ func TestAccessKeys(t *testing.T) {
 			t.Errorf("rm: code %d: %s", code, p.Stderr.Tail())
 		}
 	})
+	t.Run("every route by every scope", func(t *testing.T) { everyRouteByEveryScope(t, s, data) })
 	if logged := s.Stderr.String(); strings.Contains(logged, all) || strings.Contains(logged, phone) {
 		t.Error("the log has a key")
 	}

@@ -54,6 +54,8 @@ type Config struct {
 	// Passwords by user. On a loopback address, a client that gives none is
 	// [bus.UserInspect], so that the nats CLI works at once.
 	Passwords map[string]string
+	// Closed: who gives no password is let in on no address.
+	Closed bool
 	// TLS encrypts the connections of clients; nil: they are not. Those of this process
 	// need none.
 	TLS *tls.Config
@@ -129,7 +131,7 @@ func (s *Server) start() error {
 		return err
 	}
 	opts := &natsserver.Options{}
-	if err := opts.ProcessConfigString(configFile(s.cfg, isLoopback(host))); err != nil {
+	if err := opts.ProcessConfigString(configFile(s.cfg, isLoopback(host) && !s.cfg.Closed)); err != nil {
 		return fmt.Errorf("configure the embedded NATS server: %w", err)
 	}
 	opts.Host, opts.Port = host, port

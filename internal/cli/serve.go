@@ -138,6 +138,17 @@ func stopCluster(cluster *postgres.Cluster, log *slog.Logger) {
 	}
 }
 
+// inspector is what the nats CLI has to say of who it is, where it is asked.
+func (c *serveCmd) inspector() string {
+	switch {
+	case !c.asks():
+		return ""
+	case c.NATSPasswords[bus.UserInspect] != "":
+		return " --user " + bus.UserInspect + " --password …"
+	}
+	return fmt.Sprintf(` --user %[1]s --password "$(sed -n 's/^%[1]s //p' %[2]s)"`, bus.UserInspect, c.passwords())
+}
+
 // greet says what to try next.
 func (c *serveCmd) greet(out io.Writer, scheme, address string, q *queue) {
 	base := scheme + "://" + listenHost(address)
@@ -163,10 +174,10 @@ Send files, and see how it is:
 	if q.server != nil {
 		fmt.Fprintf(out, `
 Look into the queue:
-  nats --server nats://%[1]s stream info %[2]s
-  nats --server nats://%[1]s stream get %[2]s 1
-  nats --server nats://%[1]s consumer info %[2]s %[3]s
-`, listenHost(q.server.Addr()), bus.Stream, bus.Consumer)
+  nats --server nats://%[1]s%[4]s stream info %[2]s
+  nats --server nats://%[1]s%[4]s stream get %[2]s 1
+  nats --server nats://%[1]s%[4]s consumer info %[2]s %[3]s
+`, listenHost(q.server.Addr()), bus.Stream, bus.Consumer, c.inspector())
 	}
 	fmt.Fprintln(out)
 }

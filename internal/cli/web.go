@@ -46,6 +46,11 @@ func (f webFlags) authority(listen string, log *slog.Logger) (*auth.Authority, e
 	return auth.New(cfg), nil
 }
 
+// asks tells whether who connects must say who they are.
+func (f webFlags) asks() bool {
+	return slices.Contains(f.Auth, "keys") || slices.Contains(f.Auth, "jwt")
+}
+
 // queueTLS is how the queue's port is encrypted where other machines can connect to it:
 // by the certificate that HTTP has, if there is one.
 func (f webFlags) queueTLS(listen string) (*tls.Config, error) {
