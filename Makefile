@@ -18,13 +18,13 @@ TESTED   := ./... ./bench/... ./loadtest/...
 PACKAGES := $(TESTED) ./e2e/faults/...
 LINTED   := $(PACKAGES) ./e2e/page/...
 ALONE    := GOWORK=off
-TAGS     := e2eproxy,e2edeploy,e2ecluster
+TAGS     := e2eproxy,e2edeploy,e2epython,e2ecluster
 
 # The map page's libraries, from npm: the binary holds them.
 PAGE := query/page/lib/.filled
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-deploy e2e-cluster helm image docs-check release lint tidy fuzz clean
+.PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-python e2e-deploy e2e-cluster helm image docs-check release lint tidy fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -71,6 +71,15 @@ e2e-proxy: ## test the HAProxy and Nginx configurations in front of the real rol
 e2e-page: $(PAGE) e2e/page/node_modules ## look at the map page in a real browser
 	@sh $(TOOLS)/ensure.sh browser
 	$(GO) test -count=1 -timeout 15m ./e2e/page
+
+e2e-python: bin/python ## read downloads with pyarrow, geopandas and DuckDB
+	$(GO) test -tags e2epython -count=1 -timeout 10m -run TestPython ./e2e
+
+bin/python: e2e/requirements.txt
+	@sh $(TOOLS)/ensure.sh python
+	python3 -m venv $@
+	$@/bin/pip install --quiet --disable-pip-version-check -r e2e/requirements.txt
+	@touch $@
 
 e2e-deploy: bin/nats $(PAGE) ## start docker-compose.yml for real, with each proxy; scale, kill, back up, restore
 	@sh $(TOOLS)/ensure.sh deploy

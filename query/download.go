@@ -35,7 +35,7 @@ const (
 func (s *service) getDownload(c *fiber.Ctx) error {
 	format := export.Find(c.Params("format"))
 	if format == nil {
-		return &web.Problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no format %q; there are geojson, geojsonseq, ndjson, csv, gpx and kml", c.Params("format"))}
+		return &web.Problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no format %q; there are geojson, geojsonseq, ndjson, csv, parquet, gpx and kml", c.Params("format"))}
 	}
 	q, err := askedItems(c, downloadParameters)
 	if err != nil {
@@ -148,7 +148,9 @@ func (s *service) writePoints(ctx context.Context, w io.Writer, began func(uint6
 	if err != nil {
 		return err
 	}
-	piece = writer.End(piece)
+	if piece, err = writer.End(piece); err != nil {
+		return err
+	}
 	return flush(0)
 }
 

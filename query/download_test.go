@@ -40,6 +40,10 @@ func TestDownloads(t *testing.T) {
 			}
 		})
 	}
+	if r := f.get("/points.parquet?filter=n%20%3E%2090"); r.status != http.StatusOK || r.header.Get("Content-Type") != "application/vnd.apache.parquet" ||
+		!bytes.HasPrefix(r.body, []byte("PAR1")) || !bytes.HasSuffix(r.body, []byte("PAR1")) {
+		t.Errorf("parquet: %d %v", r.status, r.header)
+	}
 	var c struct{ Features []json.RawMessage }
 	if err := json.Unmarshal(f.get("/points.geojson").body, &c); err != nil || len(c.Features) != 100 {
 		t.Error(err, len(c.Features))

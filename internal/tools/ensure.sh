@@ -2,7 +2,7 @@
 # Installs the Debian packages that a make target needs and that are missing.
 # Says first what it will install, and why.
 #
-# usage: ensure.sh run|test|page|browser|bench|proxy|cluster|deploy
+# usage: ensure.sh run|test|page|python|browser|bench|proxy|cluster|deploy
 set -eu
 
 missing=""
@@ -44,6 +44,10 @@ test)
 page)
 	command -v npm >/dev/null || need npm "the map page's libraries come from npm"
 	;;
+python)
+	has_postgis || need postgresql-postgis "the downloads are of a real Cairn"
+	python3 -c 'import ensurepip' 2>/dev/null || need python3-venv "pyarrow, geopandas and DuckDB are installed apart from the system"
+	;;
 browser)
 	has_postgis || need postgresql-postgis "the page is served by a real Cairn"
 	command -v chromium >/dev/null || need chromium "the page is looked at in a real browser"
@@ -73,7 +77,7 @@ deploy)
 	has_sbin debootstrap || need debootstrap "stand-in images are made with it where no registry is in reach"
 	;;
 *)
-	echo "usage: ensure.sh run|test|page|browser|bench|proxy|cluster|deploy" >&2
+	echo "usage: ensure.sh run|test|page|python|browser|bench|proxy|cluster|deploy" >&2
 	exit 2
 	;;
 esac

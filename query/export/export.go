@@ -1,6 +1,6 @@
 // Package export writes points in the formats that other programs read: GeoJSON and
-// its sequences, CSV, GPX and KML. Each is written row by row, so that a download
-// of any length costs no more memory than a row.
+// its sequences, CSV, GeoParquet, GPX and KML. Each is written row by row (GeoParquet
+// in groups of rows), so that a download of any length costs no more memory than that.
 package export
 
 import (
@@ -30,7 +30,7 @@ type Options struct {
 type Writer interface {
 	Begin(dst []byte) []byte
 	Row(dst []byte, r plan.Row) ([]byte, error)
-	End(dst []byte) []byte
+	End(dst []byte) ([]byte, error)
 }
 
 // New makes a writer of the format.
@@ -48,6 +48,7 @@ var Formats = []*Format{
 		return &features{options: o, after: "\n"}
 	}},
 	{"csv", "text/csv; charset=utf-8", "CSV", func(o Options) Writer { return newTable(o) }},
+	{"parquet", "application/vnd.apache.parquet", "GeoParquet", newGeoParquet},
 	{"gpx", "application/gpx+xml", "GPX waypoints", func(o Options) Writer { return &gpx{wanted: o.Properties} }},
 	{"kml", "application/vnd.google-earth.kml+xml", "KML", func(o Options) Writer { return &kml{wanted: o.Properties} }},
 }
@@ -70,7 +71,8 @@ type features struct {
 }
 
 func (w *features) Begin(dst []byte) []byte { return append(dst, w.begin...) }
-func (w *features) End(dst []byte) []byte   { return append(dst, w.end...) }
+
+func (w *features) End(dst []byte) ([]byte, error) { return append(dst, w.end...), nil }
 
 func (w *features) Row(dst []byte, r plan.Row) ([]byte, error) {
 	if w.any {

@@ -56,7 +56,11 @@ func write(t testing.TB, f *Format, o Options, rows ...plan.Row) string {
 			clear(column)
 		}
 	}
-	return string(w.End(out))
+	out, err := w.End(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(out)
 }
 
 const own = "4096,4096"

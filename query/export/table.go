@@ -185,15 +185,11 @@ func (t *table) release(dst []byte) (_ []byte, err error) {
 	return dst, nil
 }
 
-func (t *table) End(dst []byte) []byte {
+func (t *table) End(dst []byte) ([]byte, error) {
 	if t.started {
-		return dst
+		return dst, nil
 	}
-	out, err := t.release(dst)
-	if err != nil { // each was looked into when it came
-		return dst
-	}
-	return out
+	return t.release(dst)
 }
 
 func (t *table) row(dst []byte, r plan.Row) (_ []byte, err error) {

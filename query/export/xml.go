@@ -65,7 +65,7 @@ func (w *gpx) Begin(dst []byte) []byte {
 		`<gpx version="1.1" creator="Cairn" xmlns="http://www.topografix.com/GPX/1/1">`+"\n"...)
 }
 
-func (w *gpx) End(dst []byte) []byte { return append(dst, "</gpx>\n"...) }
+func (w *gpx) End(dst []byte) ([]byte, error) { return append(dst, "</gpx>\n"...), nil }
 
 func (w *gpx) Row(dst []byte, r plan.Row) ([]byte, error) {
 	p, err := placeOf(r)
@@ -116,7 +116,9 @@ func (w *kml) Begin(dst []byte) []byte {
 		`<kml xmlns="http://www.opengis.net/kml/2.2"><Document><name>Points</name>`+"\n"...)
 }
 
-func (w *kml) End(dst []byte) []byte { return append(dst, "</Document></kml>\n"...) }
+func (w *kml) End(dst []byte) ([]byte, error) {
+	return append(dst, "</Document></kml>\n"...), nil
+}
 
 func (w *kml) Row(dst []byte, r plan.Row) ([]byte, error) {
 	p, err := placeOf(r)

@@ -196,7 +196,7 @@ function fillForm() {
   showFormats();
 }
 
-const formats = [['csv', 'CSV'], ['csv', 'CSV for spreadsheets', { spreadsheet: 'true' }], ['geojson', 'GeoJSON'], ['ndjson', 'NDJSON'], ['gpx', 'GPX'], ['kml', 'KML']];
+const formats = [['csv', 'CSV'], ['csv', 'CSV for spreadsheets', { spreadsheet: 'true' }], ['geojson', 'GeoJSON'], ['parquet', 'GeoParquet'], ['ndjson', 'NDJSON'], ['gpx', 'GPX'], ['kml', 'KML']];
 
 function showFormats() {
   $('formats').replaceChildren(...formats.map(([format, text, more]) => {
