@@ -122,6 +122,7 @@ func Run(ctx context.Context, cfg Config) error {
 	for ctx.Err() == nil {
 		if !cfg.Bus.Leads() {
 			p.problem.Store(nil)
+			p.metrics.behind.Set(0) // another node's to tell
 			rest(ctx, leadEvery)
 			continue
 		}
@@ -232,6 +233,7 @@ type projector struct {
 	replicated  bool                  // the stream has several copies
 	suspected   bool                  // the last session met a mismatch
 	uploads     bool                  // the bucket of uploads is there
+	projecting  atomic.Bool           // a session is at work
 }
 
 // makeUploads makes the bucket of uploads, once there is a stream: what a cluster
@@ -284,6 +286,8 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	w := &writer{conn: conn, at: at, log: p.cfg.Log, patience: fencePatience, inPlace: map[int]int{}}
 	p.cfg.Log.Info("projecting", "after_sequence", at.sequence)
 	p.problem.Store(nil)
+	p.projecting.Store(true)
+	defer p.projecting.Store(false)
 	p.note(func(s *state) { s.Sequence = at.sequence })
 
 	e := &ears{}

@@ -113,10 +113,13 @@ func (p *projector) role() web.Role {
 
 // Status is the projector's part of GET /status.
 type Status struct {
-	Problem  string         `json:"problem,omitempty"`
-	Sequence uint64         `json:"sequence"`
-	Position event.Position `json:"position"`
-	Stream   *StreamStatus  `json:"stream,omitempty"`
+	Problem string `json:"problem,omitempty"`
+	// Projecting is false where another node of a cluster does it, and while it
+	// cannot.
+	Projecting bool           `json:"projecting"`
+	Sequence   uint64         `json:"sequence"`
+	Position   event.Position `json:"position"`
+	Stream     *StreamStatus  `json:"stream,omitempty"`
 }
 
 // StreamStatus is what the projector sees of the stream.
@@ -134,7 +137,7 @@ type StreamStatus struct {
 }
 
 func (p *projector) status(context.Context) any {
-	var out Status
+	out := Status{Projecting: p.projecting.Load()}
 	if err := p.problem.Load(); err != nil {
 		out.Problem = (*err).Error()
 	}

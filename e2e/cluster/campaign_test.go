@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"cairn/bus"
 	"cairn/internal/testkit"
 	"cairn/internal/testrig"
 )
@@ -135,6 +136,13 @@ func (r *rig) begin(l *testrig.Ledger, g *gauge) (end func()) {
 	for i := range nodes {
 		r.start(i)
 	}
+	// It is killed while it puts the data in, and does it again.
+	testkit.Eventually(t, testrig.Patience, "the first node puts its data in", func() bool {
+		st := r.status()
+		return len(st.Nodes) > 0 && slices.ContainsFunc(st.Nodes, func(n bus.Node) bool { return n.Meta != "" })
+	})
+	r.nodes[0].Kill()
+	r.start(0)
 	r.whole()
 	l.Reach(t, afterStrike)
 	r.visible(l)

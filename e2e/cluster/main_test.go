@@ -18,6 +18,7 @@ var (
 	rounds  = flag.Int("rounds", 0, "rounds of faults; 0: a short list, each kind that CI has time for")
 	seed    = flag.Uint64("seed", 1, "decides the order of the faults")
 	only    = flag.String("only", "", "strike with these kinds of faults alone, by their names with commas between")
+	logs    = flag.Bool("logs", false, "show the end of the logs even where nothing fails")
 	program = flag.String("program", "", "the cairn to strike, in place of one built from this tree")
 )
 

@@ -55,7 +55,7 @@ const lastLines = 60
 
 // tell shows, after a failure, what the processes said beside their requests.
 func (r *rig) tell() {
-	if !r.t.Failed() {
+	if !r.t.Failed() && !*logs {
 		return
 	}
 	logs, _ := filepath.Glob(filepath.Join(r.dir, "*.log"))
