@@ -146,6 +146,23 @@ func ResumeAfter(ctx context.Context, js jetstream.JetStream, sequence uint64) (
 	if err != nil {
 		return nil, fmt.Errorf("create consumer %s: %w", Consumer, err)
 	}
+	return setBack(ctx, js, c, sequence)
+}
+
+// ResumeAgain is ResumeAfter for who has made the consumer before. It asks only the
+// consumer's own leader: while a cluster elects one for itself it makes no consumers.
+func ResumeAgain(ctx context.Context, js jetstream.JetStream, sequence uint64) (jetstream.Consumer, error) {
+	c, err := js.Consumer(ctx, Stream, Consumer)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return ResumeAfter(ctx, js, sequence)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look up consumer %s: %w", Consumer, err)
+	}
+	return setBack(ctx, js, c, sequence)
+}
+
+func setBack(ctx context.Context, js jetstream.JetStream, c jetstream.Consumer, sequence uint64) (jetstream.Consumer, error) {
 	if _, err := js.ResetConsumerToSequence(ctx, Stream, Consumer, sequence+1); err != nil {
 		return nil, fmt.Errorf("set consumer %s to sequence %d: %w", Consumer, sequence+1, err)
 	}

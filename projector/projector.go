@@ -233,6 +233,7 @@ type projector struct {
 	replicated  bool                  // the stream has several copies
 	suspected   bool                  // the last session met a mismatch
 	uploads     bool                  // the bucket of uploads is there
+	resumed     bool                  // the consumer was there
 	projecting  atomic.Bool           // a session is at work
 }
 
@@ -279,10 +280,15 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	if err := p.checkGap(ctx, stream, at); err != nil {
 		return err
 	}
-	consumer, err := bus.ResumeAfter(ctx, p.js, at.sequence)
+	resume := bus.ResumeAfter
+	if p.replicated && p.resumed {
+		resume = bus.ResumeAgain
+	}
+	consumer, err := resume(ctx, p.js, at.sequence)
 	if err != nil {
 		return err
 	}
+	p.resumed = true
 	w := &writer{conn: conn, at: at, log: p.cfg.Log, patience: fencePatience, inPlace: map[int]int{}}
 	p.cfg.Log.Info("projecting", "after_sequence", at.sequence)
 	p.problem.Store(nil)

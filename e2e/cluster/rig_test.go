@@ -190,13 +190,17 @@ func (r *rig) leader() int {
 	return leader
 }
 
+// wholeBound is how long a node that comes back may take to have all: after a cut that
+// took 100 s once, while writes went on.
+const wholeBound = 5 * time.Minute
+
 // whole waits until all nodes are ready and all copies whole.
 func (r *rig) whole() {
 	r.t.Helper()
 	for _, s := range r.nodes {
 		s.Ready()
 	}
-	testkit.Eventually(r.t, testrig.Patience, "three copies are whole", func() bool {
+	testkit.Eventually(r.t, wholeBound, "three copies are whole", func() bool {
 		st := r.status()
 		return len(st.Nodes) == nodes && st.Copies != nil && st.Copies.Whole == nodes && st.Writes
 	})
