@@ -7,6 +7,10 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
+// ClashPrefix stands before the names of the properties that Cairn adds to a Feature
+// where the user has one of that name: cairn_time beside a time of the user's own.
+const ClashPrefix = "cairn_"
+
 // A shown is what a Feature tells of itself beside its properties, as raw JSON:
 // what Cairn wrote there, if the Feature was read from Cairn.
 type shown struct {
@@ -58,7 +62,7 @@ func (p *Point) withoutShown(s *shown) {
 // repeats tells whether a property is what Cairn wrote.
 func (p *Point) repeats(s *shown, name, value []byte) bool {
 	var own jsontext.Value
-	switch string(name) {
+	switch string(ownName(name)) {
 	case `"id"`:
 		if p.ExternalID == nil {
 			return false
@@ -82,9 +86,18 @@ func (p *Point) repeats(s *shown, name, value []byte) bool {
 	return own != nil && bytes.Equal(own, value)
 }
 
+// ownName is the name that Cairn has for a property, as JSON, without the prefix.
+func ownName(name []byte) []byte {
+	if rest, ok := bytes.CutPrefix(name, []byte(`"`+ClashPrefix)); ok {
+		return append([]byte{'"'}, rest...)
+	}
+	return name
+}
+
 // readOnly are the properties that Cairn gives every Feature and no client sets, with
 // the kind of JSON that they are.
-var readOnly = map[string]jsontext.Kind{`"id"`: '"', `"received"`: '"', `"position"`: '0', `"revision"`: '0'}
+var readOnly = map[string]jsontext.Kind{`"id"`: '"', `"received"`: '"', `"position"`: '0', `"revision"`: '0',
+	`"` + ClashPrefix + `id"`: '"', `"` + ClashPrefix + `received"`: '"', `"` + ClashPrefix + `position"`: '0', `"` + ClashPrefix + `revision"`: '0', `"` + ClashPrefix + `time"`: '"'}
 
 // DropReadOnly takes out of the properties what a program that edits sends back of
 // what it was shown, by the schema that it was given: those that Cairn makes, as they

@@ -35,6 +35,7 @@ func (h *handler) tell(c *fiber.Ctx, r *pointRequest, t target, position event.P
 	case bus.OutcomeDeleted:
 		c.Response().ResetBody()
 		head.Del(fiber.HeaderContentType)
+		head.Set("Cairn-Position", strconv.FormatInt(int64(position), 10))
 		c.Status(http.StatusNoContent)
 		return nil
 	case bus.OutcomePrecondition:

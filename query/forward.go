@@ -1,6 +1,7 @@
 package query
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
+	"cairn/event"
 	"cairn/internal/auth"
 	"cairn/internal/web"
 	"cairn/query/ogc"
@@ -39,14 +41,16 @@ type forwarder struct {
 	ingest *url.URL
 	server *web.Server
 	client *http.Client
+	// saw is told what the database has come to.
+	saw func(sequence uint64)
 }
 
-func newForwarder(ingest string, server *web.Server) (*forwarder, error) {
+func newForwarder(ingest string, server *web.Server, saw func(uint64)) (*forwarder, error) {
 	u, err := url.Parse(ingest)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
 		return nil, fmt.Errorf("the ingest URL %q must be like http://ingest:8081", ingest)
 	}
-	return &forwarder{ingest: u, server: server, client: &http.Client{Timeout: forwardTimeout}}, nil
+	return &forwarder{ingest: u, server: server, client: &http.Client{Timeout: forwardTimeout}, saw: saw}, nil
 }
 
 func (f *forwarder) routes(c *ogc.Collection) []web.Route {
@@ -100,8 +104,28 @@ func (f *forwarder) forward(c *fiber.Ctx) error {
 			c.Set(name, value)
 		}
 	}
+	f.applied(response, answer)
 	c.Status(response.StatusCode)
 	return c.Send(answer)
+}
+
+// applied notes up to where the database is, if the answer tells the outcome of the
+// write: whoever reads the point here at once sees it, though the announcement is still
+// on its way.
+func (f *forwarder) applied(response *http.Response, answer []byte) {
+	position, err := parsePosition(response.Header.Get(headerPosition)) // of a deletion, whose answer has no body
+	switch response.StatusCode {
+	case http.StatusNoContent:
+	case http.StatusOK, http.StatusCreated:
+		var body struct{ Position event.Position }
+		err = json.Unmarshal(answer, &body)
+		position = body.Position
+	default:
+		return
+	}
+	if err == nil && position > 0 {
+		f.saw(position.Sequence())
+	}
 }
 
 // tellBase lets ingest make its links as this service would.

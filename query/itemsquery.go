@@ -28,6 +28,8 @@ type itemsQuery struct {
 	minPosition event.Position
 	form        string // the parameter f
 	counted     bool   // numberMatched is asked for
+	limited     bool   // the limit was given, so that whoever asks knows of pages
+	nextLimit   int    // the limit of the page behind, where it is another
 	spreadsheet bool   // a table is for one
 }
 
@@ -36,7 +38,7 @@ var (
 		"properties", "limit", "cursor", "min_position", "f"}
 	itemParameters = []string{"crs", "min_position", "f"}
 	// pointsParameters are those of GET /points.
-	pointsParameters   = []string{"bbox", "datetime", "name", "near", "author", filter.PropertyPrefix + "NAME", "sortby", "limit", "cursor", "min_position", "numberMatched"}
+	pointsParameters   = []string{"bbox", "datetime", "name", "near", "author", "filter", "filter-lang", filter.PropertyPrefix + "NAME", "sortby", "limit", "cursor", "min_position", "numberMatched"}
 	downloadParameters = []string{"bbox", "datetime", "name", "near", "author", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties", "spreadsheet"}
 )
 
@@ -76,6 +78,7 @@ func (q *itemsQuery) parse(raw string, known []string) error {
 		case "properties":
 			q.properties, err = parseProperties(value)
 		case "limit":
+			q.limited = true
 			q.Limit, err = parseLimit(value)
 		case "cursor":
 			if cursor = value; cursor == "" {
@@ -114,7 +117,12 @@ func askedItems(c *fiber.Ctx, known []string) (*itemsQuery, error) {
 
 func (q *itemsQuery) ask(c *fiber.Ctx, known []string) error {
 	// The text outlives the request, whose buffers fiber uses again.
-	if err := q.parse(string(c.Request().URI().QueryString()), known); err != nil {
+	return q.askText(c, string(c.Request().URI().QueryString()), known)
+}
+
+// askText is ask with a query string that is not quite the request's.
+func (q *itemsQuery) askText(c *fiber.Ctx, raw string, known []string) error {
+	if err := q.parse(raw, known); err != nil {
 		return err
 	}
 	q.view = viewOf(c)
@@ -238,7 +246,7 @@ func (q *itemsQuery) text(after *plan.Key) string {
 	if q.properties != nil {
 		add("properties", strings.Join(q.properties, ","))
 	}
-	if q.Limit != defaultLimit {
+	if q.limited || q.Limit != defaultLimit {
 		add("limit", strconv.Itoa(q.Limit))
 	}
 	if q.counted {

@@ -58,7 +58,7 @@ func (s *service) latestWithin(base string, q *itemsQuery, bound int, buf *[]byt
 	if w.more {
 		a.Next = base + "/latest?" + q.text(&w.last)
 	}
-	*buf = w.finish(-1, a.Next)
+	*buf = w.finish(-1, a.Next, false)
 	a.Body = bytes.Clone(*buf)
 	return a, nil
 }

@@ -6,25 +6,29 @@ import (
 	"strconv"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"cairn/event"
 )
 
 // What Cairn knows of a point stands in the Feature's properties too, because
 // most programs look nowhere else: GDAL and what is built on it, browsers' maps,
 // notebooks. The names are these; where the user has a property of that name, the
-// user's stays, and Cairn's is found beside the properties only.
+// user's stays, and Cairn's has event.ClashPrefix before its name.
 //
 // The id is among them, as text, because maps and GDAL want a number for a
-// Feature's own id and lose or mix up what is none.
+// Feature's own id and lose or mix up what is none. Cairn's come first, and the time
+// received before the id: GDAL takes the type of a first field "id" from the points
+// that it happens to see, against what the schema says.
 const (
-	memberID       = `"id": `
-	memberTime     = `"time": `
 	memberReceived = `"received": `
+	memberTime     = `"time": `
 	memberPosition = `"position": `
 	memberRevision = `"revision": `
+	memberID       = `"id": `
 )
 
-// appendProperties appends the user's properties, which are JSON as jsonb writes
-// it or nil, and Cairn's: those that are wanted, or all where wanted is nil.
+// appendProperties appends Cairn's properties and the user's, which are JSON as jsonb
+// writes it or nil: those that are wanted, or all where wanted is nil.
 func appendProperties(dst, user []byte, r row, wanted []string) ([]byte, error) {
 	position, ok := r.int64(colPosition)
 	received, ok2 := r.int64(colReceived)
@@ -34,40 +38,60 @@ func appendProperties(dst, user []byte, r row, wanted []string) ([]byte, error) 
 	if len(user) < len("{}") {
 		user = []byte("{}")
 	}
+	w := memberWriter{dst: append(dst, '{'), user: user, wanted: wanted}
+	if w.begin(memberReceived) {
+		w.dst = append(appendTime(append(w.dst, '"'), received), '"')
+	}
+	if observed, ok := r.int64(colObserved); ok && w.begin(memberTime) {
+		w.dst = append(appendTime(append(w.dst, '"'), observed), '"')
+	}
+	if w.begin(memberPosition) {
+		w.dst = strconv.AppendInt(w.dst, position, 10)
+	}
+	if w.begin(memberRevision) {
+		w.dst = strconv.AppendInt(w.dst, int64(r.revision(position)), 10)
+	}
+	if w.begin(memberID) {
+		var err error
+		if w.dst, err = appendIDText(w.dst, r); err != nil {
+			return w.dst, err
+		}
+	}
 	if wanted != nil {
 		user = pick(user, wanted)
 	}
-	dst = append(dst, user[:len(user)-1]...)
-	begin := len(dst) // where Cairn's begin, if the user has none
-	add := func(member string) bool {
-		if wanted != nil && !slices.Contains(wanted, member[1:len(member)-len(`": `)]) || hasMember(user, member) {
+	if len(user) > len("{}") {
+		if w.dst[len(w.dst)-1] != '{' {
+			w.dst = append(w.dst, ", "...)
+		}
+		w.dst = append(w.dst, user[1:len(user)-1]...)
+	}
+	return append(w.dst, '}'), nil
+}
+
+// A memberWriter writes Cairn's own properties into an object.
+type memberWriter struct {
+	dst, user []byte
+	wanted    []string
+}
+
+// begin writes the name that the member has beside the user's, and tells whether its
+// value is to follow.
+func (w *memberWriter) begin(member string) bool {
+	prefix := ""
+	if hasMember(w.user, member) {
+		if prefix = event.ClashPrefix; hasMember(w.user, `"`+prefix+member[1:]) {
 			return false
 		}
-		if len(user) > len("{}") || len(dst) > begin {
-			dst = append(dst, ", "...)
-		}
-		dst = append(dst, member...)
-		return true
 	}
-	if add(memberID) {
-		var err error
-		if dst, err = appendIDText(dst, r); err != nil {
-			return dst, err
-		}
+	if w.wanted != nil && !slices.Contains(w.wanted, prefix+member[1:len(member)-len(`": `)]) {
+		return false
 	}
-	if observed, ok := r.int64(colObserved); ok && add(memberTime) {
-		dst = append(appendTime(append(dst, '"'), observed), '"')
+	if w.dst[len(w.dst)-1] != '{' {
+		w.dst = append(w.dst, ", "...)
 	}
-	if add(memberReceived) {
-		dst = append(appendTime(append(dst, '"'), received), '"')
-	}
-	if add(memberPosition) {
-		dst = strconv.AppendInt(dst, position, 10)
-	}
-	if add(memberRevision) {
-		dst = strconv.AppendInt(dst, int64(r.revision(position)), 10)
-	}
-	return append(dst, '}'), nil
+	w.dst = append(append(append(w.dst, '"'), prefix...), member[1:]...)
+	return true
 }
 
 // pick returns an object, as jsonb writes it, with the wanted members only.

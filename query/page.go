@@ -48,7 +48,7 @@ func (s *service) pageWithin(base string, q *itemsQuery, bound int, buf *[]byte)
 	if w.more {
 		a.Next = base + "/points?" + q.text(&w.last)
 	}
-	*buf = w.finish(matched, a.Next)
+	*buf = w.finish(matched, a.Next, !q.limited)
 	a.Body = bytes.Clone(*buf)
 	return a, nil
 }
@@ -198,12 +198,20 @@ func (w *pageWriter) end(begin int, key plan.Key) bool {
 // finish writes what follows the Features. The members are those of OGC API
 // Features, part 1, section 7.16. A
 // number that is not known is negative.
-func (w *pageWriter) finish(matched int64, next string) []byte {
+//
+// Who did not ask for a page may take it for the whole, as GDAL's GeoJSON driver does,
+// which follows no links. It knows one word for "there is more", from Esri's services:
+// it then asks for what is behind in a way that is refused, and fails, where it would
+// have written 1,000 points and said nothing.
+func (w *pageWriter) finish(matched int64, next string, unaware bool) []byte {
 	w.body = append(w.body, `],"numberReturned":`...)
 	w.body = strconv.AppendInt(w.body, int64(w.features), 10)
 	if matched >= 0 {
 		w.body = append(w.body, `,"numberMatched":`...)
 		w.body = strconv.AppendInt(w.body, matched, 10)
+	}
+	if next != "" && unaware {
+		w.body = append(w.body, `,"exceededTransferLimit":true`...)
 	}
 	w.body = append(w.body, `,"links":[`...)
 	if next != "" {

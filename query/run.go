@@ -71,6 +71,7 @@ type service struct {
 	stopping context.Context
 
 	memory   *memory
+	sample   sample
 	tiles    *tiler
 	mapPage  *page.Page
 	tail     *tail
@@ -148,7 +149,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	context.AfterFunc(cfg.Server.Stopping(), drain)
 	s.draining = draining
 	if cfg.IngestURL != "" {
-		if s.forwarder, err = newForwarder(cfg.IngestURL, cfg.Server); err != nil {
+		if s.forwarder, err = newForwarder(cfg.IngestURL, cfg.Server, func(sequence uint64) { s.tracker.Saw(sequence) }); err != nil {
 			s.close()
 			return nil, err
 		}

@@ -28,7 +28,7 @@ func (s *service) siteRoutes() (out []web.Route) {
 	for _, c := range ogc.Collections {
 		out = append(out, s.itemRoutes(c)...)
 		get(c.Path(), ogc.JSON, func(site ogc.Site, sent string, _ view) map[string]any { return site.Describe(c, sent) })
-		get(c.Path()+"/schema", ogc.SchemaJSON, func(site ogc.Site, _ string, v view) map[string]any { return site.Schema(c, s.seen(v)) })
+		out = append(out, web.Route{Method: http.MethodGet, Path: c.Path() + "/schema", Scope: auth.Read, Areas: true, Handler: s.getSchema(c)})
 		get(c.Path()+"/queryables", ogc.SchemaJSON, func(site ogc.Site, _ string, v view) map[string]any { return site.Queryables(c, s.seen(v)) })
 		get(c.Path()+"/sortables", ogc.SchemaJSON, func(site ogc.Site, _ string, _ view) map[string]any { return site.Sortables(c) })
 	}
@@ -76,6 +76,21 @@ func (s *service) document(path, media string, document func(ogc.Site, string, v
 	}
 }
 
+// GET /collections/{collection}/schema: what an item has; with f=geojson as the JSON
+// Schema of a GeoJSON Feature.
+func (s *service) getSchema(collection *ogc.Collection) fiber.Handler {
+	logical := s.document(collection.Path()+"/schema", ogc.SchemaJSON, func(site ogc.Site, _ string, v view) map[string]any { return site.Schema(collection, s.seen(v)) })
+	return func(c *fiber.Ctx) error {
+		if c.Query("f") != "geojson" {
+			return logical(c)
+		}
+		if err := onlyForm(c); err != nil {
+			return err
+		}
+		return sendDocument(c, ogc.SchemaJSON, s.site(c).FeatureSchema(collection, s.seen(viewOf(c))))
+	}
+}
+
 // GET /api: the definition of what this server answers, of all its roles.
 func (s *service) getAPI(c *fiber.Ctx) error {
 	if err := onlyForm(c); err != nil {
@@ -90,7 +105,7 @@ func (s *service) getAPI(c *fiber.Ctx) error {
 	for _, o := range s.server.Operations() {
 		served = append(served, ogc.Operation(o))
 	}
-	d, err := site.OpenAPI(s.server.Version(), served)
+	d, err := site.OpenAPI(s.server.Version(), served, s.seen(viewOf(c)))
 	if err != nil {
 		return err
 	}
@@ -131,6 +146,3 @@ func sendSmall(c *fiber.Ctx, body []byte) error {
 	c.Response().SetBody(body)
 	return nil
 }
-
-// seen are the properties that points have, of those that the view has.
-func (s *service) seen(view) []ogc.Seen { return nil }

@@ -10,6 +10,9 @@ const suggestDistance = 2
 func suggest(name string, known []string) string {
 	best, distance := "", suggestDistance+1
 	lower := strings.ToLower(name)
+	if lower == "resultoffset" || lower == "resultrecordcount" {
+		return "GDAL takes all points from OAPIF: and this server's base URL, or from /points.geojson; other programs follow the next link"
+	}
 	for _, k := range known {
 		if d := editDistance(lower, k, suggestDistance); d < distance {
 			best, distance = k, d

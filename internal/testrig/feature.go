@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"cairn/event"
 )
 
 // UnmarshalJSON reads a Feature, keeps every digit, and takes out of the properties
@@ -24,8 +26,10 @@ func (f *Feature) UnmarshalJSON(raw []byte) error {
 		own["time"] = f.Time.Format(time.RFC3339Nano)
 	}
 	for name, value := range own {
-		if got, ok := f.Properties[name]; ok && fmt.Sprint(got) == fmt.Sprint(value) {
-			delete(f.Properties, name)
+		for _, name := range [...]string{name, event.ClashPrefix + name} {
+			if got, ok := f.Properties[name]; ok && fmt.Sprint(got) == fmt.Sprint(value) {
+				delete(f.Properties, name)
+			}
 		}
 	}
 	return nil

@@ -50,7 +50,7 @@ type Field struct {
 var Points = &Collection{
 	ID:          "points",
 	Title:       "Points",
-	Description: "All points, the newest first. Each keeps the properties that it came with; Cairn adds id, time, received, position and revision where the point has none of that name.",
+	Description: "All points, the newest first. Each keeps the properties that it came with; Cairn adds id, time, received, position and revision, with cairn_ before the name where the point has a property of that name.",
 	Fields: []Field{
 		{Name: "id", Title: "Id", Description: "The point's id as text.", Schema: map[string]any{"type": "string"}, ReadOnly: true},
 		{Name: "name", Title: "Name", Description: "The point's name, or its title where it has none.", Schema: map[string]any{"type": "string", "maxLength": 255}, Queryable: true},
@@ -177,105 +177,13 @@ func (s Site) describe(c *Collection) map[string]any {
 			{s.Base + "/points.geojson", "enclosure", GeoJSON, "All points as GeoJSON"},
 			{p + "/schema", relBase + "schema", SchemaJSON, "What the items have"},
 			{p + "/schema", "describedby", SchemaJSON, "What the items have"},
+			// GDAL knows the relation in these letters only.
+			{p + "/schema?f=geojson", "describedBy", SchemaJSON, "What the items have, as GeoJSON"},
 			{p + "/queryables", relBase + "queryables", SchemaJSON, "What can be filtered by"},
 			{p + "/tiles", relBase + "tilesets-vector", JSON, c.Title + " as vector tiles"},
 			{p + "/sortables", relBase + "sortables", SchemaJSON, "What can be sorted by"},
 		},
 	}
-}
-
-// A Seen property is one that points were found to have, with the type of its
-// values in JSON Schema's words; "" where they differ.
-type Seen struct{ Name, Type string }
-
-// schema begins a JSON Schema.
-func (s Site) schema(c *Collection, path, title string) map[string]any {
-	return map[string]any{
-		"$schema": "https://json-schema.org/draft/2020-12/schema",
-		"$id":     s.Base + c.Path() + path, "type": "object", "title": title, "additionalProperties": true,
-	}
-}
-
-// Schema is the document at /collections/{id}/schema: what an item has, and what
-// can be written.
-func (s Site) Schema(c *Collection, seen []Seen) map[string]any {
-	properties := map[string]any{"geometry": map[string]any{
-		"x-ogc-role": "primary-geometry", "format": "geometry-point", "title": "Where it is",
-	}}
-	for i, f := range c.Fields {
-		if f.Name == "altitude" {
-			continue // in the geometry
-		}
-		d := f.describe(i)
-		if f.Name == "id" {
-			d["x-ogc-role"] = "id"
-		} else if f.Name == "time" {
-			d["x-ogc-role"] = "primary-instant"
-		}
-		properties[f.Name] = d
-	}
-	addSeen(properties, seen, len(c.Fields))
-	schema := s.schema(c, "/schema", c.Title)
-	schema["properties"] = properties
-	return schema
-}
-
-func (f *Field) describe(i int) map[string]any {
-	d := map[string]any{"title": f.Title, "description": f.Description, "x-ogc-propertySeq": i + 1}
-	if f.ReadOnly {
-		d["readOnly"] = true
-	}
-	for name, value := range f.Schema {
-		d[name] = value
-	}
-	return d
-}
-
-// addSeen adds the users' properties, but not where Cairn's have the name.
-func addSeen(properties map[string]any, seen []Seen, from int) {
-	for i, p := range seen {
-		if _, ours := properties[p.Name]; ours {
-			continue
-		}
-		d := map[string]any{"title": p.Name, "x-ogc-propertySeq": from + i + 1}
-		if p.Type != "" {
-			d["type"] = p.Type
-		}
-		properties[p.Name] = d
-	}
-}
-
-// Queryables is the document at /collections/{id}/queryables. Any other property
-// can be filtered by too.
-func (s Site) Queryables(c *Collection, seen []Seen) map[string]any {
-	properties := map[string]any{"geometry": map[string]any{
-		"x-ogc-role": "primary-geometry", "format": "geometry-point", "title": "Where it is",
-	}}
-	for i, f := range c.Fields {
-		if f.Queryable {
-			d := f.describe(i)
-			delete(d, "readOnly")
-			properties[f.Name] = d
-		}
-	}
-	addSeen(properties, seen, len(c.Fields))
-	schema := s.schema(c, "/queryables", "What can be filtered by")
-	schema["properties"] = properties
-	return schema
-}
-
-// Sortables is the document at /collections/{id}/sortables.
-func (s Site) Sortables(c *Collection) map[string]any {
-	properties := map[string]any{}
-	for i, f := range c.Fields {
-		if f.Sortable {
-			properties[f.Name] = f.describe(i)
-		}
-	}
-	schema := s.schema(c, "/sortables", "What can be sorted by")
-	schema["properties"] = properties
-	schema["additionalProperties"] = false
-	return schema
 }
 
 // Prefers tells which of the media types that are offered, the default first, a

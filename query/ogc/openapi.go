@@ -52,8 +52,9 @@ const Undescribed = "not described"
 var isStatus = regexp.MustCompile(`^[1-5][0-9][0-9]$`)
 
 // OpenAPI is the definition (OpenAPI 3.0) of the operations that are served here. It
-// refers to nothing outside of itself.
-func (s Site) OpenAPI(version string, served []Operation) (map[string]any, error) {
+// refers to nothing outside of itself. The properties that were seen are parameters of
+// the items, as the other queryables are: GDAL filters by what it finds there.
+func (s Site) OpenAPI(version string, served []Operation, seen []Seen) (map[string]any, error) {
 	d, err := readDefinition()
 	if err != nil {
 		return nil, err
@@ -67,11 +68,49 @@ func (s Site) OpenAPI(version string, served []Operation) (map[string]any, error
 		if paths[o.Path] == nil {
 			paths[o.Path] = map[string]any{}
 		}
-		paths[o.Path][strings.ToLower(o.Method)] = expand(short)
+		operation := expand(short)
+		paths[o.Path][strings.ToLower(o.Method)] = operation
+		if o.Method == "GET" && o.Path == Points.Items() {
+			operation["parameters"] = append(operation["parameters"].([]map[string]any), queryables(Points, d.parameterNames(), seen)...)
+		}
 	}
 	d.Info["version"] = version
 	return map[string]any{"openapi": "3.0.3", "info": d.Info, "tags": d.Tags, "servers": []map[string]any{{"url": s.Base}},
 		"paths": paths, "components": d.Components}, nil
+}
+
+// parameterNames are those that the definition has.
+func (d *definition) parameterNames() map[string]bool {
+	names := map[string]bool{}
+	parameters, _ := d.Components["parameters"].(map[string]any)
+	for _, p := range parameters {
+		if name, ok := p.(map[string]any)["name"].(string); ok {
+			names[name] = true
+		}
+	}
+	return names
+}
+
+// queryables are those of a collection as parameters, but for the names that are
+// parameters of another meaning.
+func queryables(c *Collection, taken map[string]bool, seen []Seen) (out []map[string]any) {
+	add := func(name, what string, schema map[string]any) {
+		if !taken[name] {
+			taken[name] = true
+			out = append(out, map[string]any{"name": name, "in": "query", "description": what, "schema": schema})
+		}
+	}
+	for _, f := range c.Fields {
+		if f.Queryable {
+			add(f.Name, f.Description+" It is this.", f.Schema)
+		}
+	}
+	for _, p := range seen {
+		if p.Type == "string" || p.Type == "integer" || p.Type == "number" || p.Type == "boolean" {
+			add(p.Name, "The property of that name is this.", p.describe(map[string]any{}))
+		}
+	}
+	return out
 }
 
 // expand makes references of the names.

@@ -141,7 +141,11 @@ func (s Site) ViewAPI(d map[string]any) *View {
 			names := []string{}
 			parameters, _ := operation["parameters"].([]map[string]any)
 			for _, p := range parameters {
-				names = append(names, strings.TrimPrefix(plain(p["$ref"]), "#/components/parameters/"))
+				if name := plain(p["name"]); name != "" {
+					names = append(names, name)
+				} else {
+					names = append(names, strings.TrimPrefix(plain(p["$ref"]), "#/components/parameters/"))
+				}
 			}
 			t.Rows = append(t.Rows, []Cell{{Text: strings.ToUpper(method) + " " + path}, {Text: plain(operation["summary"])}, {Text: strings.Join(names, ", ")}})
 		}

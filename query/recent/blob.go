@@ -38,19 +38,19 @@ func newBlob(rows []Row, above event.Position) blob {
 func (r *Row) size() int {
 	n := len(r.Feature)
 	texts := r.texts()
-	texts[2] = head(texts[2])
+	texts[2] = tail(texts[2])
 	for _, text := range texts {
 		if !bytes.Contains(r.Feature, text) {
-			n += len(text) + len("}")
+			n += len("{") + len(text)
 		}
 	}
 	return n
 }
 
-// head is what of properties stands in a Feature that has more of them: all but the
-// brace at the end.
-func head(text []byte) []byte {
-	return text[:max(len(text)-1, 0)]
+// tail is what of properties stands in a Feature that has more of them before: all but
+// the brace at the beginning.
+func tail(text []byte) []byte {
+	return text[min(1, len(text)):]
 }
 
 func (r *Row) texts() [3][]byte {
@@ -77,8 +77,8 @@ func (b *blob) add(r *Row) entry {
 	}
 	texts := r.texts()
 	e.name, e.author = part(texts[0]), part(texts[1])
-	if !bytes.Contains(r.Feature, r.Properties) && bytes.Contains(r.Feature, head(r.Properties)) {
-		texts[2], e.open = head(r.Properties), true
+	if !bytes.Contains(r.Feature, r.Properties) && bytes.Contains(r.Feature, tail(r.Properties)) {
+		texts[2], e.open = tail(r.Properties), true
 	}
 	e.properties = part(texts[2])
 	return e

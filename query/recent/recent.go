@@ -74,7 +74,7 @@ type entry struct {
 	time, received           int64
 	blob                     uint32 // in the chunk's blobs
 	own                      bool   // the blob is this row's alone
-	open                     bool   // the properties want a brace at their end
+	open                     bool   // the properties want a brace before them
 	feature                  span   // none: deleted
 	name, author, properties span
 }
@@ -393,7 +393,7 @@ func (e *entry) fill(row *Row, blob []byte) {
 	case e.properties.n == 0:
 		row.Properties = nil
 	case e.open:
-		row.scratch = append(append(row.scratch[:0], e.properties.of(blob)...), '}')
+		row.scratch = append(append(row.scratch[:0], '{'), e.properties.of(blob)...)
 		row.Properties = row.scratch
 	default:
 		row.Properties = e.properties.of(blob)

@@ -137,7 +137,8 @@ async function putBack(old, condition) {
 
 /** The properties without those that Cairn itself adds to what it shows. */
 function ownProperties(feature) {
-  return Object.fromEntries(Object.entries(feature.properties || {}).filter(([name, value]) => !ours.includes(name) || String(value) !== String(feature[name])));
+  const own = (name) => name.startsWith('cairn_') ? name.slice(6) : name; // Cairn's where the user has one of that name
+  return Object.fromEntries(Object.entries(feature.properties || {}).filter(([name, value]) => !ours.includes(own(name)) || String(value) !== String(feature[own(name)])));
 }
 
 let editing = null; // the Feature that is edited; its id is undefined for a new one
