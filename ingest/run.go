@@ -29,6 +29,8 @@ type Config struct {
 	// RequireConditions refuses (428) a PUT, PATCH or DELETE that says nothing of
 	// what it expects to be there.
 	RequireConditions bool
+	// MQTT is where devices publish; nil: nowhere.
+	MQTT *MQTT
 }
 
 // Run takes points in until ctx ends, which it should after the server has
@@ -66,12 +68,18 @@ func Run(ctx context.Context, cfg Config) error {
 		Ready:  w.ready,
 		Status: func(context.Context) any { return w.status() },
 	})
+	published := make(chan error, 1)
+	if cfg.MQTT != nil {
+		go func() { published <- h.serveMQTT(ctx, cfg.MQTT, cfg.Server.Access()) }()
+	} else {
+		context.AfterFunc(ctx, func() { published <- nil })
+	}
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
 		select {
-		case <-ctx.Done():
-			return nil
+		case err := <-published: // when ctx has ended, or by itself
+			return err
 		case <-ticker.C:
 			w.look(ctx)
 		}

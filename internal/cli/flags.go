@@ -12,8 +12,10 @@ import (
 
 	"cairn/bus"
 	"cairn/bus/server"
+	"cairn/ingest"
 	"cairn/internal/datadir"
 	"cairn/internal/postgres"
+	"cairn/internal/web"
 	"cairn/projector"
 
 	"github.com/alecthomas/kong"
@@ -161,6 +163,33 @@ func (f streamFlags) bound(dir string) (int64, error) {
 
 type changeFlags struct {
 	RequireConditions bool `env:"CAIRN_REQUIRE_CONDITIONS" help:"Refuse a PUT, PATCH or DELETE without If-Match or If-None-Match, so that nobody overwrites what they have not seen."`
+}
+
+type mqttFlag struct {
+	MQTTListen string `name:"mqtt-listen" env:"CAIRN_MQTT_LISTEN" placeholder:"HOST:PORT" help:"Where devices publish by MQTT 3.1.1, such as :1883; with --tls-cert encrypted. Empty: nowhere."`
+}
+
+// open binds the address; nil: there is none.
+func (f mqttFlag) open(w webFlags, log *slog.Logger) (*ingest.MQTT, error) {
+	if f.MQTTListen == "" {
+		return nil, nil //nolint:nilnil // off
+	}
+	if _, err := w.authority(f.MQTTListen, log); err != nil {
+		return nil, err
+	}
+	m := &ingest.MQTT{}
+	var err error
+	if w.TLSCert != "" {
+		if m.TLS, err = web.LoadTLS(w.TLSCert, w.TLSKey); err != nil {
+			return nil, usageError{err}
+		}
+		m.TLS.NextProtos = nil // those are HTTP's
+	}
+	if m.Listener, err = net.Listen("tcp", f.MQTTListen); err != nil {
+		return nil, fmt.Errorf("listen for MQTT: %w", err)
+	}
+	log.Info("listening for MQTT", "address", m.Listener.Addr().String())
+	return m, nil
 }
 
 type replayFlags struct {

@@ -74,6 +74,7 @@ type ingestCmd struct {
 	natsURLFlag
 	queueFlags
 	changeFlags
+	mqttFlag
 	publicFlag
 	logFlags
 }
@@ -85,11 +86,15 @@ func (c *ingestCmd) Run(s *session) error {
 		return err
 	}
 	defer q.close()
+	mqtt, err := c.mqttFlag.open(c.webFlags, log)
+	if err != nil {
+		return err
+	}
 	return serveOne(s, c.webFlags, c.Listen, q.endpoint(bus.UserIngest), log, func(ctx context.Context, server *web.Server) error {
 		if err := c.publish(server); err != nil {
 			return err
 		}
-		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions})
+		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, MQTT: mqtt})
 	})
 }
 

@@ -33,6 +33,7 @@ type serveCmd struct {
 	keepFlag
 	mapFlag
 	changeFlags
+	mqttFlag
 	publicFlag
 	logFlags
 }
@@ -60,6 +61,10 @@ func (c *serveCmd) Run(s *session) error {
 	if err := c.publish(server.Server); err != nil {
 		return err
 	}
+	mqtt, err := c.mqttFlag.open(c.webFlags, log)
+	if err != nil {
+		return err
+	}
 	q, err := openQueue(c.dataFlag, c.natsURLFlag, c.queueFlags, c.webFlags, s.build.Version, log)
 	if err != nil {
 		return err
@@ -84,7 +89,7 @@ func (c *serveCmd) Run(s *session) error {
 		return query.Run(ctx, query.Config{Server: server.Server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return ingest.Run(ctx, ingest.Config{Server: server.Server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions})
+		return ingest.Run(ctx, ingest.Config{Server: server.Server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, MQTT: mqtt})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,

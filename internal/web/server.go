@@ -136,6 +136,9 @@ func (s *Server) handle(c *fasthttp.RequestCtx) {
 // the configuration said 0.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
+// Access knows who asks; nil: nobody is asked who they are.
+func (s *Server) Access() *auth.Authority { return s.cfg.Access }
+
 // Stopping ends when the server begins to drain: what may last long should come
 // to an end then.
 func (s *Server) Stopping() context.Context { return s.stopping }
