@@ -85,6 +85,50 @@ func TestNoRequestCanBeAimed(t *testing.T) {
 	testkit.Eventually(t, patience, "the purge by a reply subject has purged", func() bool { return q.state() != before })
 }
 
+// Those who may purge by right may do so by the requests that they need, and no others:
+// what is not listed here fails, so a new permission must be thought of.
+func TestInsidersHaveWhatTheyNeed(t *testing.T) {
+	needs := map[string][]string{
+		bus.UserProjector: {
+			"$JS.API.STREAM.PURGE.POINTS", // trims
+			"$JS.API.CONSUMER.DELETE.POINTS.projector", "$JS.API.CONSUMER.RESET.POINTS.projector", "$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",
+			"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.SubjectApplied,
+		},
+		bus.UserAdmin: {
+			"$JS.API.STREAM.PURGE.POINTS", "$JS.API.STREAM.DELETE.POINTS", "$JS.API.STREAM.MSG.DELETE.POINTS", "$JS.API.STREAM.UPDATE.POINTS", "$JS.API.STREAM.CREATE.OTHER",
+			"$JS.API.STREAM.RESTORE.POINTS", "$JS.API.STREAM.SNAPSHOT.POINTS", "$JS.API.CONSUMER.DELETE.POINTS.projector", "$JS.API.CONSUMER.RESET.POINTS.projector",
+			"$JS.API.CONSUMER.PAUSE.POINTS.projector", "$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",
+			"$JS.API.STREAM.PURGE.KV_cairn-keys", "$JS.API.STREAM.DELETE.KV_cairn-keys", "$KV.cairn-keys.mallory", bus.Subject,
+		},
+	}
+	for user, list := range needs {
+		for _, target := range targets {
+			allowed := slices.ContainsFunc(server.Insider(user), matches(target))
+			if needed := slices.Contains(list, target); allowed != needed {
+				t.Errorf("%s may publish to %s: %v, want %v", user, target, allowed, needed)
+			}
+		}
+	}
+	// And the server holds them to it.
+	q := newQueueOfTwo(t)
+	before := q.state()
+	nc := q.connect(t, bus.UserProjector)
+	for _, target := range targets {
+		if slices.Contains(needs[bus.UserProjector], target) {
+			continue
+		}
+		for _, body := range bodies {
+			if err := nc.PublishRequest(target, nc.NewRespInbox(), []byte(body)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	q.settle(nc)
+	if after := q.state(); after != before {
+		t.Errorf("the streams went from\n%s\nto\n%s", before, after)
+	}
+}
+
 // aim makes the request so that its answer, or the trace of it, goes to target.
 func aim(t *testing.T, nc *nats.Conn, request, target, body string) {
 	t.Helper()

@@ -19,5 +19,8 @@ func Requests(user string) (requests, own []string) {
 	return requests, a.services
 }
 
+// Insider is what a user in the account of the streams may publish to.
+func Insider(user string) []string { return insiders[user].publish }
+
 // Outsiders are the users with an account of their own.
 func Outsiders() []string { return slices.Sorted(maps.Keys(accesses)) }
