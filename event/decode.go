@@ -251,7 +251,7 @@ func (d *Decoder) geometry(p *Point) error {
 		case `"coordinates"`:
 			hasCoordinates = true
 			return d.coordinates(p)
-		case `"bbox"`: // says nothing of a point that its coordinates do not
+		case `"bbox"`, `"geodesic"`: // say nothing of a point that its coordinates do not; Google Earth Engine has the second
 			return d.json.SkipValue()
 		case `"crs"`, `"coordRefSys"`:
 			raw, err := d.value()

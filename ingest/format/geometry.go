@@ -31,6 +31,11 @@ func setPosition(p *event.Point, numbers []float64) error {
 // hexadecimal, a GeoJSON geometry, or an ODK geopoint ("latitude longitude
 // altitude accuracy"); "latitude, longitude" only from a column that was named.
 func cellGeometry(cell string, named bool, d *event.Decoder, p *event.Point) error {
+	for _, prefix := range []string{`\x`, "0x"} { // of bytes in hexadecimal, as databases show them
+		if after, ok := strings.CutPrefix(cell, prefix); ok && len(after) >= 42 {
+			cell = after
+		}
+	}
 	switch {
 	case cell[0] == '{':
 		return d.Geometry([]byte(cell), p)

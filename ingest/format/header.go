@@ -169,7 +169,11 @@ func (l *layout) findPosition(header []string, o *Options) error {
 			Quote(header[found[0].lon]), Quote(header[found[0].lat]), Quote(header[found[1].lon]), Quote(header[found[1].lat]),
 			o.parameter("longitude"), o.parameter("latitude"))
 	}
-	if i := slices.IndexFunc(header, func(h string) bool { return slices.Contains(geometryNames, plainName(h)) }); i >= 0 {
+	isGeometry := func(h string) bool { return slices.Contains(geometryNames, plainName(h)) }
+	if i := slices.IndexFunc(header, isGeometry); i >= 0 {
+		if other := slices.IndexFunc(header[i+1:], isGeometry); other >= 0 {
+			return fmt.Errorf("the columns %s and %s could both be the geometry: name one by %s", Quote(header[i]), Quote(header[i+1+other]), o.parameter("geometry"))
+		}
 		l.index[geometryRole] = i
 		return nil
 	}
@@ -359,7 +363,7 @@ func (l *layout) findTime(header []string, o *Options) error {
 	}
 	for _, h := range header {
 		if looksLikeTime(h) {
-			l.lookalike = h
+			l.like.name = h
 			break
 		}
 	}

@@ -25,10 +25,8 @@ type layout struct {
 	columns []column
 	index   [roles]int // −1 where there is none
 	named   [roles]bool
-	sides   [2]int // of the longitude and the latitude: the column that says E or W, N or S; −1 where there is none
-	// lookalike is the name of a column that looks like a time, where none is
-	// taken for it; "" else.
-	lookalike string
+	sides   [2]int    // of the longitude and the latitude: the column that says E or W, N or S; −1 where there is none
+	like    lookalike // the column that looks like a time, where none is taken for it
 
 	date    int  // the column of a date that the time may lack; −1 where there is none
 	local   bool // the position is of columns called x and y
@@ -130,8 +128,8 @@ func (l *layout) leaveOut() {
 func (l *layout) check(header []string, o *Options, delimiter rune) error {
 	for _, r := range []role{longitude, latitude} {
 		if l.index[r] < 0 && l.index[geometryRole] < 0 {
-			return fmt.Errorf("no column is the %s: name it by %s; the columns are %s (and the delimiter is %s, which %s changes)",
-				tableParameters[r], o.parameter(tableParameters[r]), listOf(header), strconv.QuoteRune(delimiter), o.parameter("delimiter"))
+			return fmt.Errorf("no column is the %s: name it by %s, or one that has both by %s; the columns are %s (and the delimiter is %s, which %s changes)",
+				tableParameters[r], o.parameter(tableParameters[r]), o.parameter("geometry"), listOf(header), strconv.QuoteRune(delimiter), o.parameter("delimiter"))
 		}
 	}
 	for r := range roles {

@@ -121,7 +121,7 @@ const maxLiked = 20
 // A likes looks for what may be a time that was not taken for it.
 type likes struct {
 	looked int
-	name   string
+	lookalike
 }
 
 // look looks at a row's properties.
@@ -145,7 +145,7 @@ func (k *likes) look(o *Options, row int64, p *event.Point) {
 			}
 		}
 	}
-	o.untimed(row, k.name)
+	k.tell(o, row)
 }
 
 var defaults Options

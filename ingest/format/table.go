@@ -378,12 +378,12 @@ func (t *table) observed(record []string, p *event.Point) error {
 // row's, may be one.
 func (t *table) untimed(record []string) {
 	l := t.layout
-	for i := 0; l.lookalike == "" && t.number <= maxLiked && i < len(record); i++ {
+	for i := 0; l.like.name == "" && t.number <= maxLiked && i < len(record); i++ {
 		if l.columns[i].key != nil && t.options.saysTime(record[i]) {
-			l.lookalike = l.header[i]
+			l.like.name = l.header[i]
 		}
 	}
-	t.options.untimed(t.number, l.lookalike)
+	l.like.tell(t.options, t.number)
 }
 
 // describe makes the properties of the other cells.

@@ -49,24 +49,27 @@ func (w *Warnings) add(row int64, field, kind, reason string) error {
 	return nil
 }
 
-// note is add for what is no row's fault.
-func (w *Warnings) note(row int64, field, kind, reason string) {
+// note is add for what is no row's fault. It returns the warning, nil where there
+// are too many.
+func (w *Warnings) note(row int64, field, kind, reason string) *Warning {
 	if w == nil {
-		return
+		return nil
 	}
 	w.total++
 	key := warningKey{field, kind}
 	if known, ok := w.all[key]; ok {
 		known.Count++
-		return
+		return known
 	}
 	if len(w.all) == maxWarnings {
-		return
+		return nil
 	}
 	if w.all == nil {
 		w.all = map[warningKey]*Warning{}
 	}
-	w.all[key] = &Warning{Row: row, Field: Clip(field), Reason: ClipReason(reason), Count: 1}
+	one := &Warning{Row: row, Field: Clip(field), Reason: ClipReason(reason), Count: 1}
+	w.all[key] = one
+	return one
 }
 
 // List gives them in the order of their first rows.
@@ -112,10 +115,21 @@ func (o *Options) assume(row int64, field string) error {
 	return o.Warnings.add(row, field, noZone, "it names no time zone and is read as UTC: "+o.parameter("time-zone")+" names one")
 }
 
-// untimed tells of a row without a time that a field of it, or of an earlier row,
-// looks like one; "" looks like none.
-func (o *Options) untimed(row int64, lookalike string) {
-	if lookalike != "" {
-		o.Warnings.note(row, lookalike, "looks like a time", "the points have no time, but this looks like one: "+o.parameter("time")+lookalike+" takes it")
+// A lookalike is a field that looks like a time, where none is taken for it.
+type lookalike struct {
+	name string // "" while none is known
+	told *Warning
+}
+
+// tell counts a row without a time.
+func (l *lookalike) tell(o *Options, row int64) {
+	if l.name == "" || o.Warnings == nil {
+		return
 	}
+	if l.told != nil {
+		l.told.Count++
+		o.Warnings.total++
+		return
+	}
+	l.told = o.Warnings.note(row, l.name, "looks like a time", "the points have no time, but this looks like one: "+o.parameter("time")+l.name+" takes it")
 }
