@@ -128,8 +128,8 @@ func (l *layout) leaveOut() {
 func (l *layout) check(header []string, o *Options, delimiter rune) error {
 	for _, r := range []role{longitude, latitude} {
 		if l.index[r] < 0 && l.index[geometryRole] < 0 {
-			return fmt.Errorf("no column is the %s: name it by %s, or one that has both by %s; the columns are %s (and the delimiter is %s, which %s changes)",
-				tableParameters[r], o.parameter(tableParameters[r]), o.parameter("geometry"), listOf(header), strconv.QuoteRune(delimiter), o.parameter("delimiter"))
+			return fmt.Errorf("no column is the %s: name it by %s; the columns are %s (and the delimiter is %s, which %s changes; a column that has both goes by %s)",
+				tableParameters[r], o.parameter(tableParameters[r]), listOf(header), strconv.QuoteRune(delimiter), o.parameter("delimiter"), o.parameter("geometry"))
 		}
 	}
 	for r := range roles {
