@@ -24,7 +24,7 @@ TAGS     := e2eproxy,e2edeploy,e2epython,e2ecluster
 PAGE := query/page/lib/.filled
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-python e2e-deploy e2e-cluster helm image docs-check release lint tidy fuzz clean
+.PHONY: help build run test bench compare faults e2e-proxy e2e-page e2e-python e2e-deploy e2e-cluster helm image docs docs-check release lint tidy fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -93,6 +93,11 @@ image: ## build the container image cairn:VERSION
 
 release: $(PAGE) ## build dist/: archives, Debian packages, images, bills of materials, checksums
 	@GO='$(GO)' sh $(TOOLS)/release.sh '$(VERSION)' '$(COMMIT)'
+
+docs: ## build the documents as a site, into bin/site/html
+	@sh $(TOOLS)/ensure.sh docs
+	@$(MAKE) --no-print-directory build
+	@sh docs/site/build.sh
 
 docs-check: bin/nats ## run the documents' commands, follow their links, look up their settings (make test does, too)
 	@sh $(TOOLS)/ensure.sh test

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"cairn/internal/testkit"
 	"cairn/internal/testrig"
 )
 
@@ -136,7 +137,7 @@ func commandsOf(page string) (commands []string) {
 // Every command of the documents that speaks to a server does what it says, in the
 // order of the page, on a server of the page's own.
 func TestDocsCommands(t *testing.T) {
-	for _, name := range []string{"README.md", "docs/sending.md", "docs/reading.md", "docs/operating.md"} {
+	for _, name := range []string{"README.md", "docs/getting-started.md", "docs/sending.md", "docs/reading.md", "docs/operating.md"} {
 		t.Run(strings.TrimSuffix(filepath.Base(name), ".md"), func(t *testing.T) {
 			commands := commandsOf(documents(t)[name])
 			if len(commands) == 0 {
@@ -148,11 +149,13 @@ func TestDocsCommands(t *testing.T) {
 }
 
 func runDocument(t *testing.T, commands []string) {
-	s := serve(t, testrig.DataFolder(t))
+	data := testrig.DataFolder(t)
+	s := serve(t, data, "--database-url", testkit.Postgres(t))
 	defer s.Leave()
 	folder := documentFiles(t)
 	sh := newShell(t)
-	sh.env = append(sh.env, "CAIRN_URL="+s.Base, "NATS_URL="+regexp.MustCompile(`nats://[0-9.:]+`).FindString(s.Stdout.String()))
+	sh.env = append(sh.env, "CAIRN_URL="+s.Base, "CAIRN_DATA="+data)
+	sh.env = append(sh.env, "NATS_URL="+regexp.MustCompile(`nats://[0-9.:]+`).FindString(s.Stdout.String()))
 	// No page asks a server that has nothing.
 	testrig.MustPost(t, s.Base+"/point", paris)
 	location := "" // of the page's last POST

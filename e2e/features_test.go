@@ -1,8 +1,10 @@
 package e2e
 
 import (
+	"encoding/json"
 	"net/http"
 	"net/url"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -110,11 +112,17 @@ func TestEditInOneProcess(t *testing.T) {
 	s := serve(t, testrig.DataFolder(t), "--database-url", testkit.Postgres(t))
 	edit(t, s.Base)
 
-	// The definition has every route of every role, each with a description.
-	var api struct {
-		Paths map[string]map[string]struct{ Summary string }
+	// The definition has every route of every role, each with a description. `cairn
+	// openapi` writes the same without a server.
+	var api, written struct {
+		Paths   map[string]map[string]struct{ Summary string }
+		Servers []struct{ URL string }
 	}
 	testrig.MustGet(t, s.Base+"/api", &api)
+	r, code := run(t, "openapi", "--url", s.Base)
+	if err := json.Unmarshal([]byte(r.Stdout.String()), &written); code != 0 || err != nil || !reflect.DeepEqual(api, written) {
+		t.Errorf("cairn openapi: %d, %v: it is not what /api shows:\n%v\n%v", code, err, written, api)
+	}
 	for _, path := range []string{"/point", "/points", "/stream", "/collections/points/items", "/collections/points/items/{id}", "/readyz"} {
 		if api.Paths[path] == nil {
 			t.Errorf("%s is not in the API's definition", path)

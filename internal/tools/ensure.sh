@@ -2,7 +2,7 @@
 # Installs the Debian packages that a make target needs and that are missing.
 # Says first what it will install, and why.
 #
-# usage: ensure.sh run|test|page|python|browser|bench|proxy|cluster|deploy
+# usage: ensure.sh run|test|docs|page|python|browser|bench|proxy|cluster|deploy
 set -eu
 
 missing=""
@@ -41,6 +41,9 @@ test)
 	command -v ogr2ogr >/dev/null || need gdal-bin "GPX and KML are compared with what GDAL reads"
 	[ -e /usr/include/stdlib.h ] || need libc6-dev "the race detector needs the C library's headers"
 	;;
+docs)
+	python3 -c 'import ensurepip, venv' 2>/dev/null || need python3-venv "the documents' site is built by a Python program"
+	;;
 page)
 	command -v npm >/dev/null || need npm "the map page's libraries come from npm"
 	;;
@@ -77,7 +80,7 @@ deploy)
 	has_sbin debootstrap || need debootstrap "stand-in images are made with it where no registry is in reach"
 	;;
 *)
-	echo "usage: ensure.sh run|test|page|python|browser|bench|proxy|cluster|deploy" >&2
+	echo "usage: ensure.sh run|test|docs|page|python|browser|bench|proxy|cluster|deploy" >&2
 	exit 2
 	;;
 esac
