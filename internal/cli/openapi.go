@@ -23,7 +23,7 @@ func (c *openapiCmd) Run(s *session) error {
 		method, path, _ := strings.Cut(d, " ")
 		operations = append(operations, ogc.Operation{Method: method, Path: path})
 	}
-	definition, err := ogc.Site{Base: c.URL}.OpenAPI(s.build.Version, operations)
+	definition, err := ogc.Site{Base: c.URL}.OpenAPI(s.build.Version, operations, nil)
 	if err != nil {
 		return err
 	}
