@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cairn/event"
+	"cairn/internal/testkit"
 	"cairn/schema"
 
 	"github.com/google/uuid"
@@ -71,6 +72,10 @@ func TestRowsThatChangeMoveAside(t *testing.T) {
 	}
 	publish(event.Created, "0", ids)
 	b.settle(head)
+	testkit.Eventually(t, patience, "/status to tell of the segments", func() bool {
+		s := b.status().Segments
+		return s != nil && s.Sealed > 0 && s.Unknown == 0 && int(s.Points) > points-2*head && s.Floor == 0
+	})
 	if n := b.apart(); n > 0 {
 		t.Fatalf("%d rows lie apart before any was changed", n)
 	}

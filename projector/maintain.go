@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync/atomic"
 	"time"
 
 	"cairn/event"
@@ -49,6 +50,8 @@ type maintenance struct {
 	wake    chan struct{} // holds one: there is a segment to seal
 	conn    *pgx.Conn
 	part    part
+	// status is what /status tells of the segments, of all parts of the work.
+	status *atomic.Pointer[SegmentsStatus]
 	// behind tells that the projection has a backlog: what can wait does.
 	behind func() bool
 	// skipHead: nobody says that the head is full, and it was counted a moment ago.
@@ -59,7 +62,7 @@ type maintenance struct {
 
 func newMaintenance(cfg Config, m *segmentMetrics) *maintenance {
 	return &maintenance{url: cfg.DatabaseURL, keep: cfg.Keep, sizes: cmp.Or(cfg.sizes, sizes), log: cfg.Log, metrics: m,
-		wake: make(chan struct{}, 1), behind: func() bool { return false }}
+		wake: make(chan struct{}, 1), status: new(atomic.Pointer[SegmentsStatus]), behind: func() bool { return false }}
 }
 
 // A part of the work: sealing has a connection of its own, because a merge may take
@@ -195,6 +198,9 @@ func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 	var works []func(context.Context, []schema.Segment) (bool, error)
 	if m.part != sealing {
 		m.metrics.observe(all)
+		if err := m.tell(ctx, all); err != nil {
+			return false, err
+		}
 		works = append(works, m.rotate, m.expire, m.refreshView, m.dropTables)
 	}
 	if m.part != shaping {

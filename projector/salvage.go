@@ -71,7 +71,7 @@ func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, max
 	if err != nil {
 		return done, fmt.Errorf("look for the last position: %w", err)
 	}
-	s := &salvage{js: js, log: log, done: &done, at: at, above: max(at.sequence, event.Position(highest).Sequence(), acknowledged)}
+	s := &salvage{js: js, log: log, done: &done, at: at, acknowledged: acknowledged, above: max(at.sequence, event.Position(highest).Sequence(), acknowledged)}
 	if err := s.copyOld(ctx); err != nil {
 		return done, err
 	}
@@ -90,12 +90,14 @@ func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, max
 }
 
 type salvage struct {
-	js    jetstream.JetStream
-	log   *slog.Logger
-	done  *Salvaged
-	at    checkpoint
-	above uint64 // the new stream begins above this sequence
-	moved moved
+	js   jetstream.JetStream
+	log  *slog.Logger
+	done *Salvaged
+	at   checkpoint
+	// acknowledged is the highest sequence that writers were told; 0: not known.
+	acknowledged uint64
+	above        uint64 // the new stream begins above this sequence
+	moved        moved
 }
 
 // copyOld seals the old stream, copies it, and deletes it. Where it is gone
@@ -157,14 +159,18 @@ func (s *salvage) copyOld(ctx context.Context) error {
 
 // applied is the sequence up to which the database has all of the stream for certain:
 // it was fed from it, and the message at the checkpoint is still the one that it
-// applied last.
+// applied last. Where that message is lost, nothing has come in its place if the mark
+// of what was acknowledged is there: a store that ends before it takes no writes.
 func (s *salvage) applied(ctx context.Context, old jetstream.Stream) (uint64, error) {
 	created := bus.CreatedAt(old.CachedInfo())
 	if s.at.messageID == "" || !s.at.streamCreated.Equal(created) {
 		return 0, nil
 	}
 	id, err := bus.MessageID(ctx, old, s.at.sequence)
-	if errors.Is(err, bus.ErrNoMessage) || err == nil && id != s.at.messageID {
+	switch {
+	case errors.Is(err, bus.ErrNoMessage) && s.acknowledged >= s.at.sequence:
+		return s.at.sequence, nil
+	case errors.Is(err, bus.ErrNoMessage) || err == nil && id != s.at.messageID:
 		return 0, nil
 	}
 	return s.at.sequence, err

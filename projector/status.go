@@ -9,6 +9,7 @@ import (
 	"cairn/bus"
 	"cairn/event"
 	"cairn/internal/web"
+	"cairn/schema"
 
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -120,6 +121,46 @@ type Status struct {
 	Sequence   uint64         `json:"sequence"`
 	Position   event.Position `json:"position"`
 	Stream     *StreamStatus  `json:"stream,omitempty"`
+	// Segments are those of the table of points, as the maintenance saw them last.
+	Segments *SegmentsStatus `json:"segments,omitempty"`
+}
+
+// SegmentsStatus is how the table of points is made up.
+type SegmentsStatus struct {
+	Sealed  int `json:"sealed"`
+	Unknown int `json:"being_sealed"` // of these, those of which nothing is known yet
+	Filling int `json:"being_made"`   // by a merge, a split or a fold
+	Dropped int `json:"being_dropped"`
+	// Points are those in sealed segments: not of the head.
+	Points int64 `json:"sealed_points"`
+	// Floor is the position below which retention has dropped all.
+	Floor event.Position `json:"floor"`
+}
+
+// tell notes what /status says of the segments.
+func (m *maintenance) tell(ctx context.Context, all []schema.Segment) error {
+	var s SegmentsStatus
+	if err := m.conn.QueryRow(ctx, `select floor from checkpoint`).Scan((*int64)(&s.Floor)); err != nil {
+		return fmt.Errorf("read what retention has dropped: %w", err)
+	}
+	for i := range all {
+		switch all[i].State {
+		case schema.Sealed:
+			s.Sealed++
+			if !all[i].Known() {
+				s.Unknown++
+			}
+			if all[i].Rows != nil {
+				s.Points += *all[i].Rows
+			}
+		case schema.Filling:
+			s.Filling++
+		case schema.Dropped:
+			s.Dropped++
+		}
+	}
+	m.status.Store(&s)
+	return nil
 }
 
 // StreamStatus is what the projector sees of the stream.
@@ -140,6 +181,9 @@ func (p *projector) status(context.Context) any {
 	out := Status{Projecting: p.projecting.Load()}
 	if err := p.problem.Load(); err != nil {
 		out.Problem = (*err).Error()
+	}
+	if p.maintenance != nil {
+		out.Segments = p.maintenance.status.Load()
 	}
 	s := p.state.Load()
 	if s == nil {
