@@ -49,7 +49,7 @@ var strikes = []strike{
 	{name: "two-killed", short: true, do: (*rig).twoKilled},
 	{name: "all-killed", do: (*rig).allKilled},
 	{name: "wiped", do: (*rig).wiped},
-	{name: "wiped-while-another-is-down", short: true, do: (*rig).wipedWhileDown},
+	{name: "wiped-while-another-is-down", do: (*rig).wipedWhileDown},
 	{name: "leader-stopped", do: (*rig).stopped},
 	{name: "leader-cut-off", cuts: true, short: true, do: func(r *rig, l *testrig.Ledger) string { return r.cut(l, true, true) }},
 	{name: "leader-hears-nobody", cuts: true, do: func(r *rig, l *testrig.Ledger) string { return r.cut(l, true, false) }},

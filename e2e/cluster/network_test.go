@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 )
@@ -41,10 +42,11 @@ func newNetwork(t testing.TB, nodes int) *network {
 		}
 	}
 	clearOrphans()
-	pid := os.Getpid()
+	// Each with names and addresses of its own: what was removed may linger a moment.
+	pid, turn := os.Getpid(), int(networks.Add(1))
 	// The bridge has a namespace too: this machine's own rules, a container engine's
 	// for one, may not let through what a bridge passes on.
-	hub, net, up := fmt.Sprintf("cairn-%d-n0", pid), fmt.Sprintf("10.213.%d", pid%250+1), fmt.Sprintf("cairnb%d", pid)
+	hub, net, up := fmt.Sprintf("cairn-%d-%d-n0", pid, turn), fmt.Sprintf("10.213.%d", (pid+turn)%250+1), fmt.Sprintf("cb%d-%d", pid, turn)
 	if err := command("ip", "netns", "add", hub); err != nil {
 		t.Logf("no node is cut off: %v", err)
 		return n
@@ -57,7 +59,7 @@ func newNetwork(t testing.TB, nodes int) *network {
 	n.must("ip", "addr", "add", net+".1/24", "dev", up)
 	n.must("ip", "link", "set", up, "up")
 	for i := range nodes {
-		space, port := fmt.Sprintf("cairn-%d-n%d", pid, i+1), fmt.Sprintf("n%d", i+1)
+		space, port := fmt.Sprintf("cairn-%d-%d-n%d", pid, turn, i+1), fmt.Sprintf("n%d", i+1)
 		n.must("ip", "netns", "add", space)
 		t.Cleanup(func() { _ = command("ip", "netns", "del", space) })
 		n.must("ip", "-n", hub, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space)
@@ -116,7 +118,10 @@ func (n *network) heal(node int) {
 	n.must("ip", "netns", "exec", n.spaces[node], "iptables", "-F")
 }
 
-var ours = regexp.MustCompile(`cairn-(\d+)-n\d`)
+// networks counts those of this run.
+var networks atomic.Int32
+
+var ours = regexp.MustCompile(`cairn-(\d+)-\d+-n\d`)
 
 // clearOrphans removes what runs that were killed left. Nothing depends on its
 // success.
