@@ -162,7 +162,7 @@ func typeOf(value jsontext.Value) string {
 	case '[':
 		return "array"
 	case '0':
-		if bytes.IndexAny(value, ".eE") < 0 {
+		if !bytes.ContainsAny(value, ".eE") {
 			return typeInteger
 		}
 		return typeNumber
