@@ -207,8 +207,11 @@ func TestOpenAPI(t *testing.T) {
 		if !slices.Contains(described, ogc.Operation(o).String()) {
 			t.Errorf("%s is served and not described in query/ogc/openapi.json", ogc.Operation(o))
 		}
-		if item := d.Paths.Value(o.Path); item == nil || item.GetOperation(o.Method) == nil {
+		item := d.Paths.Value(o.Path)
+		if item == nil || item.GetOperation(o.Method) == nil {
 			t.Errorf("%s is not in the definition", ogc.Operation(o))
+		} else if o := item.GetOperation(o.Method); len(o.Parameters) > 0 && o.Responses.Value("400") == nil {
+			t.Errorf("%s takes parameters and refuses none", o.OperationID)
 		}
 	}
 }

@@ -139,6 +139,10 @@ func expand(short map[string]any) map[string]any {
 			out[name] = value
 		}
 	}
+	// Whatever takes parameters refuses wrong ones.
+	if _, some := out["parameters"]; some && responses["400"] == nil {
+		responses["400"] = reference("responses", "400")
+	}
 	out["responses"] = responses
 	return out
 }
