@@ -27,13 +27,17 @@ func procField(t testing.TB, pid int, name string) string {
 // stateOf is one letter: R, S, T (stopped), Z and so on.
 func stateOf(t testing.TB, pid int) string { return procField(t, pid, "State")[:1] }
 
-// peakBytes is the most memory that the process ever had resident.
-func peakBytes(t testing.TB, pid int) int64 {
+// peakBytes is the most memory that the process ever had resident, residentBytes what
+// it has now.
+func peakBytes(t testing.TB, pid int) int64     { return procBytes(t, pid, "VmHWM") }
+func residentBytes(t testing.TB, pid int) int64 { return procBytes(t, pid, "VmRSS") }
+
+func procBytes(t testing.TB, pid int, name string) int64 {
 	t.Helper()
-	number, unit, _ := strings.Cut(procField(t, pid, "VmHWM"), " ")
+	number, unit, _ := strings.Cut(procField(t, pid, name), " ")
 	n, err := strconv.ParseInt(number, 10, 64)
 	if err != nil || unit != "kB" {
-		t.Fatalf("VmHWM is %s %s", number, unit)
+		t.Fatalf("%s is %s %s", name, number, unit)
 	}
 	return n << 10
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"strconv"
+	"sync/atomic"
 
 	"cairn/event"
 	"cairn/query/recent"
@@ -28,6 +29,8 @@ type change struct {
 	latest bool
 	wire   []byte // as Server-Sent Events have it
 	left   []byte // what it is for those whose filter it no longer passes; nil where it was created
+
+	holders atomic.Int32 // readers of the tail that have yet to write it
 
 	// Made when somebody needs them, by the goroutine that hands the change out.
 	withAuthor, withoutID []byte

@@ -27,8 +27,8 @@ const (
 	// cut off.
 	writePatience = 10 * time.Second
 	// writeBytes is how much is written at once, so that a client is slow only
-	// if it takes less than 6 kB a second.
-	writeBytes = 64 << 10
+	// if it takes less than 1.6 kB a second, and ten thousand such are 160 MB.
+	writeBytes = 16 << 10
 	// maxStreams bounds the streams of one replica: a socket each, and the
 	// usual bound on those is 20,000 or more.
 	maxStreams = 12_000
@@ -165,7 +165,7 @@ func (s *service) stream(conn net.Conn, r *reader) {
 		return
 	}
 	for !r.tail.join(r) {
-		if r.over() || s.catchUp(w, r) != nil {
+		if r.over() || s.catchUpInTurn(w, r) != nil {
 			return
 		}
 	}
@@ -187,14 +187,12 @@ func (s *service) stream(conn net.Conn, r *reader) {
 		case <-expired:
 			return
 		case <-r.wake:
-			events, _ := r.taken()
-			if w.write(events) != nil {
+			if _, err := s.writeTaken(w, r); err != nil {
 				return
 			}
 		case <-timer.C:
 			// What waited for this moment goes first: its ids are lower.
-			events, at := r.taken()
-			if w.write(events) != nil || w.beat(at) != nil {
+			if at, err := s.writeTaken(w, r); err != nil || w.beat(at) != nil {
 				return
 			}
 		}
@@ -210,6 +208,30 @@ func (r *reader) over() bool {
 	default:
 		return !r.expires.IsZero() && !time.Now().Before(r.expires)
 	}
+}
+
+// writeTaken writes what waits for the reader.
+func (s *service) writeTaken(w *eventWriter, r *reader) (event.Position, error) {
+	events, at := r.taken()
+	defer r.tail.wrote(r, events)
+	return at, w.write(events)
+}
+
+// catchUpInTurn is catchUp with a place among those who do.
+func (s *service) catchUpInTurn(w *eventWriter, r *reader) error {
+	said := time.Now()
+	leave, err := s.places.enter(w.conn, s.draining.Done(), func() error {
+		if time.Since(said) < heartbeat {
+			return nil
+		}
+		said = time.Now()
+		return w.comment()
+	})
+	if err != nil {
+		return err
+	}
+	defer leave()
+	return s.catchUp(w, r)
 }
 
 // begin finds where the stream begins, and tells the client, so that it comes again
@@ -291,10 +313,10 @@ func (s *service) catchUp(w *eventWriter, r *reader) error {
 		r.at = b.floor - 1 // it has nothing: all that there is will do
 		return nil
 	}
-	var events [][]byte
+	var events []told
 	for _, c := range b.changes {
 		if wire := r.event(c, state{}, true); wire != nil {
-			events = append(events, wire)
+			events = append(events, told{wire: wire})
 		}
 	}
 	if err := w.write(events); err != nil {
@@ -329,7 +351,7 @@ func (w *eventWriter) comment() error {
 // on it is told all. The reader is there then.
 func (w *eventWriter) reset(r *reader, at event.Position) error {
 	r.at = at
-	return w.write([][]byte{resetEvent(at)})
+	return w.write([]told{{wire: resetEvent(at)}})
 }
 
 // resetEvent says: let go of what you have, ask for what there is, and hear from
@@ -346,14 +368,14 @@ func (w *eventWriter) beat(at event.Position) error {
 	return w.flush()
 }
 
-func (w *eventWriter) write(events [][]byte) error {
-	for _, wire := range events {
-		if len(w.buffer)+len(wire) > writeBytes {
+func (w *eventWriter) write(events []told) error {
+	for _, e := range events {
+		if len(w.buffer)+len(e.wire) > writeBytes {
 			if err := w.flush(); err != nil {
 				return err
 			}
 		}
-		w.buffer = append(w.buffer, wire...)
+		w.buffer = append(w.buffer, e.wire...)
 	}
 	w.metrics.events.Add(float64(len(events)))
 	return w.flush()

@@ -241,10 +241,14 @@ func TestManyReaders(t *testing.T) {
 	}
 	for i, r := range readers {
 		events, at := r.taken()
-		if len(events) != 1 || at != event.EndOf(batches) || string(events[0]) != fmt.Sprint(i%100) || len(r.wake) != 1 {
+		if len(events) != 1 || at != event.EndOf(batches) || string(events[0].wire) != fmt.Sprint(i%100) || len(r.wake) != 1 {
 			t.Fatalf("reader %d has %d events up to %d", i, len(events), at)
 		}
+		tail.wrote(r, events)
 		tail.leave(r)
+	}
+	if n := tail.backlog.Load(); n != 0 {
+		t.Errorf("%d bytes wait, though all was written", n)
 	}
 	if _, any := tail.position(); any {
 		t.Error("readers are left")

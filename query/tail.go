@@ -38,6 +38,7 @@ type tail struct {
 	came    chan struct{} // holds one: there is somebody to follow for
 	epoch   atomic.Uint64 // how often the database has gone back
 	before  map[event.Position]filter.Row
+	backlog atomic.Int64 // bytes of events that readers have yet to write
 
 	mu        sync.Mutex
 	following bool
@@ -66,8 +67,12 @@ type reader struct {
 
 	mu      sync.Mutex
 	at      event.Position // up to here, it has what passes, or has it in pending
-	pending [][]byte
+	pending []told
 	bytes   int
+	// writing are the bytes that were taken and are on their way, from the change at
+	// writingFrom on.
+	writing     int
+	writingFrom event.Position
 }
 
 // join lets the reader have what comes, if it has what came: else it reads the
@@ -105,6 +110,16 @@ func (t *tail) leave(r *reader) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.remove(r)
+	events, _ := r.taken()
+	t.wrote(r, events)
+}
+
+// wrote notes that the reader has written what it took, or never will.
+func (t *tail) wrote(r *reader, events []told) {
+	release(&t.backlog, events)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.writing = 0
 }
 
 func (t *tail) remove(r *reader) {
@@ -232,12 +247,13 @@ func (t *tail) deliver(b batch, after event.Position, epoch uint64) {
 	t.at = b.upTo
 	for i := len(t.readers) - 1; i >= 0; i-- { // from the end, for remove
 		r := t.readers[i]
-		if !r.take(b, after, states) {
+		if !r.take(b, after, states, &t.backlog) {
 			t.metrics.dropped.Inc()
 			t.remove(r)
 			r.cut()
 		}
 	}
+	t.makeRoom(backlogBytes)
 }
 
 // A state is how a row was before it changed.
@@ -286,7 +302,7 @@ func (t *tail) remember(c *change) {
 
 // take adds what concerns the reader to what waits for it, and tells whether
 // there was room.
-func (r *reader) take(b batch, after event.Position, states []state) bool {
+func (r *reader) take(b batch, after event.Position, states []state, backlog *atomic.Int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, c := range b.changes {
@@ -300,7 +316,8 @@ func (r *reader) take(b batch, after event.Position, states []state) bool {
 		if len(r.pending) == maxPending || r.bytes+len(wire) > maxPendingBytes {
 			return false
 		}
-		r.pending = append(r.pending, wire)
+		c.hold(backlog)
+		r.pending = append(r.pending, told{wire, c})
 		r.bytes += len(wire)
 	}
 	r.at = max(r.at, b.upTo)
@@ -342,22 +359,28 @@ func (r *reader) event(c *change, before state, ahead bool) []byte {
 	return c.left
 }
 
-// taken returns what waits, and the position up to which it is all.
-func (r *reader) taken() ([][]byte, event.Position) {
+// taken returns what waits, and the position up to which it is all. Say when it is
+// written.
+func (r *reader) taken() ([]told, event.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	events := r.pending
+	r.writing = r.bytes
+	if len(events) > 0 && events[0].of != nil {
+		r.writingFrom = events[0].of.at
+	}
 	r.pending, r.bytes = nil, 0
 	return events, r.at
 }
 
 // restart tells the reader that what it has may not be there any more.
-func (r *reader) restart(at event.Position, epoch uint64) {
+func (r *reader) restart(at event.Position, epoch uint64, backlog *atomic.Int64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.at, r.epoch = at, epoch
-	r.pending = append(r.pending[:0:0], resetEvent(at))
-	r.bytes = len(r.pending[0])
+	release(backlog, r.pending)
+	r.pending = []told{{wire: resetEvent(at)}}
+	r.bytes = len(r.pending[0].wire)
 	r.wakeUp()
 }
 
@@ -368,7 +391,7 @@ func (t *tail) wentBack() {
 	defer t.mu.Unlock()
 	t.at = event.EndOf(t.tracker.Shown())
 	for _, r := range t.readers {
-		r.restart(t.at, t.epoch.Load())
+		r.restart(t.at, t.epoch.Load(), &t.backlog)
 	}
 }
 
