@@ -62,9 +62,13 @@ func TestUnreadAnswers(t *testing.T) {
 	testrig.MustPost(t, s.Base+"/point", paris)
 	testrig.MustGet(t, s.Base+"/points?limit=1", nil)
 	// A stream that is read comes to the end of what there is, past all others.
-	conn := askAndReadNothing(t, s, "/stream?since=0")
-	_ = conn.SetReadDeadline(time.Now().Add(testrig.Patience))
-	lines, events := bufio.NewReaderSize(conn, 1<<20), 0
+	stream, err := http.Get(s.Base + "/stream?since=0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Body.Close()
+	defer time.AfterFunc(2*testrig.Patience, func() { _ = stream.Body.Close() }).Stop()
+	lines, events := bufio.NewReaderSize(stream.Body, 1<<20), 0
 	for events < rows+1 {
 		line, err := lines.ReadString('\n')
 		if err != nil {

@@ -16,7 +16,7 @@ const (
 	backlogBytes = 64 << 20
 	// catchUpPlaces bounds the streams that have a batch of the tables, of about
 	// batchBytes, in the reading or in the writing.
-	catchUpPlaces = 32
+	catchUpPlaces = 16
 	// catchUpHold is how long one may take for a batch while others wait for its
 	// place: 500 kB a second, less what its socket takes.
 	catchUpHold = 2 * time.Second

@@ -5,12 +5,14 @@ import (
 	"os"
 	"runtime/debug"
 	"time"
+
+	"cairn/query/answer"
 )
 
 const (
 	// garbageBytes is about how much garbage may gather beside what is kept, more than
 	// the process has without that.
-	garbageBytes      = 64 << 20
+	garbageBytes      = 48 << 20
 	minCollectPercent = 20
 	// collectEvery is how often that is seen to: what is kept grows by no more than
 	// some large pages meanwhile.
@@ -45,7 +47,7 @@ func (s *service) collect(ctx context.Context) {
 // kept is how many bytes of points there are in memory, in whatever form.
 func (s *service) kept() int {
 	_, rows := s.memory.rows.Stat()
-	return rows + s.cache.Kept() + s.server.Unsent()
+	return rows + s.cache.Kept() + s.server.Unsent() + int(s.tail.backlog.Load()) + len(s.places.free)*batchBytes + len(s.making)*answer.MaxBytes
 }
 
 func collectPercent(kept int) int {

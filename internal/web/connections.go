@@ -35,7 +35,7 @@ const (
 	acceptPause = 10 * time.Millisecond
 	// unsentBytes bounds the large answers that clients have yet to take, in memory:
 	// what several are sent is one. Where there is more, who stands still is cut.
-	unsentBytes = 128 << 20
+	unsentBytes = 80 << 20
 	// standStill is how long a client may take nothing while others wait for the room
 	// that its answer has.
 	standStill = time.Second
