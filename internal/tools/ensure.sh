@@ -38,6 +38,7 @@ test)
 	command -v "${CC:-gcc}" >/dev/null || need gcc "the race detector is linked by a C compiler"
 	command -v curl >/dev/null || need curl "the tests run the commands that cairn prints at its start"
 	command -v locust >/dev/null || need python3-locust "the load test has a Locust file"
+	command -v mosquitto_pub >/dev/null || need mosquitto-clients "a program that speaks MQTT sends to Cairn"
 	command -v ogr2ogr >/dev/null || need gdal-bin "GPX and KML are compared with what GDAL reads"
 	[ -e /usr/include/stdlib.h ] || need libc6-dev "the race detector needs the C library's headers"
 	;;
