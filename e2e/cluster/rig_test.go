@@ -35,7 +35,6 @@ type rig struct {
 	projector *testrig.Server
 	query     *testrig.Server
 	database  string
-	round     int
 }
 
 func newRig(t testing.TB) *rig {
