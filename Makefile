@@ -72,7 +72,8 @@ e2e-page: $(PAGE) e2e/page/node_modules ## look at the map page in a real browse
 	@sh $(TOOLS)/ensure.sh browser
 	$(GO) test -count=1 -timeout 15m ./e2e/page
 
-e2e-python: bin/python ## read downloads with pyarrow, geopandas and DuckDB
+e2e-python: bin/python ## read with pyarrow, geopandas, DuckDB and QGIS
+	@sh $(TOOLS)/ensure.sh python
 	$(GO) test -tags e2epython -count=1 -timeout 10m -run TestPython ./e2e
 
 bin/python: e2e/requirements.txt

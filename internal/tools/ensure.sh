@@ -51,6 +51,7 @@ page)
 python)
 	has_postgis || need postgresql-postgis "the downloads are of a real Cairn"
 	python3 -c 'import ensurepip' 2>/dev/null || need python3-venv "pyarrow, geopandas and DuckDB are installed apart from the system"
+	/usr/bin/python3 -c 'import qgis.core' 2>/dev/null || need python3-qgis "QGIS reads the points"
 	;;
 browser)
 	has_postgis || need postgresql-postgis "the page is served by a real Cairn"
