@@ -192,13 +192,19 @@ func (c *migrateCmd) Run(s *session) error {
 }
 
 func migrate(ctx context.Context, url string) (from, to int32, err error) {
-	conn, err := pgx.Connect(ctx, url)
+	reach, cancel := context.WithTimeout(ctx, reachTimeout)
+	defer cancel()
+	conn, err := pgx.Connect(reach, url)
 	if err != nil {
 		return 0, 0, fmt.Errorf("connect to Postgres: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	return schema.Migrate(ctx, conn)
 }
+
+// reachTimeout bounds the wait for a connection, of which a migration then has no bound:
+// a host that drops packets would hold it for minutes.
+const reachTimeout = 10 * time.Second
 
 // checkTimeout bounds the look at the schema's version before a role starts.
 const checkTimeout = 5 * time.Second

@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
+	"slices"
 	"time"
 
 	"cairn/bus"
@@ -15,6 +17,7 @@ import (
 	"cairn/projector"
 	"cairn/query"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/oklog/run"
 )
 
@@ -75,53 +78,111 @@ func (c *serveCmd) Run(s *session) error {
 		return err
 	}
 	defer end()
-	url, cluster, err := c.database(s.ctx, log)
+	db, err := c.database(s.ctx, log)
 	if err != nil {
 		return err
 	}
-	defer stopCluster(cluster, log)
+	defer stopCluster(db.cluster, log)
 
 	var g run.Group
 	addStop(&g, s.ctx)
 	addActor(&g, s.ctx, func(ctx context.Context) error { notifySystemd(ctx, server, log); return nil })
 	addActor(&g, s.ctx, server.Run)
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return query.Run(ctx, query.Config{Server: server.Server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: url, Log: log})
+		return query.Run(ctx, query.Config{Server: server.Server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: db.url, Log: log})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return ingest.Run(ctx, ingest.Config{Server: server.Server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, MQTT: mqtt})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: url,
+		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: db.url,
 			MaxBytes: q.bound, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
 	})
-	if cluster != nil {
-		addActor(&g, s.ctx, func(ctx context.Context) error { cluster.Watch(ctx); return nil })
+	if db.cluster != nil {
+		addActor(&g, s.ctx, func(ctx context.Context) error { db.cluster.Watch(ctx); return nil })
+	}
+	if db.away {
+		addActor(&g, s.ctx, func(ctx context.Context) error { return migrateLater(ctx, db.url, log) })
 	}
 	c.greet(s.stdout, server.scheme, server.Addr(), q)
 	defer log.Info("stopped")
 	return g.Run()
 }
 
-// database returns the URL of the database, migrated, and the private cluster
-// if it runs in one.
-func (c *serveCmd) database(ctx context.Context, log *slog.Logger) (string, *postgres.Cluster, error) {
+// A database is where the points are.
+type database struct {
+	url     string
+	cluster *postgres.Cluster // the private one, if it runs in that
+	away    bool              // could not be reached, and is not migrated yet
+}
+
+// database finds the database, migrated, unless it is away: writes are taken
+// without it.
+func (c *serveCmd) database(ctx context.Context, log *slog.Logger) (database, error) {
 	if c.DatabaseURL != "" {
 		err := migrateAndSay(ctx, c.DatabaseURL, log)
-		return c.DatabaseURL, nil, err
+		if unreachable(err) {
+			log.Warn("the database is not reachable: writes are taken, reads wait until it is", "error", err)
+			return database{url: c.DatabaseURL, away: true}, nil
+		}
+		return database{url: c.DatabaseURL}, err
 	}
 	if err := postgres.Installed(); err != nil {
-		return "", nil, usageError{err}
+		return database{}, usageError{err}
 	}
 	cluster, err := postgres.Start(ctx, c.cluster(), log)
 	if err != nil {
-		return "", nil, err
+		return database{}, err
 	}
 	if err := migrateAndSay(ctx, cluster.URL(), log); err != nil {
 		stopCluster(cluster, log)
-		return "", nil, err
+		return database{}, err
 	}
-	return cluster.URL(), cluster, nil
+	return database{url: cluster.URL(), cluster: cluster}, nil
+}
+
+// migrateEvery is how often a database that is away is tried.
+const migrateEvery = time.Second
+
+// migrateLater brings the schema up to this version as soon as the database can be
+// reached. What else is wrong with it ends the process, as it does at the start.
+func migrateLater(ctx context.Context, url string, log *slog.Logger) error {
+	ticker := time.NewTicker(migrateEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-ticker.C:
+		}
+		err := migrateAndSay(ctx, url, log)
+		switch {
+		case ctx.Err() != nil:
+			return nil
+		case unreachable(err):
+			continue
+		case err != nil:
+			return err
+		}
+		log.Info("the database is reachable")
+		<-ctx.Done() // an actor that returns ends the others
+		return nil
+	}
+}
+
+// unreachable tells whether waiting may help: nobody answers there, or the server
+// starts, stops, or has no connection free (SQLSTATE 57P03, 57P01, 53300). A wrong
+// password or an unknown database are wrong settings.
+func unreachable(err error) bool {
+	var connect *pgconn.ConnectError
+	if !errors.As(err, &connect) {
+		return false
+	}
+	var refused *pgconn.PgError
+	if !errors.As(err, &refused) {
+		return true
+	}
+	return slices.Contains([]string{"57P03", "57P01", "53300"}, refused.Code)
 }
 
 func migrateAndSay(ctx context.Context, url string, log *slog.Logger) error {

@@ -60,7 +60,7 @@ func Postgres(t testing.TB) string {
 			t.Errorf("drop the test's database: %v", err)
 		}
 	})
-	return withDatabase(shared.admin, name)
+	return WithDatabase(shared.admin, name)
 }
 
 // OwnCluster starts a cluster for this test alone, so that the test may stop,
@@ -113,7 +113,7 @@ func (s *postgresServer) open() error {
 	if err := s.exec("create database " + s.template); err != nil {
 		return err
 	}
-	return migrate(ctx, withDatabase(s.admin, s.template))
+	return migrate(ctx, WithDatabase(s.admin, s.template))
 }
 
 // close removes the cluster, or what we made on another's server.
@@ -190,8 +190,8 @@ func migrate(ctx context.Context, url string) error {
 	return err
 }
 
-// withDatabase is the URL with another database's name.
-func withDatabase(raw, name string) string {
+// WithDatabase is the URL with another database's name.
+func WithDatabase(raw, name string) string {
 	u, err := url.Parse(raw)
 	if err != nil { // pgx has parsed it before
 		return raw
