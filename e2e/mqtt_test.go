@@ -84,7 +84,7 @@ func TestMQTTKilled(t *testing.T) {
 		s := serve(t, data, "--mqtt-listen", address)
 		var group sync.WaitGroup
 		var mu sync.Mutex
-		some := 0
+		some, before := 0, next[0]
 		for d := range devices {
 			group.Go(func() {
 				n := publishUntil(address, d, next[d])
@@ -103,7 +103,7 @@ func TestMQTTKilled(t *testing.T) {
 					LastSequence int `json:"last_sequence"`
 				}
 			}
-			return testrig.GetJSON(t.Context(), s.Base+"/status", &status) == nil && status.Ingest.LastSequence > next[0]+30
+			return testrig.GetJSON(t.Context(), s.Base+"/status", &status) == nil && status.Ingest.LastSequence > before+30
 		})
 		s.Kill()
 		group.Wait()

@@ -7,16 +7,17 @@ import (
 
 func TestPropertiesKeepTheUsers(t *testing.T) {
 	for _, tt := range [...]struct{ name, user, want string }{
-		{"none", ``, `{"id": "42", "time": "2025-05-08T06:13:20Z", "received": "2025-05-08T06:13:20.123456Z", "position": 7, "revision": 7}`},
-		{"empty", `{}`, `{"id": "42", "time": "2025-05-08T06:13:20Z", "received": "2025-05-08T06:13:20.123456Z", "position": 7, "revision": 7}`},
-		{"others", `{"a": 1}`, `{"a": 1, "id": "42", "time": "2025-05-08T06:13:20Z", "received": "2025-05-08T06:13:20.123456Z", "position": 7, "revision": 7}`},
-		{"the same names", `{"id": 5, "time": null, "position": "goalkeeper", "received": []}`, `{"id": 5, "time": null, "position": "goalkeeper", "received": [], "revision": 7}`},
-		{"one of them", `{"position": {"x": 1}}`, `{"position": {"x": 1}, "id": "42", "time": "2025-05-08T06:13:20Z", "received": "2025-05-08T06:13:20.123456Z", "revision": 7}`},
-		{"deeper", `{"a": {"id": 1, "time": [{"position": 1}]}, "received": 1}`, `{"a": {"id": 1, "time": [{"position": 1}]}, "received": 1, "id": "42", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7}`},
+		{"none", ``, `{"received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7, "id": "42"}`},
+		{"empty", `{}`, `{"received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7, "id": "42"}`},
+		{"others", `{"a": 1}`, `{"received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7, "id": "42", "a": 1}`},
+		{"the same names", `{"id": 5, "time": null, "position": "goalkeeper", "received": []}`, `{"cairn_received": "2025-05-08T06:13:20.123456Z", "cairn_time": "2025-05-08T06:13:20Z", "cairn_position": 7, "revision": 7, "cairn_id": "42", "id": 5, "time": null, "position": "goalkeeper", "received": []}`},
+		{"one of them", `{"position": {"x": 1}}`, `{"received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "cairn_position": 7, "revision": 7, "id": "42", "position": {"x": 1}}`},
+		{"deeper", `{"a": {"id": 1, "time": [{"position": 1}]}, "received": 1}`, `{"cairn_received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7, "id": "42", "a": {"id": 1, "time": [{"position": 1}]}, "received": 1}`},
 		{"in a text", `{"a": "\"id\": \\", "b": "{", "c": ",\"position\": "}`,
-			`{"a": "\"id\": \\", "b": "{", "c": ",\"position\": ", "id": "42", "time": "2025-05-08T06:13:20Z", "received": "2025-05-08T06:13:20.123456Z", "position": 7, "revision": 7}`},
-		{"behind a text with its bytes", `{"a": "\"id\": ", "id": 1}`, `{"a": "\"id\": ", "id": 1, "time": "2025-05-08T06:13:20Z", "received": "2025-05-08T06:13:20.123456Z", "position": 7, "revision": 7}`},
-		{"at the end of a name", `{"a\"id": 1}`, `{"a\"id": 1, "id": "42", "time": "2025-05-08T06:13:20Z", "received": "2025-05-08T06:13:20.123456Z", "position": 7, "revision": 7}`},
+			`{"received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7, "id": "42", "a": "\"id\": \\", "b": "{", "c": ",\"position\": "}`},
+		{"behind a text with its bytes", `{"a": "\"id\": ", "id": 1}`, `{"received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7, "cairn_id": "42", "a": "\"id\": ", "id": 1}`},
+		{"at the end of a name", `{"a\"id": 1}`, `{"received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7, "id": "42", "a\"id": 1}`},
+		{"even those", `{"id": 5, "cairn_id": 6}`, `{"received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7, "id": 5, "cairn_id": 6}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			r := sampleRow(7)

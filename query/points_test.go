@@ -184,7 +184,7 @@ func TestBadParameters(t *testing.T) {
 	tests := []struct{ path, want string }{
 		{"/points?bbx=1,2,3,4", `there is no parameter "bbx"; did you mean bbox?`},
 		{"/points?Limit=1", "did you mean limit?"},
-		{"/points?format=csv", "this route takes bbox, datetime, name, near, author, properties.NAME, sortby, limit, cursor, min_position, numberMatched"},
+		{"/points?format=csv", "this route takes bbox, datetime, name, near, author, filter, filter-lang, properties.NAME, sortby, limit, cursor, min_position, numberMatched"},
 		{"/points/x?limit=1", "this route takes min_position"},
 		{"/points?limit=1&limit=1", "limit is given more than once"},
 		{"/points?limit=0", "limit: it must be a positive integer"},
