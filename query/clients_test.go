@@ -114,6 +114,28 @@ func TestSampleSeesAll(t *testing.T) {
 	}
 }
 
+// A layer that was opened while it was empty has its first points' properties at once.
+func TestSampleOfFew(t *testing.T) {
+	f := newFixture(t)
+	for sequence, name := range []string{"", "first", "second"} {
+		if sequence > 0 {
+			f.exec(`insert into points_1 (id, position, geom, received_at, properties)
+				values (gen_random_uuid(), $1, ST_SetSRID(ST_MakePoint(1, 2), 4326), now(), jsonb_build_object($2::text, 1))`, 4096*sequence, name)
+			f.exec("update checkpoint set sequence = $1", sequence)
+			f.tracker.Saw(uint64(sequence))
+		}
+		schema := f.properties("/collections/points/schema")
+		if _, ok := schema[name]; ok != (name != "") {
+			t.Errorf("after %d points: %v", sequence, schema)
+		}
+		if name != "" {
+			if p, r := f.items("?" + name + "=1"); r.status != http.StatusOK || p.NumberMatched != 1 {
+				t.Errorf("%s: %d %s", name, r.status, clipped(r.body))
+			}
+		}
+	}
+}
+
 // OGC API Features, part 3, requirements class "queryables as query parameters":
 // each is a parameter, which the API's definition has.
 func TestQueryablesAsParameters(t *testing.T) {

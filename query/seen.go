@@ -19,6 +19,10 @@ const (
 	// seenFor is how long a sample serves: schemas change seldom, and a sample costs
 	// the database some tens of milliseconds.
 	seenFor = time.Minute
+	// fewSampled is below how many points a sample is taken anew whenever something has
+	// changed: it is read in a moment, and one upload may change all of it. Who opens
+	// a layer before its first points does not miss what they have.
+	fewSampled = 256
 	// maxSeen bounds the properties that schemas list: what a person can choose from.
 	maxSeen = 500
 )
@@ -27,6 +31,7 @@ const (
 type sample struct {
 	mu   sync.Mutex
 	at   time.Duration // on the tracker's clock
+	seen uint64        // the sequence that it has seen at least
 	rows []sampled     // nil: none was taken
 }
 
@@ -42,12 +47,14 @@ type sampled struct {
 func (s *service) seen(v view) []ogc.Seen {
 	s.sample.mu.Lock() // who asks meanwhile wants the same
 	defer s.sample.mu.Unlock()
-	if now := s.tracker.Now(); s.sample.rows == nil || now-s.sample.at > seenFor {
+	now, target := s.tracker.Now(), s.tracker.Target()
+	changed := len(s.sample.rows) < fewSampled && target != s.sample.seen
+	if s.sample.rows == nil || changed || now-s.sample.at > seenFor {
 		rows, err := s.takeSample()
 		if err != nil {
 			s.log.Warn("the schema lists the properties that were seen before", "error", err)
 		} else {
-			s.sample.rows, s.sample.at = rows, now
+			s.sample.rows, s.sample.at, s.sample.seen = rows, now, target
 		}
 	}
 	types := map[string]string{}

@@ -1,0 +1,432 @@
+package e2e
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/getkin/kin-openapi/openapi3"
+
+	"cairn/internal/testkit"
+	"cairn/internal/testrig"
+)
+
+// A requirement of OGC API Features or CQL2, by the identifier that its standard gives
+// it, with what shows that it is met.
+type requirement struct {
+	id   string
+	show func(t *testing.T, a *api)
+}
+
+// An api is the server whose conformance is shown.
+type api struct{ base string }
+
+const (
+	crs84    = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+	points   = "/collections/points"
+	items    = points + "/items"
+	relation = "http://www.opengis.net/def/rel/ogc/1.0/"
+)
+
+// document gets a resource, which must be there and of the media type, as JSON.
+func (a *api) document(t *testing.T, path, media string) object {
+	t.Helper()
+	r := write(t, http.MethodGet, a.base+path, "", "", "Accept", media)
+	if r.Status != http.StatusOK || r.Header.Get("Content-Type") != media {
+		t.Fatalf("%s: %d %s: %s", path, r.Status, r.Header.Get("Content-Type"), r.Body)
+	}
+	var d object
+	testrig.Parse(t, r.Body, &d)
+	return d
+}
+
+// page gets the items that a query matches; it is written as people read it.
+func (a *api) page(t *testing.T, query string) object {
+	t.Helper()
+	u, err := url.Parse(items + "?" + strings.ReplaceAll(query, " ", "%20"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return a.document(t, u.Path+"?"+u.Query().Encode(), geoJSON)
+}
+
+// matches compares how many items queries match.
+func matches(want map[string]int) func(t *testing.T, a *api) {
+	return func(t *testing.T, a *api) {
+		for query, n := range want {
+			p := a.page(t, query)
+			if fmt.Sprint(p["numberMatched"]) != fmt.Sprint(n) || len(p.list("features")) != n {
+				t.Errorf("%s: %v match, %d are there, want %d", query, p["numberMatched"], len(p.list("features")), n)
+			}
+		}
+	}
+}
+
+// refuses shows that requests for items are the client's mistake.
+func refuses(queries ...string) func(t *testing.T, a *api) {
+	return func(t *testing.T, a *api) {
+		for _, query := range queries {
+			r := write(t, http.MethodGet, a.base+items+"?"+query, "", "")
+			if r.Status != http.StatusBadRequest || r.Header.Get("Content-Type") != "application/problem+json" {
+				t.Errorf("%s: %d %s", query, r.Status, r.Header.Get("Content-Type"))
+			}
+		}
+	}
+}
+
+// An object is one of JSON.
+type object map[string]any
+
+func (o object) list(name string) []any { l, _ := o[name].([]any); return l }
+func (o object) object(name string) object {
+	m, _ := o[name].(map[string]any)
+	return m
+}
+
+// link tells whether there is a link of the relation and type, which leads to a 200.
+func (o object) link(t *testing.T, rel, media string) {
+	t.Helper()
+	var there []string
+	for _, l := range o.list("links") {
+		l := object(l.(map[string]any))
+		there = append(there, fmt.Sprint(l["rel"], " ", l["type"]))
+		if l["rel"] != rel || l["type"] != media {
+			continue
+		}
+		if r := write(t, http.MethodGet, fmt.Sprint(l["href"]), "", ""); r.Status != http.StatusOK || !strings.HasPrefix(r.Header.Get("Content-Type"), media) {
+			t.Errorf("%s leads to %d %s", l["href"], r.Status, r.Header.Get("Content-Type"))
+		}
+		return
+	}
+	t.Errorf("no link %s of type %s: %v", rel, media, there)
+}
+
+// Points of every kind: with and without a time, an altitude, a property.
+const conformancePoints = `{"type":"Feature","id":"a","geometry":{"type":"Point","coordinates":[2.35,48.85]},"properties":{"name":"Paris","n":1,"kind":"city"},"time":"2020-01-01T12:00:00Z"}
+{"type":"Feature","id":"b","geometry":{"type":"Point","coordinates":[7.44,46.95,540]},"properties":{"name":"Bern","n":2,"kind":"city"},"time":"2020-01-02T12:00:00Z"}
+{"type":"Feature","id":"c","geometry":{"type":"Point","coordinates":[179.5,-17]},"properties":{"name":"Fiji","n":3,"kind":"island"},"time":"2020-01-03T12:00:00Z"}
+{"type":"Feature","id":"d","geometry":{"type":"Point","coordinates":[-171.8,-13.8]},"properties":{"name":"Apia","n":4},"time":"2020-01-04T12:00:00Z"}
+`
+
+// TestConformance shows requirements of OGC API Features, parts 1 (17-069r4), 3
+// (19-079r2), 4 (20-002r1) and 5 (23-058r1), and of CQL2 (21-065r2), against the
+// real server. Those of writing come last: they change what is there.
+func TestConformance(t *testing.T) {
+	s := serve(t, testrig.DataFolder(t), "--database-url", testkit.Postgres(t))
+	a := &api{s.Base}
+	a.document(t, points+"/schema", "application/schema+json") // an empty layer has one, and a fuller one later
+	if r := write(t, http.MethodPost, s.Base+"/point", "application/x-ndjson", conformancePoints, "Prefer", "wait=20"); !bytes.Contains(r.Body, []byte(`"created":4`)) {
+		t.Fatalf("%d %s", r.Status, r.Body)
+	}
+	seen := map[string]bool{}
+	for _, r := range slices.Concat(coreRequirements(), itemsRequirements(), definitionRequirements(), encodingRequirements(), filterRequirements(), schemaRequirements(), writeRequirements(), lockRequirements()) {
+		if seen[r.id] {
+			t.Errorf("%s is there twice", r.id)
+		}
+		seen[r.id] = true
+		t.Run(strings.TrimPrefix(r.id, "/"), func(t *testing.T) { r.show(t, a) })
+	}
+}
+
+func coreRequirements() []requirement {
+	return []requirement{
+		{"/req/core/root-success", func(t *testing.T, a *api) {
+			d := a.document(t, "/", "application/json")
+			for rel, media := range map[string]string{"service-desc": "application/vnd.oai.openapi+json;version=3.0", "conformance": "application/json", "data": "application/json"} {
+				d.link(t, rel, media)
+			}
+		}},
+		{"/req/core/api-definition-success", func(t *testing.T, a *api) { a.definition(t) }},
+		{"/req/core/conformance-success", func(t *testing.T, a *api) {
+			classes := a.document(t, "/conformance", "application/json").list("conformsTo")
+			for _, class := range [...]string{"ogcapi-features-1/1.0/conf/core", "ogcapi-features-1/1.0/conf/geojson", "ogcapi-features-1/1.0/conf/html", "ogcapi-features-1/1.0/conf/oas30",
+				"ogcapi-features-3/1.0/conf/filter", "ogcapi-features-3/1.0/conf/features-filter", "ogcapi-features-4/1.0/conf/create-replace-delete", "ogcapi-features-5/1.0/conf/schemas", "cql2/1.0/conf/basic-cql2"} {
+				if !slices.Contains(classes, any("http://www.opengis.net/spec/"+class)) {
+					t.Errorf("%s is not declared", class)
+				}
+			}
+		}},
+		{"/req/core/query-param-unknown", refuses("limt=1", "nobody.knows=1")},
+		{"/req/core/query-param-invalid", refuses("limit=0", "limit=-1", "limit=many", "bbox=1,2,3", "bbox=1,2,3,x", "bbox=1,9,2,8", "datetime=yesterday", "datetime=2020-01-02T00:00:00Z/2020-01-01T00:00:00Z")},
+		{"/req/core/crs84", func(t *testing.T, a *api) {
+			p := object(a.page(t, "name=Paris").list("features")[0].(map[string]any))
+			if c := p.object("geometry").list("coordinates"); fmt.Sprint(c) != "[2.35 48.85]" {
+				t.Errorf("longitude and latitude are %v", c)
+			}
+		}},
+		{"/req/core/fc-md-links", func(t *testing.T, a *api) {
+			d := a.document(t, "/collections", "application/json")
+			d.link(t, "self", "application/json")
+			d.link(t, "alternate", "text/html")
+		}},
+		{"/req/core/fc-md-items-links", func(t *testing.T, a *api) {
+			for _, c := range a.document(t, "/collections", "application/json").list("collections") {
+				object(c.(map[string]any)).link(t, "items", geoJSON)
+			}
+		}},
+		{"/req/core/fc-md-extent", func(t *testing.T, a *api) {
+			e := a.document(t, points, "application/json").object("extent")
+			if fmt.Sprint(e.object("spatial")["bbox"]) != "[[-180 -90 180 90]]" || len(e.object("temporal").list("interval")) != 1 {
+				t.Errorf("extent: %v", e)
+			}
+		}},
+		{"/req/core/sfc-md-success", func(t *testing.T, a *api) {
+			one, listed := a.document(t, points, "application/json"), object(a.document(t, "/collections", "application/json").list("collections")[0].(map[string]any))
+			for _, name := range [...]string{"id", "title", "description", "extent", "itemType", "crs"} {
+				if one[name] == nil || fmt.Sprint(one[name]) != fmt.Sprint(listed[name]) {
+					t.Errorf("%s is %v, in the list %v", name, one[name], listed[name])
+				}
+			}
+		}},
+	}
+}
+
+func itemsRequirements() []requirement {
+	return []requirement{
+		{"/req/core/fc-limit-response-1", func(t *testing.T, a *api) {
+			for limit := 1; limit <= 3; limit++ {
+				if n := len(a.page(t, fmt.Sprint("limit=", limit)).list("features")); n != limit {
+					t.Errorf("limit %d gives %d", limit, n)
+				}
+			}
+		}},
+		{"/req/core/fc-bbox-response", matches(map[string]int{"bbox=2,48,3,49": 1, "bbox=2.35,48.85,2.35,48.85": 1, "bbox=-180,-90,180,90": 4, "bbox=170,-20,-170,-10": 2, "bbox=170,-20,190,-10": 2, "bbox=0,40,500,10,50,600": 2, "bbox=-10,-90,10,-80": 0})},
+		{"/req/core/fc-time-response", matches(map[string]int{"datetime=2020-01-02T12:00:00Z": 1, "datetime=2020-01-02": 1, "datetime=2020-01-02T00:00:00Z/..": 3, "datetime=../2020-01-02T12:00:00Z": 2, "datetime=/2020-01-01T12:00:00Z": 1, "datetime=2020-01-02T14:00:00%2B02:00": 1})},
+		{"/req/core/fc-response", matches(map[string]int{"": 4, "bbox=0,40,10,50&datetime=2020-01-02T00:00:00Z/..": 1, "kind=city&bbox=7,46,8,47": 1})},
+		{"/req/core/fc-links", func(t *testing.T, a *api) {
+			p := a.page(t, "limit=2")
+			p.link(t, "self", geoJSON)
+			p.link(t, "alternate", "text/html")
+			p.link(t, "next", geoJSON)
+		}},
+		{"/req/core/fc-numberMatched", func(t *testing.T, a *api) {
+			if p := a.page(t, "limit=1"); fmt.Sprint(p["numberMatched"]) != "4" {
+				t.Errorf("numberMatched of a page is %v", p["numberMatched"])
+			}
+		}},
+		{"/req/core/fc-numberReturned", func(t *testing.T, a *api) {
+			if p := a.page(t, "limit=3"); fmt.Sprint(p["numberReturned"]) != "3" {
+				t.Errorf("numberReturned is %v", p["numberReturned"])
+			}
+		}},
+		{"/req/core/f-success", func(t *testing.T, a *api) {
+			if f := a.document(t, items+"/a", geoJSON); f["type"] != "Feature" || f["id"] != "a" {
+				t.Errorf("%v", f)
+			}
+			if r := write(t, http.MethodGet, a.base+items+"/nobody", "", ""); r.Status != http.StatusNotFound {
+				t.Errorf("what is not there is %d", r.Status)
+			}
+		}},
+		{"/req/core/f-links", func(t *testing.T, a *api) {
+			f := a.document(t, items+"/a", geoJSON)
+			f.link(t, "self", geoJSON)
+			f.link(t, "alternate", "text/html")
+			f.link(t, "collection", "application/json")
+		}},
+		{"/rec/core/etag", func(t *testing.T, a *api) {
+			r := write(t, http.MethodGet, a.base+items, "", "")
+			if again := write(t, http.MethodGet, a.base+items, "", "", "If-None-Match", r.Header.Get("ETag")); again.Status != http.StatusNotModified {
+				t.Errorf("what is known is sent again: %d", again.Status)
+			}
+		}},
+	}
+}
+
+// definition is the API's, which must be valid.
+func (a *api) definition(t *testing.T) *openapi3.T {
+	t.Helper()
+	r := write(t, http.MethodGet, a.base+"/api", "", "", "Accept", "application/vnd.oai.openapi+json;version=3.0")
+	d, err := openapi3.NewLoader().LoadFromData(r.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Validate(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return d
+}
+
+// parameter is one of the items'.
+func (a *api) parameter(t *testing.T, name string) *openapi3.Parameter {
+	t.Helper()
+	p := a.definition(t).Paths.Value(items).Get.Parameters.GetByInAndName("query", name)
+	if p == nil || p.Required {
+		t.Fatalf("%s is no optional parameter of the items", name)
+	}
+	return p
+}
+
+func definitionRequirements() []requirement {
+	return []requirement{
+		{"/req/core/fc-limit-definition", func(t *testing.T, a *api) {
+			if s := a.parameter(t, "limit").Schema.Value; !s.Type.Is("integer") || s.Min == nil || s.Max == nil || s.Default == nil {
+				t.Errorf("%+v", s)
+			}
+		}},
+		{"/req/core/fc-bbox-definition", func(t *testing.T, a *api) {
+			p := a.parameter(t, "bbox")
+			if s := p.Schema.Value; p.Style != "form" || p.Explode == nil || *p.Explode || !s.Type.Is("array") || !s.Items.Value.Type.Is("number") || s.MinItems != 4 || s.MaxItems == nil || *s.MaxItems != 6 {
+				t.Errorf("%+v %+v", p, s)
+			}
+		}},
+		{"/req/core/fc-time-definition", func(t *testing.T, a *api) {
+			if p := a.parameter(t, "datetime"); p.Style != "form" || p.Explode == nil || *p.Explode || !p.Schema.Value.Type.Is("string") {
+				t.Errorf("%+v", p)
+			}
+		}},
+		{"/req/oas30/oas-definition-2", func(t *testing.T, a *api) {
+			if d := a.definition(t); !strings.HasPrefix(d.OpenAPI, "3.0.") || len(d.Servers) != 1 || d.Servers[0].URL != a.base {
+				t.Errorf("OpenAPI %s at %v", d.OpenAPI, d.Servers)
+			}
+		}},
+		{"/req/oas30/completeness", func(t *testing.T, a *api) {
+			d := a.definition(t)
+			for _, path := range [...]string{"/", "/conformance", "/collections", points, items, items + "/{id}"} {
+				if o := d.Paths.Value(path); o == nil || o.Get == nil || o.Get.Responses.Status(http.StatusOK) == nil {
+					t.Errorf("GET %s is not described", path)
+				}
+			}
+		}},
+		{"/req/oas30/exception-codes", func(t *testing.T, a *api) {
+			d := a.definition(t)
+			for path, status := range map[string]int{items: http.StatusBadRequest, items + "/{id}": http.StatusNotFound} {
+				if d.Paths.Value(path).Get.Responses.Status(status) == nil {
+					t.Errorf("%s does not say that it may answer %d", path, status)
+				}
+			}
+		}},
+	}
+}
+
+func encodingRequirements() []requirement {
+	return []requirement{
+		{"/req/geojson/definition", func(t *testing.T, a *api) {
+			for _, path := range [...]string{items, items + "/a", items + "?f=json"} {
+				if r := write(t, http.MethodGet, a.base+path, "", ""); r.Header.Get("Content-Type") != geoJSON {
+					t.Errorf("%s is %s", path, r.Header.Get("Content-Type"))
+				}
+			}
+		}},
+		{"/req/geojson/content", func(t *testing.T, a *api) {
+			p := a.page(t, "")
+			for _, f := range p.list("features") {
+				if f := object(f.(map[string]any)); p["type"] != "FeatureCollection" || f["type"] != "Feature" || f["id"] == nil || f.object("geometry")["type"] != "Point" || f.object("properties") == nil {
+					t.Errorf("%v", f)
+				}
+			}
+		}},
+		{"/req/html/definition", func(t *testing.T, a *api) {
+			for _, path := range [...]string{"/conformance", "/collections", points, items, items + "/a"} {
+				for _, r := range [...]testrig.Answer{write(t, http.MethodGet, a.base+path, "", "", "Accept", "text/html"), write(t, http.MethodGet, a.base+path+"?f=html", "", "")} {
+					if r.Status != http.StatusOK || !strings.HasPrefix(r.Header.Get("Content-Type"), "text/html") {
+						t.Errorf("%s: %d %s", path, r.Status, r.Header.Get("Content-Type"))
+					}
+				}
+			}
+		}},
+		{"/req/html/content", func(t *testing.T, a *api) {
+			for path, parts := range map[string][]string{items: {"Paris", "Bern", "Fiji", "Apia"}, items + "/b": {"Bern", "540", "city"}, points: {items, "Points"}} {
+				r := write(t, http.MethodGet, a.base+path+"?f=html", "", "")
+				for _, part := range parts {
+					if !bytes.Contains(r.Body, []byte(part)) {
+						t.Errorf("%s does not show %s", path, part)
+					}
+				}
+			}
+		}},
+	}
+}
+
+func filterRequirements() []requirement {
+	return []requirement{
+		{"/req/queryables/queryables-link", func(t *testing.T, a *api) {
+			a.document(t, points, "application/json").link(t, relation+"queryables", "application/schema+json")
+		}},
+		{"/req/queryables/get-queryables-response", func(t *testing.T, a *api) {
+			d := a.document(t, points+"/queryables", "application/schema+json")
+			if d["type"] != "object" || d["$id"] != a.base+points+"/queryables" || d["$schema"] != "https://json-schema.org/draft/2020-12/schema" || d.object("properties").object("n")["type"] != "integer" || d.object("properties").object("geometry")["format"] != "geometry-point" {
+				t.Errorf("%v", d)
+			}
+		}},
+		{"/req/queryables-query-parameters/parameters", matches(map[string]int{"n=2": 1, "kind=city": 2, "kind=city&n=3": 0})},
+		{"/req/filter/filter-param", matches(map[string]int{"filter=kind='city'": 2, "filter=kind='city' AND n>1": 1})},
+		{"/req/filter/filter-lang-param", matches(map[string]int{"filter=n=1&filter-lang=cql2-text": 1, `filter={"op":"=","args":[{"property":"n"},1]}&filter-lang=cql2-json`: 1})},
+		{"/req/filter/filter-crs-wgs84", matches(map[string]int{"filter=S_INTERSECTS(geometry,BBOX(2,48,3,49))": 1, "filter=S_INTERSECTS(geometry,BBOX(48,2,49,3))": 0})},
+		{"/req/filter/filter-crs-param", func(t *testing.T, a *api) {
+			matches(map[string]int{"filter=S_INTERSECTS(geometry,BBOX(2,48,3,49))&filter-crs=" + crs84: 1})(t, a)
+			refuses("filter=n=1&filter-crs=http://www.opengis.net/def/crs/EPSG/0/3857")(t, a)
+		}},
+		{"/req/filter/mixing-expressions", matches(map[string]int{"filter=n>1&bbox=0,40,10,50": 1, "filter=n>1&datetime=2020-01-03": 1, "filter=n>1&kind=island": 1})},
+		{"/req/filter/response", refuses("filter=n%20%3E", "filter=n%20=%201&filter-lang=sql", "filter=%7B&filter-lang=cql2-json")},
+		{"/req/basic-cql2/cql2-filter", matches(map[string]int{"filter=n=1 OR n=2": 2, "filter=NOT (n=1 OR n=2)": 2, "filter=(n=1 OR n=2) AND NOT n=1": 1})},
+		{"/req/basic-cql2/binary-comparison-predicate", matches(map[string]int{"filter=n<>1": 3, "filter=n<2": 1, "filter=n<=2": 2, "filter=n>2": 2, "filter=n>=2": 3, "filter=name='Apia'": 1})},
+		{"/req/basic-cql2/null-predicate", matches(map[string]int{"filter=kind IS NULL": 1, "filter=kind IS NOT NULL": 3})},
+		{"/req/advanced-comparison-operators/like-predicate", matches(map[string]int{"filter=name LIKE '%25i%25'": 3, "filter=name LIKE '_ern'": 1})},
+		{"/req/advanced-comparison-operators/between-predicate", matches(map[string]int{"filter=n BETWEEN 2 AND 3": 2, "filter=n NOT BETWEEN 2 AND 3": 2})},
+		{"/req/advanced-comparison-operators/in-predicate", matches(map[string]int{"filter=name IN ('Bern','Fiji','none')": 2, "filter=n NOT IN (1,2)": 2})},
+		{"/req/case-insensitive-comparison/casei-function", matches(map[string]int{"filter=CASEI(name)=CASEI('PARIS')": 1, "filter=name='PARIS'": 0})},
+		{"/req/basic-spatial-functions/spatial-predicate", matches(map[string]int{"filter=S_INTERSECTS(geometry,POLYGON((0 40,10 40,10 50,0 50,0 40)))": 2, "filter=S_INTERSECTS(geometry,POINT(2.35 48.85))": 1})},
+		{"/req/temporal-functions/temporal-functions", matches(map[string]int{"filter=T_AFTER(time,TIMESTAMP('2020-01-02T12:00:00Z'))": 2, "filter=T_BEFORE(time,TIMESTAMP('2020-01-02T12:00:00Z'))": 1, "filter=T_DURING(time,INTERVAL('2020-01-01T13:00:00Z','2020-01-03T13:00:00Z'))": 2})},
+	}
+}
+
+func schemaRequirements() []requirement {
+	schema := func(t *testing.T, a *api) object {
+		return a.document(t, points+"/schema", "application/schema+json")
+	}
+	return []requirement{
+		{"/req/schemas/schema-link", func(t *testing.T, a *api) {
+			a.document(t, points, "application/json").link(t, relation+"schema", "application/schema+json")
+		}},
+		{"/req/schemas/properties", func(t *testing.T, a *api) {
+			d := schema(t, a)
+			for name, kind := range map[string]string{"n": "integer", "kind": "string", "name": "string", "time": "string"} {
+				if p := d.object("properties").object(name); p["type"] != kind || p["title"] == nil {
+					t.Errorf("%s: %v", name, p)
+				}
+			}
+		}},
+		{"/req/core-roles-features/role-id", func(t *testing.T, a *api) {
+			roles := map[any]int{}
+			for _, p := range schema(t, a).object("properties") {
+				roles[object(p.(map[string]any))["x-ogc-role"]]++
+			}
+			if roles["id"] != 1 || roles["primary-geometry"] != 1 || roles["primary-instant"] != 1 {
+				t.Errorf("roles: %v", roles)
+			}
+		}},
+		{"/req/returnables-and-receivables/read-only", func(t *testing.T, a *api) {
+			for name, want := range map[string]bool{"received": true, "position": true, "revision": true, "name": false, "n": false} {
+				if p := schema(t, a).object("properties").object(name); (p["readOnly"] == true) != want {
+					t.Errorf("%s: %v", name, p)
+				}
+			}
+		}},
+		{"/req/sortables/sortables-link", func(t *testing.T, a *api) {
+			a.document(t, points, "application/json").link(t, relation+"sortables", "application/schema+json")
+		}},
+	}
+}
+
+// create sends a point, and returns where it is and its tag.
+func (a *api) create(t *testing.T) (location, tag string) {
+	t.Helper()
+	r := write(t, http.MethodPost, a.base+items, geoJSON, feature("new"))
+	if location = r.Header.Get("Location"); r.Status != http.StatusCreated || !strings.HasPrefix(location, a.base+items+"/") {
+		t.Fatalf("%d %s %s", r.Status, location, r.Body)
+	}
+	return location, testTag(t, location)
+}
+
+func feature(name string) string {
+	raw, err := json.Marshal(map[string]any{"type": "Feature", "geometry": map[string]any{"type": "Point", "coordinates": [2]int{5, 45}}, "properties": map[string]any{"name": name}})
+	if err != nil {
+		panic(err) // constants
+	}
+	return string(raw)
+}
