@@ -93,7 +93,16 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 
 // enter waits for the upload's turn, and takes it from one that creeps.
 func (h *handler) enter(c *fiber.Ctx) (leave func(), err error) {
-	leave = func() { <-h.uploads }
+	giveBack, err := h.takeShare(c)
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			giveBack()
+		}
+	}()
+	leave = func() { <-h.uploads; giveBack() }
 	select {
 	case h.uploads <- struct{}{}:
 		return leave, nil
@@ -116,6 +125,21 @@ func (h *handler) enter(c *fiber.Ctx) (leave func(), err error) {
 		}
 	}
 	return nil, web.Unavailable(fmt.Sprintf("%d uploads are being read, which is all at once: try again", h.limits.uploads), unavailableRetry)
+}
+
+// takeShare waits until the client's address has less than its share of the uploads.
+func (h *handler) takeShare(c *fiber.Ctx) (giveBack func(), err error) {
+	if giveBack, err = h.shares.Take(c); err == nil {
+		return giveBack, nil
+	}
+	room := time.NewTicker(roomEvery)
+	defer room.Stop()
+	for end := time.Now().Add(h.limits.uploadWait); err != nil && time.Now().Before(end) && h.stop.Err() == nil; {
+		<-room.C
+		web.MakeRoom(c)
+		giveBack, err = h.shares.Take(c)
+	}
+	return giveBack, err
 }
 
 // run reads all rows and hands over the good ones. Its error, but for u.err, is

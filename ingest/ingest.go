@@ -39,6 +39,8 @@ const (
 	// maxUploads bounds the uploads that are read at once, and so their memory:
 	// pipelineDepth+1 envelopes, a row and an 8 MiB window each at the worst.
 	maxUploads = 64
+	// addressUploads is the part of them that one client address may have: a quarter.
+	addressUploads = 4
 	// roomEvery is how often an upload that waits for its turn has another that
 	// creeps ended.
 	roomEvery = 100 * time.Millisecond
@@ -64,6 +66,7 @@ type handler struct {
 	log     *slog.Logger
 	limits  limits
 	uploads chan struct{}
+	shares  *web.Shares // of them
 	memory  *memory
 	// read asks for a point as it is in the database.
 	read func(context.Context, uuid.UUID) (bus.Stored, error)
@@ -86,7 +89,7 @@ func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Re
 	nobody := func(context.Context, uuid.UUID) (bus.Stored, error) { return bus.Stored{}, bus.ErrReaderAway }
 	unknown := func(context.Context) (uint64, error) { return 0, bus.ErrUnavailable }
 	none := func(*fiber.Ctx) string { return "" }
-	return &handler{memory: newMemory(), base: none, prefix: none, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads)}
+	return &handler{memory: newMemory(), base: none, prefix: none, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads), shares: web.NewShares("uploads", l.uploads/addressUploads)}
 }
 
 // routes mounts the resource. Both paths have the same handlers: /points is for

@@ -366,3 +366,28 @@ func TestTooManyUploads(t *testing.T) {
 	w.answer().want(t, http.StatusAccepted)
 	post(t, address, "/point", ndjson, feature("", "null")).want(t, http.StatusAccepted)
 }
+
+// A client that has its share of the uploads waits and is told so, also behind a
+// proxy; another is not in its way.
+func TestUploadsOfOneAddress(t *testing.T) {
+	l := testLimits()
+	l.uploads = addressUploads // one each
+	l.flushAge = 10 * time.Millisecond
+	q := &fakeQueue{stored: make(chan int, 10)}
+	address := serve(t, q, l)
+	w := dial(t, address)
+	w.send(head(ndjson, chunked, "X-Forwarded-For: 198.51.100.1") + chunk(feature("", "null")+"\n"))
+	<-q.stored
+	send := func(client string) answer {
+		return post(t, address, "/point", ndjson, feature("", "null"), "X-Forwarded-For", client)
+	}
+	a := send("192.0.2.9, 198.51.100.1")
+	a.want(t, http.StatusTooManyRequests, "1 uploads of one client address")
+	if a.header.Get("Retry-After") == "" {
+		t.Error("no Retry-After")
+	}
+	send("198.51.100.2").want(t, http.StatusAccepted)
+	w.send(lastChunk)
+	w.answer().want(t, http.StatusAccepted)
+	send("198.51.100.1").want(t, http.StatusAccepted)
+}

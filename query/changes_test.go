@@ -13,6 +13,7 @@ import (
 	"cairn/event"
 	"cairn/internal/auth"
 	"cairn/internal/testkit"
+	"cairn/internal/web"
 )
 
 // replace puts a point of before elsewhere, as the projector does; remove leaves its
@@ -194,6 +195,33 @@ func TestEventSourceIsHeld(t *testing.T) {
 	for len(f.streams) > 1 {
 		<-f.streams
 	}
+}
+
+// A client that has its share of the streams is told so, an EventSource by one that
+// ends; another is not in its way.
+func TestStreamsOfOneAddress(t *testing.T) {
+	f := newFixture(t)
+	f.streamShares = web.NewShares("streams", 1)
+	const by, one, another = "X-Forwarded-For", "198.51.100.1", "198.51.100.2"
+	first := f.listen("/stream", by, one)
+	f.joined(1)
+	r := f.with(http.MethodGet, "/stream", by, one)
+	if why := f.detail(r, http.StatusTooManyRequests); !strings.Contains(why, "1 streams of one client address") || r.header.Get("Retry-After") == "" {
+		t.Errorf("%s %v", why, r.header)
+	}
+	crowded := f.listen("/stream", by, one, "Accept", "text/event-stream")
+	if crowded.status != http.StatusOK || !crowded.lines.Scan() || crowded.lines.Text() != "retry: 15000" {
+		t.Errorf("%d %q where there is no place", crowded.status, crowded.lines.Text())
+	}
+	f.listen("/stream", by, another)
+	f.joined(2)
+	first.leave() // which is noticed when there is something to say
+	n := uint64(0)
+	testkit.Eventually(t, within, "there is a place again", func() bool {
+		n++
+		f.put(n, [2]float64{1, 1})
+		return f.listen("/stream", by, one).status == http.StatusOK
+	})
 }
 
 // A single point's tag is its revision, whatever coding the client likes.

@@ -128,12 +128,13 @@ func (f *forwarder) applied(response *http.Response, answer []byte) {
 	}
 }
 
-// tellBase lets ingest make its links as this service would.
+// tellBase lets ingest make its links as this service would, and know the client.
 func (f *forwarder) tellBase(c *fiber.Ctx, request *http.Request) {
 	base, err := url.Parse(f.server.Base(c))
 	if err != nil {
 		return
 	}
+	request.Header.Set(fiber.HeaderXForwardedFor, web.ClientAddress(c))
 	request.Header.Set("X-Forwarded-Proto", base.Scheme)
 	request.Header.Set("X-Forwarded-Host", base.Host)
 	if base.Path != "" {

@@ -79,8 +79,10 @@ type service struct {
 	rest     rest            // between two readings for it
 	draining context.Context // ends first: streams must, for the server to drain
 	streams  chan struct{}   // a place each that is open
-	turns    chan struct{}   // a place each that reads the table by itself
-	places   *places         // for those that do, until it is written
+	// streamShares are the places that one client address may have.
+	streamShares *web.Shares
+	turns        chan struct{} // a place each that reads the table by itself
+	places       *places       // for those that do, until it is written
 	// downloads and tracks have a place each that runs, making one each large page.
 	downloads, tracks, making chan struct{}
 }
@@ -143,7 +145,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 		return nil, err
 	}
 	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, feed: feed, stopping: ctx,
-		streams: make(chan struct{}, maxStreams), turns: make(chan struct{}, catchUps), places: newPlaces(catchUpPlaces),
+		streams: make(chan struct{}, maxStreams), streamShares: web.NewShares("streams", addressStreams), turns: make(chan struct{}, catchUps), places: newPlaces(catchUpPlaces),
 		downloads: make(chan struct{}, maxDownloads), making: newMaking(), tracks: make(chan struct{}, maxTracks)}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)

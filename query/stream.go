@@ -32,6 +32,8 @@ const (
 	// maxStreams bounds the streams of one replica: a socket each, and the
 	// usual bound on those is 20,000 or more.
 	maxStreams = 12_000
+	// addressStreams bounds those of one client address: an office behind one.
+	addressStreams = maxStreams / 8
 	// catchUps is how many streams read the table by themselves at once, to
 	// come to where the tail is. The rest of the pool is for pages.
 	catchUps = 2
@@ -77,24 +79,37 @@ func (s *service) getStream(c *fiber.Ctx) error {
 	if err != nil && !held {
 		return s.refuse(c, err)
 	}
-	select {
-	case s.streams <- struct{}{}:
-	default:
-		p := web.Unavailable(fmt.Sprintf("there are %d streams already", maxStreams), crowdedRetry)
+	leave, crowded := s.enterStream(c)
+	if crowded != nil {
 		if held {
-			web.Detach(c, func(conn net.Conn) { web.SendAway(conn, p.Detail, crowdedRetry) })
+			web.Detach(c, func(conn net.Conn) { web.SendAway(conn, crowded.Error(), crowdedRetry) })
 			return nil
 		}
-		return p
+		return crowded
 	}
 	if err == nil {
 		setPosition(c, now)
 	}
 	web.Detach(c, func(conn net.Conn) {
-		defer func() { <-s.streams }()
+		defer leave()
 		s.stream(conn, r)
 	})
 	return nil
+}
+
+// enterStream takes a place of all, and one of the client's address.
+func (s *service) enterStream(c *fiber.Ctx) (leave func(), err error) {
+	giveBack, err := s.streamShares.Take(c)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case s.streams <- struct{}{}:
+		return func() { <-s.streams; giveBack() }, nil
+	default:
+		giveBack()
+		return nil, web.Unavailable(fmt.Sprintf("there are %d streams already", maxStreams), crowdedRetry)
+	}
 }
 
 // parseStream reads what is asked for. The field that a browser sends when it

@@ -82,7 +82,7 @@ func TestForwards(t *testing.T) {
 			t.Fatal(err)
 		}
 		request.Host = "points.example"
-		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded"} {
+		for _, name := range []string{"X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "X-Forwarded-Prefix", "Forwarded"} {
 			request.Header.Set(name, "a lie")
 		}
 		a, err := testrig.Send(request)

@@ -22,6 +22,7 @@ type webFlags struct {
 	TLSCert        string   `name:"tls-cert" env:"CAIRN_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate with its chain, PEM: HTTPS instead of HTTP, and TLS for the queue's port where other machines can connect to it. Read again when it changes."`
 	TLSKey         string   `name:"tls-key" env:"CAIRN_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
 	AllowOrigins   []string `env:"CAIRN_ALLOW_ORIGINS" placeholder:"ORIGIN,…" help:"Origins whose pages may write, such as https://maps.example.org, or * for all (none)."`
+	TrustedProxies []string `env:"CAIRN_TRUSTED_PROXIES" placeholder:"NETWORK,…" help:"Networks of the proxies whose X-Forwarded-* and Forwarded are believed, such as 10.1.2.0/24, or none. Default: this machine and private networks."`
 	MaxConnections int      `env:"CAIRN_MAX_CONNECTIONS" placeholder:"NUMBER" help:"Bound on HTTP connections. Default: what the limit of open files leaves, with room for other files."`
 }
 
@@ -89,6 +90,9 @@ func (f webFlags) listen(s *session, address string, roles int, log *slog.Logger
 	cfg := web.Config{Listen: address, Version: s.build.Version, Log: log, MaxConnections: f.MaxConnections}
 	var err error
 	if cfg.Origins, err = web.ParseOrigins(slices.DeleteFunc(f.AllowOrigins, func(o string) bool { return o == "" })); err != nil {
+		return nil, usageError{err}
+	}
+	if cfg.Proxies, err = web.ParseProxies(f.TrustedProxies); err != nil {
 		return nil, usageError{err}
 	}
 	if l.authority, err = f.authority(address, log); err != nil {

@@ -3,7 +3,6 @@ package web
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/url"
 	"strings"
 
@@ -25,13 +24,13 @@ func ParsePublicURL(s string) (string, error) {
 
 // Base is the URL under which the client sees this server, without a slash at its
 // end: what absolute links begin with. It is the public URL where one is set, else
-// what the request says, else what the proxies before it say of it, who are
-// believed where they are on this machine or in a private network.
+// what the request says, else what the proxies before it say of it, where
+// they are trusted.
 func (s *Server) Base(c *fiber.Ctx) string {
 	if s.publicURL != "" {
 		return s.publicURL
 	}
-	return string(appendRequestBase(nil, c))
+	return string(s.appendRequestBase(nil, c))
 }
 
 // AppendBase is Base without an allocation, for what many ask.
@@ -39,10 +38,10 @@ func (s *Server) AppendBase(dst []byte, c *fiber.Ctx) []byte {
 	if s.publicURL != "" {
 		return append(dst, s.publicURL...)
 	}
-	return appendRequestBase(dst, c)
+	return s.appendRequestBase(dst, c)
 }
 
-func appendRequestBase(dst []byte, c *fiber.Ctx) []byte {
+func (s *Server) appendRequestBase(dst []byte, c *fiber.Ctx) []byte {
 	scheme := "http://"
 	var prefix []byte
 	if isEncrypted(c) {
@@ -50,7 +49,7 @@ func appendRequestBase(dst []byte, c *fiber.Ctx) []byte {
 	}
 	header := &c.Request().Header
 	host := header.Host()
-	if trusts(c.Context().RemoteIP()) {
+	if s.cfg.Proxies.trust(addressOf(c.Context().RemoteAddr())) {
 		switch proto := first(header.Peek(fiber.HeaderXForwardedProto)); string(bytes.ToLower(proto)) {
 		case "http":
 			scheme = "http://"
@@ -85,15 +84,11 @@ func (s *Server) Prefix(c *fiber.Ctx) string {
 		}
 		return ""
 	}
-	if !trusts(c.Context().RemoteIP()) {
+	if !s.cfg.Proxies.trust(addressOf(c.Context().RemoteAddr())) {
 		return ""
 	}
 	return string(forwardedPrefix(c))
 }
-
-// trusts tells whether the other end of the connection may say how the client
-// reached it: a proxy on this machine, or in the same private network.
-func trusts(ip net.IP) bool { return ip.IsLoopback() || ip.IsPrivate() || ip.IsLinkLocalUnicast() }
 
 // first is what the nearest client's proxy said: the first of a list.
 func first(field []byte) []byte {

@@ -24,9 +24,12 @@ const (
 	// mostConnections bounds them where the system would allow more: a silent one
 	// costs some kilobytes.
 	mostConnections = 50_000
-	// addressShare is the part of all connections that one address may not have:
-	// an eighth is left to others.
-	addressShare = 8
+	// proxyShare is the part of all connections that one proxy may not have: an
+	// eighth is left to others.
+	proxyShare = 8
+	// addressShare is the part of all connections that one address may have which is
+	// no trusted proxy's: a quarter.
+	addressShare = 4
 	// shedShare is the part of all connections that is shed at once, so that a
 	// flood does not look for the idlest at every connection.
 	shedShare = 64
@@ -61,8 +64,9 @@ func MaxConnections() int {
 // connections are all that a server has. Where there are too many, those go first
 // that have waited longest for a request.
 type connections struct {
-	max, perAddress int
-	log             *slog.Logger
+	max     int
+	proxies Proxies
+	log     *slog.Logger
 
 	mu        sync.Mutex
 	all       map[*conn]struct{}
@@ -77,11 +81,11 @@ type connections struct {
 // An unsent is a large answer on its way.
 type unsent struct{ bytes, clients int }
 
-func newConnections(max int, log *slog.Logger) *connections {
+func newConnections(max int, proxies Proxies, log *slog.Logger) *connections {
 	if max <= 0 {
 		max = MaxConnections()
 	}
-	return &connections{max: max, perAddress: max - max/addressShare, log: log,
+	return &connections{max: max, proxies: proxies, log: log,
 		all: map[*conn]struct{}{}, byAddress: map[netip.Addr]int{}, answers: map[*byte]*unsent{}}
 }
 
@@ -100,12 +104,13 @@ func (a *connections) register(r prometheus.Registerer) {
 
 // admit takes a connection in, or returns nil.
 func (a *connections) admit(raw net.Conn, encrypted *tls.Config) *conn {
-	c := &conn{Conn: raw, all: a, address: addressOf(raw.RemoteAddr())}
+	c := &conn{Conn: raw, all: a, address: ownerOf(addressOf(raw.RemoteAddr()))}
 	if encrypted != nil {
 		c.Conn, c.encrypted = tls.Server(raw, encrypted), true
 	}
 	c.waiting.Store(time.Now().UnixNano())
-	if a.count(c.address) >= a.perAddress {
+	share := a.share(c.address)
+	if a.count(c.address) >= share {
 		a.shedIdle(func(o *conn) bool { return o.address == c.address })
 	}
 	if a.count(netip.Addr{}) >= a.max {
@@ -113,13 +118,21 @@ func (a *connections) admit(raw net.Conn, encrypted *tls.Config) *conn {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if len(a.all) >= a.max || a.byAddress[c.address] >= a.perAddress {
+	if len(a.all) >= a.max || a.byAddress[c.address] >= share {
 		a.refused.Add(1)
 		return nil
 	}
 	a.all[c] = struct{}{}
 	a.byAddress[c.address]++
 	return c
+}
+
+// share is how many one address may have.
+func (a *connections) share(address netip.Addr) int {
+	if !address.IsValid() || a.proxies.trust(address) {
+		return a.max - a.max/proxyShare
+	}
+	return max(a.max/addressShare, 1)
 }
 
 // count is how many there are of an address; of all for the zero address.
@@ -270,13 +283,6 @@ func (a *connections) settle(c *conn) {
 		defer a.mu.Unlock()
 		a.forgive(c)
 	}
-}
-
-func addressOf(a net.Addr) netip.Addr {
-	if tcp, ok := a.(*net.TCPAddr); ok {
-		return tcp.AddrPort().Addr().Unmap()
-	}
-	return netip.Addr{}
 }
 
 // A listener outlives a lack of files, and hands out connections that were

@@ -99,7 +99,7 @@ func TestUnreadAnswersAreBounded(t *testing.T) {
 func TestSharedAnswerCountsOnce(t *testing.T) {
 	const clients = 4
 	body := make([]byte, unsentBytes/2)
-	a := newConnections(clients, slog.New(slog.DiscardHandler))
+	a := newConnections(clients, nil, slog.New(slog.DiscardHandler))
 	var all []*conn
 	for range clients {
 		c := a.admit(&net.TCPConn{}, nil)

@@ -15,6 +15,9 @@ const (
 	// maxChunkLine bounds a chunk's line with its extensions, in bytes, which
 	// nobody uses.
 	maxChunkLine = 256
+	// maxFields bounds a head's fields: browsers and proxies send some thirty, and each
+	// costs the parser behind this more than its bytes.
+	maxFields = 200
 	// maxBlankLines may stand before a request line (RFC 9112, section 2.2).
 	maxBlankLines = 2
 )
@@ -38,6 +41,11 @@ type framing struct {
 	old                   bool // HTTP/1.0
 	bodyless              bool // GET and HEAD
 	host, length, chunked bool
+	fields                int
+	// authority is that of a target that is a whole URL, and secure says that the URL
+	// is https.
+	authority []byte
+	secure    bool
 }
 
 type framingState uint8
@@ -171,11 +179,43 @@ func (f *framing) requestLine(line []byte) *Problem {
 	switch string(method) {
 	case http.MethodGet, http.MethodHead:
 		f.bodyless = true
-	case http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
-	default:
-		return &Problem{Status: http.StatusNotImplemented, Detail: "the request's method is none that is known here"}
+	case http.MethodConnect: // whose target is no path
+		return &Problem{Status: http.StatusNotImplemented, Detail: "this is no proxy: the method CONNECT is not known here"}
 	}
+	return f.target(target, string(method) == http.MethodOptions)
+}
+
+// target takes a path, a whole URL, or, of OPTIONS, an asterisk (RFC 9112, section
+// 3.2).
+func (f *framing) target(target []byte, options bool) *Problem {
+	if target[0] == '/' || options && string(target) == "*" {
+		return nil
+	}
+	scheme, rest, ok := bytes.Cut(target, []byte("://"))
+	f.secure = bytes.EqualFold(scheme, []byte("https"))
+	if !ok || !f.secure && !bytes.EqualFold(scheme, []byte("http")) {
+		return BadRequest("the request's target is no path and no URL of http or https (RFC 9112, section 3.2)")
+	}
+	if end := bytes.IndexAny(rest, "/?#"); end >= 0 {
+		rest = rest[:end]
+	}
+	if len(rest) == 0 || !all(rest, isAuthority) {
+		return BadRequest("the request's target is a URL without a host, or with a user (RFC 9110, section 4.2)")
+	}
+	f.authority = bytes.Clone(rest)
 	return nil
+}
+
+// isOther tells whether the host is another than that of the target.
+func (f *framing) isOther(host []byte) bool {
+	if f.authority == nil {
+		return false
+	}
+	port := []byte(":80")
+	if f.secure {
+		port = []byte(":443")
+	}
+	return !bytes.EqualFold(bytes.TrimSuffix(host, port), bytes.TrimSuffix(f.authority, port))
 }
 
 // field takes a header field, and heeds those that say how long the body is.
@@ -184,12 +224,22 @@ func (f *framing) field(line []byte) *Problem {
 	if refused != nil {
 		return refused
 	}
+	if f.fields++; f.fields > maxFields {
+		return &Problem{Status: http.StatusRequestHeaderFieldsTooLarge, Detail: fmt.Sprintf("there are more than %d header fields", maxFields)}
+	}
 	switch {
 	case len(name) == len("host") && bytes.EqualFold(name, []byte("host")):
 		if f.host || !all(value, isAuthority) {
 			return BadRequest("there must be one field Host, with one host (RFC 9112, section 3.2)")
 		}
+		if f.isOther(value) {
+			return BadRequest("the field Host names another host than the target (RFC 9112, section 3.2.2)")
+		}
 		f.host = true
+	case len(name) == len("expect") && bytes.EqualFold(name, []byte("expect")):
+		if !bytes.EqualFold(value, []byte("100-continue")) {
+			return &Problem{Status: http.StatusExpectationFailed, Detail: "the only Expect that is met is 100-continue (RFC 9110, section 10.1.1)"}
+		}
 	case len(name) == len("content-length") && bytes.EqualFold(name, []byte("content-length")):
 		n, ok := digits(value, 10, maxLengthDigits)
 		if f.length || !ok {

@@ -54,7 +54,18 @@ var heads = []struct {
 	{"no version", "GET /echo\r\n\r\n", 400},
 	{"a later version", "GET /echo HTTP/2.0\r\nHost: x\r\n\r\n", 505},
 	{"a space in the target", "GET /echo ?a HTTP/1.1\r\nHost: x\r\n\r\n", 400},
-	{"no method of ours", "BREW /echo HTTP/1.1\r\nHost: x\r\n\r\n", 501},
+	{"a whole URL with its port", "GET http://X:80/echo HTTP/1.1\r\nHost: x\r\n\r\n", 0},
+	{"a whole URL of https", "GET HTTPS://x/echo?a=http://y/ HTTP/1.1\r\nHost: x:443\r\n\r\n", 0},
+	{"a whole URL of another host", "GET http://y/echo HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+	{"a whole URL of another port", "GET http://x:81/echo HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+	{"a whole URL with a user", "GET http://x@y/echo HTTP/1.1\r\nHost: y\r\n\r\n", 400},
+	{"a whole URL without a host", "GET http:///echo HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+	{"a whole URL of another kind", "GET file://x/echo HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+	{"no path", "GET echo HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+	{"an asterisk", "GET * HTTP/1.1\r\nHost: x\r\n\r\n", 400},
+	{"as many fields as may be", "GET /echo HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: b\r\n", maxFields-1) + "\r\n", 0},
+	{"a field more", "GET /echo HTTP/1.1\r\nHost: x\r\n" + strings.Repeat("A: b\r\n", maxFields) + "\r\n", 431},
+	{"expects what nobody knows", "POST /echo HTTP/1.1\r\nHost: x\r\nExpect: 200-ok\r\nContent-Length: 28\r\n\r\n" + body28, 417},
 	{"a tunnel", "CONNECT x:1 HTTP/1.1\r\nHost: x\r\n\r\n", 501},
 	{"a read with a body", "GET /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\nabcde", 400},
 	{"a longer chunk", "POST /echo HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n", 400},
@@ -198,6 +209,39 @@ func FuzzFraming(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A method that no route has is told which there are, whatever it is called, and the
+// connection goes on.
+func TestOtherMethods(t *testing.T) {
+	conn, err := net.Dial("tcp", echoServer(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	answers := bufio.NewReader(conn)
+	for _, tt := range []struct {
+		head, allow string
+		status      int
+	}{
+		{"TRACE /echo", "GET, HEAD, POST, OPTIONS", 405},
+		{"BREW /echo", "GET, HEAD, POST, OPTIONS", 405},
+		{"get /echo", "GET, HEAD, POST, OPTIONS", 405},
+		{"OTHER /echo", "GET, HEAD, POST, OPTIONS", 405},
+		{"BREW /none", "", 404},
+		{"GET /echo", "", 200},
+	} {
+		send(conn, tt.head+" HTTP/1.1\r\nHost: x\r\n\r\n", true)
+		a, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatalf("%s: %v", tt.head, err)
+		}
+		text, err := io.ReadAll(a.Body)
+		if err != nil || a.StatusCode != tt.status || a.Header.Get("Allow") != tt.allow || strings.Contains(string(text), "BREW") {
+			t.Errorf("%s: %d, Allow %q, %s (%v); want %d, %q", tt.head, a.StatusCode, a.Header.Get("Allow"), text, err, tt.status, tt.allow)
+		}
+	}
 }
 
 // A head that comes whole costs no memory.

@@ -59,7 +59,7 @@ func (s *Server) observe(c *fiber.Ctx) error {
 		slog.Duration("took", took),
 		slog.Int("in", max(c.Request().Header.ContentLength(), 0)),
 		slog.Int("out", len(bodyOf(c))),
-		slog.String("from", c.Context().RemoteAddr().String()),
+		slog.String("from", fromOf(c)),
 		{},
 	}
 	n := len(attrs) - 1

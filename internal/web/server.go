@@ -15,6 +15,7 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -52,6 +53,9 @@ type Config struct {
 	Log     *slog.Logger
 	// MaxConnections bounds them; 0: what the limit of open files leaves.
 	MaxConnections int
+	// Proxies are those whose word on a client is taken; nil: those on this machine
+	// and in private networks.
+	Proxies Proxies
 	// TLS is for HTTPS; nil: HTTP.
 	TLS *tls.Config
 	// Access knows who asks; nil: nobody is asked who they are.
@@ -100,7 +104,7 @@ func Listen(cfg Config, roles int) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}
-	conns := newConnections(cfg.MaxConnections, cfg.Log)
+	conns := newConnections(cfg.MaxConnections, cfg.Proxies, cfg.Log)
 	s := &Server{cfg: cfg, listener: &listener{Listener: l, conns: conns, encrypted: cfg.TLS}, conns: conns, expected: roles, registry: prometheus.NewRegistry(), mounted: make(chan struct{})}
 	s.stopping, s.drain = context.WithCancel(context.Background())
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -129,8 +133,17 @@ func (s *Server) handle(c *fasthttp.RequestCtx) {
 	if s.cfg.Access != nil {
 		takeKey(c)
 	}
+	if !slices.Contains(methodsKnown, string(c.Method())) {
+		c.Request.Header.SetMethod(methodOther)
+	}
 	(*s.handler.Load())(c)
 }
+
+// methodOther stands for every method that no route has: fiber answers those that it
+// does not know without a look at the routes.
+const methodOther = "OTHER"
+
+var methodsKnown = append(slices.Clone(fiber.DefaultMethods), methodOther)
 
 // Addr is where the server listens, with the port that the system chose where
 // the configuration said 0.
@@ -172,6 +185,7 @@ func (s *Server) rebuild() {
 	app := fiber.New(fiber.Config{
 		DisableStartupMessage: true,
 		CaseSensitive:         true,
+		RequestMethods:        methodsKnown,
 		ErrorHandler:          func(c *fiber.Ctx, err error) error { return writeProblem(c, problemOf(err)) },
 	})
 	app.Use(s.observe)
@@ -207,6 +221,8 @@ func (s *Server) noRoute(c *fiber.Ctx, err error, complete bool) error {
 	case !complete:
 		c.Response().Header.Del(fiber.HeaderAllow)
 		return Unavailable("starting", time.Second)
+	case f.Code == http.StatusMethodNotAllowed && c.Method() == methodOther:
+		return &Problem{Status: f.Code, Detail: fmt.Sprintf("%s does not take this method, only %s", c.Path(), c.GetRespHeader(fiber.HeaderAllow))}
 	case f.Code == http.StatusMethodNotAllowed:
 		return &Problem{Status: f.Code, Detail: fmt.Sprintf("%s does not take %s, only %s", c.Path(), c.Method(), c.GetRespHeader(fiber.HeaderAllow))}
 	}

@@ -130,4 +130,7 @@ readinessProbe:
 {{- with .Values.auth.allowOrigins }}
 - {name: CAIRN_ALLOW_ORIGINS, value: {{ join "," . | quote }}}
 {{- end }}
+{{- with .Values.trustedProxies }}
+- {name: CAIRN_TRUSTED_PROXIES, value: {{ join "," . | quote }}}
+{{- end }}
 {{- end }}
