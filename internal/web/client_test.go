@@ -184,6 +184,22 @@ func TestConnectionsOfOneAddress(t *testing.T) {
 	}
 }
 
+// An address is trusted as it is, though what it has is counted for its network.
+func TestConnectionsOverIPv6(t *testing.T) {
+	const most = 16
+	for address, want := range map[string]int{"::1": most - most/proxyShare, "2001:db8::7": most - most/proxyShare, "2001:db8::8": most / addressShare} {
+		a := newConnections(most, Proxies{netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("2001:db8::7/128")}, slog.New(slog.DiscardHandler))
+		for range most {
+			if c := a.admit(&peer{address: address}, nil); c != nil {
+				c.waiting.Store(0)
+			}
+		}
+		if len(a.all) != want {
+			t.Errorf("%s has %d connections, want %d", address, len(a.all), want)
+		}
+	}
+}
+
 // A peer is a connection that comes from some address.
 type peer struct {
 	net.TCPConn

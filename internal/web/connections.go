@@ -104,12 +104,13 @@ func (a *connections) register(r prometheus.Registerer) {
 
 // admit takes a connection in, or returns nil.
 func (a *connections) admit(raw net.Conn, encrypted *tls.Config) *conn {
-	c := &conn{Conn: raw, all: a, address: ownerOf(addressOf(raw.RemoteAddr()))}
+	c := &conn{Conn: raw, all: a, address: addressOf(raw.RemoteAddr())}
 	if encrypted != nil {
 		c.Conn, c.encrypted = tls.Server(raw, encrypted), true
 	}
 	c.waiting.Store(time.Now().UnixNano())
 	share := a.share(c.address)
+	c.address = ownerOf(c.address)
 	if a.count(c.address) >= share {
 		a.shedIdle(func(o *conn) bool { return o.address == c.address })
 	}
