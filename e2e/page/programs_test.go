@@ -1,6 +1,7 @@
 package page
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/chromedp/chromedp"
@@ -28,5 +29,30 @@ func TestEventSourceOutlivesRestarts(t *testing.T) {
 	b.until(`events.readyState === EventSource.OPEN`)
 	if got := eval[string](b, `came.join(' ')`); got != "first second third" {
 		t.Errorf("the EventSource had %s", got)
+	}
+}
+
+// MapLibre makes numbers of ids, 0 where they are text, so the id is a property as
+// well. A number above 64 bits costs it all points of a tile that it makes itself from
+// GeoJSON, not of the tiles that Cairn makes.
+func TestMapLibreReadsPoints(t *testing.T) {
+	s := start(t)
+	for _, p := range []string{
+		`{"id":"text","longitude":2,"latitude":48,"time":"2026-01-02T03:04:05Z"}`,
+		`{"id":7,"longitude":2.1,"latitude":48.1}`,
+		`{"id":9007199254740991,"longitude":2.2,"latitude":48.2}`,
+		`{"id":"big","longitude":2.3,"latitude":48.3,"properties":{"n":9007199254740993}}`,
+		`{"id":"huge","longitude":2.9,"latitude":48.4,"properties":{"n":100000000000000000000000}}`,
+	} {
+		post(t, s, p)
+	}
+	b := browse(t, s.Base+"/#map=8/48.15/2.15", 1000, 700, false)
+	b.until(drawn + ` >= 5`)
+	b.do(chromedp.Evaluate(`cairnMap.addSource('try', {type: 'geojson', data: '/points?bbox=1.9,47.9,2.4,48.4'});
+		cairnMap.addLayer({id: 'try', type: 'circle', source: 'try'}); 0`, nil))
+	b.until(`cairnMap.isSourceLoaded('try') && cairnMap.queryRenderedFeatures({layers: ['try']}).length >= 4`)
+	got := eval[string](b, `[...new Set(cairnMap.queryRenderedFeatures({layers: ['try']}).map(f => [f.properties.id, f.properties.time || '-', f.properties.received ? 'received' : ''].join(' ')))].sort().join('; ')`)
+	if want := "7 - received; 9007199254740991 - received; big - received; text 2026-01-02T03:04:05Z received"; strings.TrimSpace(got) != want {
+		t.Errorf("MapLibre has %s, want %s", got, want)
 	}
 }
