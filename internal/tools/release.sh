@@ -48,4 +48,4 @@ done
 
 rm -rf "$dist/build"
 (cd "$dist" && sha256sum -- * >SHA256SUMS)
-cat "$dist/SHA256SUMS
+cat "$dist/SHA256SUMS"
