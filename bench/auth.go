@@ -34,24 +34,7 @@ func benchAuth(ctx context.Context, sys *system, s settings) error {
 			bases[role+mode] = base
 		}
 	}
-	err = testrig.Until(ctx, startWithin, "the key holds", func(ctx context.Context) error {
-		for _, url := range []string{bases["ingestkeys"] + "/point/uploads/none", bases["querykeys"] + cachedPath} {
-			request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-			if err != nil {
-				return err
-			}
-			request.Header.Set("Authorization", strings.TrimPrefix(field[1], "Authorization: "))
-			answer, err := http.DefaultClient.Do(request)
-			if err != nil {
-				return err
-			}
-			_ = answer.Body.Close()
-			if answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusNotFound {
-				return fmt.Errorf("GET %s: %s", url, answer.Status)
-			}
-		}
-		return nil
-	})
+	err = keyHolds(ctx, strings.TrimPrefix(field[1], "Authorization: "), bases["ingestkeys"]+"/point/uploads/none", bases["querykeys"]+cachedPath)
 	if err != nil {
 		return err
 	}
@@ -89,6 +72,28 @@ func benchAuth(ctx context.Context, sys *system, s settings) error {
 		report(row.name, "requests/s", pairs)
 	}
 	return nil
+}
+
+// keyHolds waits until all that is asked knows the key.
+func keyHolds(ctx context.Context, authorization string, urls ...string) error {
+	return testrig.Until(ctx, startWithin, "the key holds", func(ctx context.Context) error {
+		for _, url := range urls {
+			request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+			if err != nil {
+				return err
+			}
+			request.Header.Set("Authorization", authorization)
+			answer, err := http.DefaultClient.Do(request)
+			if err != nil {
+				return err
+			}
+			_ = answer.Body.Close()
+			if answer.StatusCode != http.StatusOK && answer.StatusCode != http.StatusNotFound {
+				return fmt.Errorf("GET %s: %s", url, answer.Status)
+			}
+		}
+		return nil
+	})
 }
 
 // startBeside starts a further service on the system's queue and database, and waits

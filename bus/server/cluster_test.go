@@ -208,7 +208,7 @@ func TestClusterWithoutAQuorum(t *testing.T) {
 // Nodes that show each other certificates find each other, and what they say to each
 // other is encrypted: who speaks in the clear gets no answer in it.
 func TestClusterByCertificates(t *testing.T) {
-	files := testkit.NewCertificates(t)
+	files := testkit.NewCertificate(t, t.TempDir())
 	c := testkit.NewCluster(t, t.TempDir(), 3)
 	for i := range c.Cfg {
 		c.Cfg[i].Cluster.TLS = &server.RouteTLS{Cert: files.Cert, Key: files.Key, CA: files.CA}

@@ -54,7 +54,11 @@ func write(s settings) error {
 		return err
 	}
 	built := time.Unix(s.built, 0).UTC()
-	image, err = mutate.ConfigFile(image, configOf(image, s, built))
+	config, err := image.ConfigFile()
+	if err != nil {
+		return err
+	}
+	image, err = mutate.ConfigFile(image, configOf(config.DeepCopy(), s, built))
 	if err != nil {
 		return err
 	}
@@ -65,12 +69,7 @@ func write(s settings) error {
 	return tarball.WriteToFile(s.out, tag, image)
 }
 
-func configOf(image v1.Image, s settings, built time.Time) *v1.ConfigFile {
-	config, err := image.ConfigFile()
-	if err != nil { // of an image that was made above: it has one
-		panic(err)
-	}
-	config = config.DeepCopy()
+func configOf(config *v1.ConfigFile, s settings, built time.Time) *v1.ConfigFile {
 	config.Architecture, config.OS, config.Created = s.arch, "linux", v1.Time{Time: built}
 	for i := range config.History {
 		config.History[i].Created = v1.Time{Time: built}
