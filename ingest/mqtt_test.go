@@ -273,3 +273,19 @@ func TestMQTTRefuses(t *testing.T) {
 		})
 	}
 }
+
+// A topic is one topic in UTF-8 (MQTT 3.1.1, sections 1.5.3 and 3.3.2.1), for it
+// becomes a name: who publishes to another is let go of, and nothing is stored.
+func TestMQTTTopics(t *testing.T) {
+	for name, topic := range map[string]string{"zero": "a\x00b", "not UTF-8": "caf\xe9", "many": "roof/+", "all": "#", "none": ""} {
+		t.Run(name, func(t *testing.T) {
+			q := &fakeQueue{}
+			p, _ := connectTo(t, serveMQTT(t, q, nil), "", "")
+			p.publish(1, topic, `{"longitude":1,"latitude":2}`)
+			p.closed()
+			if n := len(q.events(t)); n != 0 {
+				t.Errorf("%d events", n)
+			}
+		})
+	}
+}

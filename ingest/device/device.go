@@ -124,13 +124,13 @@ func (o *object) text(name string) string {
 
 // A feature is written in order: geometry, then properties.
 type feature struct {
-	b     []byte
-	named bool // a property was written
+	b       []byte
+	written map[string]bool // names of properties
 }
 
 // begin writes the geometry; the numbers are as the device wrote them.
 func begin(longitude, latitude, altitude string) *feature {
-	f := &feature{b: make([]byte, 0, 512)}
+	f := &feature{b: make([]byte, 0, 512), written: map[string]bool{}}
 	f.b = append(f.b, `{"type":"Feature","geometry":{"type":"Point","coordinates":[`...)
 	f.b = append(append(append(f.b, longitude...), ','), latitude...)
 	if altitude != "" {
@@ -140,12 +140,16 @@ func begin(longitude, latitude, altitude string) *feature {
 	return f
 }
 
+// property writes one, unless one of that name was: then what comes first counts.
 func (f *feature) property(name string, value []byte) {
-	if f.named {
+	if f.written[name] {
+		return
+	}
+	if len(f.written) > 0 {
 		f.b = append(f.b, ',')
 	}
-	f.named = true
-	f.b, _ = jsontext.AppendQuote(f.b, name) // what is wrong in it is replaced
+	f.written[name] = true
+	f.b, _ = jsontext.AppendQuote(f.b, name) // who reads has seen to it that it is UTF-8
 	f.b = append(append(f.b, ':'), value...)
 }
 

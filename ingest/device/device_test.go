@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -85,6 +86,11 @@ func TestOwnTracks(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, func() ([]Fix, error) { return OwnTracks([]byte(body), "", "") }) })
 	}
+	for name, sender := range map[string][2]string{"user": {"\xe9", "x"}, "device": {"u", "\xe9"}} {
+		t.Run(name+" not UTF-8", func(t *testing.T) {
+			refused(t, func() ([]Fix, error) { return OwnTracks([]byte(location), sender[0], sender[1]) })
+		})
+	}
 }
 
 func refused(t *testing.T, read func() ([]Fix, error)) {
@@ -105,6 +111,8 @@ func TestOverland(t *testing.T) {
 	check(t, fixes, err,
 		fixWant{"phone", at, "-122.03", "37.33", `"battery_level":0.8`},
 		fixWant{"", "2026-09-21T14:13:21Z", "-122.04", "37.34", `"device_id":""`})
+	fixes, err = Overland([]byte(`{"locations":[{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":1790000000,"device_id":"phone","name":""}}]}`))
+	check(t, fixes, err, fixWant{"phone", at, "1", "2", `"properties":{"name":"phone","timestamp":1790000000,"device_id":"phone"}`})
 	fixes, err = Overland([]byte(`{"locations":[]}`))
 	check(t, fixes, err)
 	for name, body := range map[string]string{
@@ -132,7 +140,11 @@ func TestOsmAnd(t *testing.T) {
 	}
 	fixes, err := OsmAnd("id=x&timestamp=1790000000&lat=1&lon=2&valid=false&hdop=1.5&altitude=n/a&note=a+b&key=secret")
 	check(t, fixes, err, fixWant{"x", at, "2", "1", `{"name":"x","altitude":"n/a","hdop":1.5,"note":"a b","valid":false}`})
-	for name, query := range map[string]string{"no place": "id=1&timestamp=1", "words": "id=1&lat=north&lon=2", "bad time": "id=1&lat=1&lon=2&timestamp=yesterday", "bad query": "lat=%zz"} {
+	fixes, err = OsmAnd("lat=1&lon=2&timestamp=1790000000&name=Rex&%C3%A9=1&%E9e=")
+	refused(t, func() ([]Fix, error) { return fixes, err })
+	fixes, err = OsmAnd("lat=1&lon=2&timestamp=1790000000&name=Rex&lat=1")
+	check(t, fixes, err, fixWant{"", at, "2", "1", `{"name":"Rex"}`})
+	for name, query := range map[string]string{"name not UTF-8": "\xad=0&lat=0&lon=0&\xf4=00", "value not UTF-8": "lat=0&lon=0&id=%E9", "two latitudes": "lat=1&lat=2&lon=0", "no place": "id=1&timestamp=1", "words": "id=1&lat=north&lon=2", "bad time": "id=1&lat=1&lon=2&timestamp=yesterday", "bad query": "lat=%zz"} {
 		t.Run(name, func(t *testing.T) { refused(t, func() ([]Fix, error) { return OsmAnd(query) }) })
 	}
 }
@@ -180,16 +192,19 @@ func FuzzOwnTracks(f *testing.F) {
 }
 
 func FuzzOverland(f *testing.F) {
-	f.Add([]byte(`{"locations":[{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":"2026-09-21T14:13:20Z","device_id":"x"}}]}`))
+	f.Add([]byte(`{"locations":[{"type":"Feature","geometry":{"type":"Point","coordinates":[1,2]},"properties":{"timestamp":"2026-09-21T14:13:20Z","device_id":"x","name":null}}]}`))
 	fuzz(f, Overland)
 }
 
 func FuzzOsmAnd(f *testing.F) {
 	f.Add([]byte("id=1&lat=1&lon=2&timestamp=1790000000&hdop=01"))
+	f.Add([]byte("\xad=0&lat=0&lon=0&\xf4=00"))
+	f.Add([]byte("lat=0&lon=0&name=a&%EF%BF%BD=1&%ff=2&a=1&a=1"))
 	fuzz(f, func(b []byte) ([]Fix, error) { return OsmAnd(string(b)) })
 }
 
 func FuzzTraccar(f *testing.F) {
+	f.Add([]byte(`{"location":{"timestamp":"x","name":"a","coords":{"latitude":1,"longitude":2,"name":"b"}},"device_id":"x","name":"c"}`))
 	f.Add([]byte(`{"location":{"timestamp":"2026-09-21T14:13:20.000Z","coords":{"latitude":1,"longitude":2}},"device_id":"x"}`))
 	fuzz(f, Traccar)
 }
@@ -204,6 +219,9 @@ func fuzz(f *testing.F, read func([]byte) ([]Fix, error)) {
 		for _, fix := range fixes {
 			if !jsontext.Value(fix.Feature).IsValid() {
 				t.Fatalf("not JSON: %q of %q", fix.Feature, b)
+			}
+			if !utf8.ValidString(fix.Device) {
+				t.Fatalf("the device is no text: %q of %q", fix.Device, b)
 			}
 			fix.Key()
 		}

@@ -4,6 +4,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -24,6 +25,14 @@ func OsmAnd(query string) ([]Fix, error) {
 	values, err := url.ParseQuery(query)
 	if err != nil {
 		return nil, refuse("", "the query cannot be read: %s", err)
+	}
+	for _, n := range sortedNames(values) {
+		switch {
+		case !utf8.ValidString(n) || !utf8.ValidString(values.Get(n)):
+			return nil, refuse("", "the parameter %q is not UTF-8 text", strings.ToValidUTF8(n, "\ufffd"))
+		case slices.ContainsFunc(values[n], func(v string) bool { return v != values[n][0] }):
+			return nil, refuse("", "the parameter %q is given twice", n)
+		}
 	}
 	used := map[string]bool{}
 	take := func(names []string) string {
@@ -62,7 +71,7 @@ func OsmAnd(query string) ([]Fix, error) {
 	f := begin(lon, lat, altitude)
 	f.text("name", name)
 	for _, n := range sortedNames(values) {
-		if !used[n] && n != "name" && n != "key" {
+		if !used[n] && n != "key" {
 			f.query(n, values.Get(n))
 		}
 	}
@@ -118,11 +127,9 @@ func Traccar(body []byte) ([]Fix, error) {
 	name := o.text("device_id")
 	f := begin(string(coords.get("longitude")), string(coords.get("latitude")), altitude)
 	f.text("name", name)
-	taken := map[string]bool{"name": true}
 	write := func(from *object, not ...string) {
 		for i, n := range from.names {
-			if !taken[n] && !slices.Contains(not, n) && from.values[i].Kind() != 'n' {
-				taken[n] = true
+			if !slices.Contains(not, n) && from.values[i].Kind() != 'n' {
 				f.property(n, from.values[i])
 			}
 		}

@@ -41,14 +41,14 @@ func overlandFix(raw []byte, pointer string) (Fix, error) {
 	if err != nil {
 		return Fix{}, refuse(pointer+"/properties/timestamp", "%s", err)
 	}
-	f := &feature{b: append([]byte(`{"type":"Feature","geometry":`), o.get("geometry")...)}
+	f := &feature{written: map[string]bool{}, b: append([]byte(`{"type":"Feature","geometry":`), o.get("geometry")...)}
 	f.b = append(f.b, `,"properties":{`...)
 	device := properties.text("device_id")
 	if properties.text("name") == "" {
 		f.text("name", device)
 	}
 	for i, n := range properties.names {
-		f.property(n, properties.values[i])
+		f.property(n, properties.values[i]) // but an empty name, where there is the device's
 	}
 	// Trips come in the same batch as positions of the same moment.
 	program := "overland"

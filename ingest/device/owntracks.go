@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -18,6 +19,11 @@ import (
 // steps, cards and an empty body do not, and give no fix and no error. What is
 // encrypted cannot be read and is refused, so that the phone keeps it.
 func OwnTracks(body []byte, user, device string) ([]Fix, error) {
+	for _, s := range []string{user, device} {
+		if !utf8.ValidString(s) {
+			return nil, refuse("", "the user or the device, %q, is not UTF-8 text", strings.ToValidUTF8(s, "\ufffd"))
+		}
+	}
 	body = bytes.TrimSpace(body)
 	if len(body) == 0 { // a friend was deleted
 		return nil, nil
@@ -84,7 +90,7 @@ func ownTracksFix(o *object, pointer, kind, tst, user, device string, fixes []Fi
 	f := begin(string(o.get("lon")), string(o.get("lat")), altitude)
 	f.text("name", name)
 	for i, n := range o.names {
-		if n != "lat" && n != "lon" && n != "name" {
+		if n != "lat" && n != "lon" {
 			f.property(n, o.values[i])
 		}
 	}

@@ -22,7 +22,7 @@ func explode(raw []byte) ([][]byte, error) {
 		return nil, nil
 	}
 	var f struct {
-		ID       any `json:"id"`
+		ID       jsontext.Value `json:"id"`
 		Geometry struct {
 			Type        string           `json:"type"`
 			Coordinates []jsontext.Value `json:"coordinates"`
@@ -39,11 +39,21 @@ func explode(raw []byte) ([][]byte, error) {
 	case n*len(f.Rest) > maxExploded:
 		return nil, &event.FieldError{Reason: fmt.Sprintf("its %d points would take up more than %d bytes, for each has all of the properties", n, maxExploded)}
 	}
+	id := ""
+	if kind := f.ID.Kind(); kind != 'n' && kind != jsontext.KindInvalid {
+		if kind != '"' && kind != '0' {
+			return nil, &event.FieldError{Pointer: "/id", Reason: "the id must be a string or a number"}
+		}
+		var err error
+		if id, err = event.IDText(f.ID); err != nil {
+			return nil, &event.FieldError{Pointer: "/id", Reason: err.Error()}
+		}
+	}
 	features := make([][]byte, 0, n)
 	for i, position := range f.Geometry.Coordinates {
 		b := []byte(`{"geometry":{"type":"Point","coordinates":`)
 		b = append(append(b, position...), '}')
-		if id := idOf(f.ID); id != "" {
+		if id != "" {
 			b = append(b, `,"id":`...)
 			b, _ = jsontext.AppendQuote(b, id+"/"+strconv.Itoa(i+1))
 		}
@@ -53,16 +63,6 @@ func explode(raw []byte) ([][]byte, error) {
 		features = append(features, append(b, '}'))
 	}
 	return features, nil
-}
-
-func idOf(id any) string {
-	switch id := id.(type) {
-	case string:
-		return id
-	case float64:
-		return strconv.FormatFloat(id, 'f', -1, 64)
-	}
-	return ""
 }
 
 // An exploder is a reader of JSON in whose place each MultiPoint is as many rows

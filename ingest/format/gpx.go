@@ -33,9 +33,6 @@ func (x *xmlReader) gpx(start xml.StartElement) (err error) {
 // own has the track's.
 func (x *xmlReader) gpxPoint(start xml.StartElement) (foundPoint, error) {
 	found := foundPoint{properties: map[string]any{"gpx": start.Name.Local}}
-	if x.track != "" && start.Name.Local != "wpt" {
-		found.properties["name"] = x.track
-	}
 	if x.segment > 0 && start.Name.Local == "trkpt" {
 		found.properties["segment"] = x.segment
 	}
@@ -59,6 +56,9 @@ func (x *xmlReader) gpxPoint(start xml.StartElement) (foundPoint, error) {
 		switch t := t.(type) {
 		case xml.EndElement:
 			if t.Name.Local == start.Name.Local {
+				if _, named := found.properties["name"]; !named && x.track != "" && start.Name.Local != "wpt" {
+					found.properties["name"] = x.track
+				}
 				return found, nil
 			}
 		case xml.StartElement:
@@ -98,7 +98,7 @@ func (x *xmlReader) gpxField(found *foundPoint, name, text string) error {
 	case name == "time":
 		found.time = text
 	default:
-		found.properties[name] = value(text)
+		setProperty(found.properties, name, text)
 	}
 	return nil
 }

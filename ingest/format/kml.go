@@ -123,7 +123,7 @@ func (x *xmlReader) kmlData(m *placemark, name string) error {
 
 func (m *placemark) set(name, text string) {
 	if name != "" && text != "" {
-		m.properties[name] = value(text)
+		setProperty(m.properties, name, text)
 	}
 }
 

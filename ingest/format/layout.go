@@ -88,7 +88,7 @@ func newLayout(header []string, o *Options, delimiter rune) (*layout, error) {
 
 // keys makes the properties' names.
 func (l *layout) keys(header []string, o *Options) error {
-	seen := make(map[string]bool, len(header))
+	seen := make(map[string]bool, len(header)) // by the name as JSON
 	for i, h := range header {
 		key, err := jsontext.AppendQuote(nil, h)
 		if err != nil || strings.ContainsRune(h, 0) {
@@ -96,10 +96,11 @@ func (l *layout) keys(header []string, o *Options) error {
 		}
 		if strings.TrimSpace(h) == "" { // as of the row numbers that pandas writes
 			key = fmt.Appendf(nil, `"column_%d"`, i+1)
-		} else if seen[h] {
-			return fmt.Errorf("the header has the column %s twice: rename one of them", Quote(h))
 		}
-		seen[h] = true
+		if seen[string(key)] {
+			return fmt.Errorf("the header has the column %s twice: rename one of them", Clip(string(key)))
+		}
+		seen[string(key)] = true
 		l.columns[i].key = append(key, ':')
 		l.columns[i].name = l.columns[i].key
 	}

@@ -162,20 +162,21 @@ func (d *PointDecoder) unknown(name []byte) error {
 		Reason:  fmt.Sprintf("unknown field %s: %s", Quote(string(text)), suggest(string(text), pointFields)),
 	}
 	for {
+		switch string(name) { // what is in it may be wrong in one row of many
+		case `"geometry"`, `"features"`, `"locations"`, `"timelineObjects"`, `"semanticSegments"`, `"rawSignals"`:
+			return errGeoJSON
+		}
+		refused.Reason = cmp.Or(foreignJSON[string(name)], refused.Reason)
 		value, err := d.json.ReadValue()
 		if err != nil {
 			return refused
 		}
-		switch string(name) {
-		case `"geometry"`, `"features"`, `"locations"`, `"timelineObjects"`, `"semanticSegments"`, `"rawSignals"`:
-			return errGeoJSON
-		case `"type"`:
+		if string(name) == `"type"` {
 			if slices.Contains(geoJSONTypes, string(value)) {
 				return errGeoJSON
 			}
 			refused.Reason = cmp.Or(foreignJSON[string(value)], refused.Reason)
 		}
-		refused.Reason = cmp.Or(foreignJSON[string(name)], refused.Reason)
 		if d.json.PeekKind() != '"' {
 			return refused
 		}

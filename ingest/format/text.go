@@ -5,11 +5,13 @@ import (
 	"bytes"
 	"io"
 	"net/http"
+	"strings"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/htmlindex"
 	"golang.org/x/text/encoding/ianaindex"
 	"golang.org/x/text/encoding/unicode"
+	"golang.org/x/text/transform"
 
 	"cairn/internal/web"
 )
@@ -68,11 +70,44 @@ func inUTF8(r *bufio.Reader, o *Options) *bufio.Reader {
 	if name, _ := htmlindex.Name(e); name == "utf-8" {
 		return r
 	}
-	return transcoded(r, e)
+	if name, _ := htmlindex.Name(e); strings.HasPrefix(name, "utf-16") { // which has the character
+		return transcoded(r, e)
+	}
+	return bufio.NewReaderSize(strictly(r, e, o.charset), ReadBuffer)
+}
+
+// strictly reads text of the charset, and nothing else.
+func strictly(r io.Reader, e encoding.Encoding, charset string) io.Reader {
+	return transform.NewReader(r, transform.Chain(e.NewDecoder(), whole{charset: charset}))
 }
 
 func transcoded(r io.Reader, e encoding.Encoding) *bufio.Reader {
 	return bufio.NewReaderSize(e.NewDecoder().Reader(r), ReadBuffer)
+}
+
+// A whole passes on text that a charset's decoder made, and ends with an error
+// where that had to put U+FFFD for bytes which are not of the charset: else they
+// would be lost, and names that differ in nothing else become one.
+type whole struct {
+	transform.NopResetter
+	charset string
+}
+
+func (w whole) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
+	n, end := len(src), error(nil)
+	if i := bytes.Index(src, []byte("\ufffd")); i >= 0 {
+		n, end = i, &web.Problem{Status: http.StatusBadRequest, Detail: "the text has bytes that the charset " + Quote(w.charset) + " does not: is it in another one?"}
+	} else if !atEOF { // the character may be cut
+		for k := 1; k <= min(2, len(src)); k++ {
+			if bytes.HasPrefix([]byte("\ufffd"), src[len(src)-k:]) {
+				n, end = len(src)-k, transform.ErrShortSrc
+			}
+		}
+	}
+	if n > len(dst) {
+		n, end = len(dst), transform.ErrShortDst
+	}
+	return copy(dst, src[:n]), n, end
 }
 
 // peekLine looks at the next line, without its end, reading no more of the body

@@ -163,6 +163,9 @@ type duration struct {
 func (t *timeline) open(raw jsontext.Value) error {
 	var e element
 	t.fixes = nil
+	if !raw.IsValid() { // encoding/json takes the last of two equal names, and mends what is not UTF-8
+		return notStrict(raw)
+	}
 	if err := json.Unmarshal(raw, &e); err != nil {
 		return &event.FieldError{Reason: ClipReason("it is no part of a Google Timeline: " + err.Error())}
 	}
@@ -191,6 +194,15 @@ func (t *timeline) open(raw jsontext.Value) error {
 	}
 	t.device(&e)
 	return nil
+}
+
+// notStrict says why JSON is not what RFC 7493 asks for.
+func notStrict(raw jsontext.Value) error {
+	d := jsontext.NewDecoder(bytes.NewReader(raw))
+	if err := d.SkipValue(); err != nil {
+		return event.AsFieldError(err)
+	}
+	return &event.FieldError{Reason: "not JSON"}
 }
 
 // device reads what the newer exports have.

@@ -10,6 +10,7 @@ import (
 	"maps"
 	"math"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"golang.org/x/text/encoding/htmlindex"
@@ -68,7 +69,7 @@ func openXML(r *bufio.Reader, k Kind, o Options) (Rows, error) {
 		if strings.HasPrefix(strings.ToLower(name), "utf-16") { // its byte order mark was seen to
 			return r, nil
 		}
-		return e.NewDecoder().Reader(r), nil
+		return strictly(r, e, name), nil
 	}
 	want := map[Kind]string{GPX: "gpx", KML: "kml"}[k]
 	for {
@@ -238,6 +239,23 @@ func (x *xmlReader) timeAmong(properties map[string]any) (field, text string) {
 		}
 	}
 	return field, text
+}
+
+// maxSameNames bounds how many properties of one name a point has.
+const maxSameNames = 100
+
+// setProperty adds one. Where there is another value of that name already, it goes
+// in as name_2, and so on: a Placemark's data may be called name, too.
+func setProperty(properties map[string]any, name, text string) {
+	v, unique := value(text), name
+	for n := 2; n <= maxSameNames; n++ {
+		other, taken := properties[unique]
+		if !taken || other == v {
+			break
+		}
+		unique = name + "_" + strconv.Itoa(n)
+	}
+	properties[unique] = v
 }
 
 // value is a text as a property: a number where that keeps every digit.

@@ -2,10 +2,12 @@ package mqtt
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"unicode/utf8"
 )
 
@@ -101,8 +103,8 @@ func cutBytes(b *[]byte) (out []byte, err error) {
 // cutText takes text (section 1.5.3).
 func cutText(b *[]byte) (string, error) {
 	raw, err := cutBytes(b)
-	if err == nil && !utf8.Valid(raw) {
-		err = protocol("text that is not UTF-8")
+	if err == nil && (!utf8.Valid(raw) || bytes.IndexByte(raw, 0) >= 0) {
+		err = protocol("text that is not UTF-8, or has the character U+0000")
 	}
 	return string(raw), err
 }
@@ -170,8 +172,8 @@ func parsePublish(p packet) (m publish, err error) {
 	if m.topic, err = cutText(&b); err != nil {
 		return m, err
 	}
-	if m.qos == 3 || m.topic == "" {
-		return m, protocol("a message of quality 3, or to no topic")
+	if m.qos == 3 || m.topic == "" || strings.ContainsAny(m.topic, "+#") { // sections 3.3.1.2 and 3.3.2.1
+		return m, protocol("a message of quality 3, or to no topic or many")
 	}
 	if m.qos > 0 {
 		if m.id, err = cut16(&b); err == nil && m.id == 0 {
