@@ -41,7 +41,6 @@ func CreateUploads(ctx context.Context, js jetstream.JetStream, replicas int) er
 		MaxAge:            UploadsAge,
 		Replicas:          replicas,
 		AllowDirect:       true,
-		AllowRollup:       true,
 	})
 	if err != nil && !errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
 		return fmt.Errorf("create stream %s: %w", UploadsStream, err)

@@ -84,7 +84,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 			api + "STREAM.INFO." + bus.Stream, api + "STREAM.CREATE." + bus.Stream, api + "STREAM.PURGE." + bus.Stream,
 			api + "STREAM.CREATE." + bus.UploadsStream,
 			api + "STREAM.MSG.GET." + bus.Stream, api + "DIRECT.GET." + bus.Stream,
-			api + "CONSUMER.CREATE." + bus.Stream + ".>", api + "CONSUMER.INFO." + bus.Stream + ".*",
+			api + "CONSUMER.CREATE." + bus.Stream + ".*", api + "CONSUMER.INFO." + bus.Stream + ".*",
 			api + "CONSUMER.DELETE." + bus.Stream + ".*", api + "CONSUMER.RESET." + bus.Stream + ".*",
 			api + "CONSUMER.MSG.NEXT." + bus.Stream + ".*", "$JS.ACK." + bus.Stream + ".>",
 			bus.SubjectApplied, answers,

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -25,16 +26,38 @@ var targets = []string{
 	"$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",
 	"$JS.API.STREAM.PURGE.KV_cairn-keys", "$JS.API.STREAM.DELETE.KV_cairn-keys", "$KV.cairn-keys.mallory",
 	"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.Subject, "points.x", bus.SubjectApplied, bus.SubjectRead,
+	"$JS.API.STREAM.PURGE.KV_cairn-uploads", "$JS.API.STREAM.DELETE.KV_cairn-uploads", "$JS.API.STREAM.CREATE.KV_cairn-uploads", "$KV.cairn-uploads.mallory",
+	"$JS.API.DIRECT.GET.KV_cairn-keys", "$JS.API.STREAM.MSG.GET.KV_cairn-keys", "$JS.API.CONSUMER.CREATE.KV_cairn-keys.other", "$JS.API.CONSUMER.CREATE.KV_cairn-keys",
+	"$JS.API.CONSUMER.CREATE.POINTS", "$JS.API.CONSUMER.CREATE.POINTS.other.points.events", "$JS.API.CONSUMER.DURABLE.CREATE.POINTS.other", "$JS.API.CONSUMER.UNPIN.POINTS.projector",
+	"$JS.API.STREAM.PEER.REMOVE.POINTS", "$JS.API.STREAM.LEADER.STEPDOWN.POINTS", "$JS.API.CONSUMER.LEADER.STEPDOWN.POINTS.projector",
+	"$JS.API.META.LEADER.STEPDOWN", "$JS.API.SERVER.REMOVE", "$JS.API.ACCOUNT.PURGE.CAIRN", "$JS.SNAPSHOT.RESTORE.POINTS.x", "$JS.FC.POINTS.projector.x",
+	"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.CAIRN.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", bus.SubjectNode, bus.SalvageSubject,
 }
 
 // rights are those of the targets that a user is for.
 var rights = map[string][]string{
-	bus.UserIngest: {bus.Subject, bus.SubjectRead},
+	// Every role reads the keys' hashes, by which it knows who asks.
+	bus.UserIngest: {bus.Subject, bus.SubjectRead, "$KV.cairn-uploads.mallory", "$JS.API.DIRECT.GET.KV_cairn-keys"},
+	bus.UserQuery:  {"$JS.API.DIRECT.GET.KV_cairn-keys"},
 }
 
 // bodies are what requests are made with; the streams answer them with nothing,
 // with a message, with an error, with JSON.
-var bodies = []string{"", "{}", `{"seq":1}`, `{"seq":999999999}`, `{"last_by_subj":"points.>"}`, `{"multi_last":["points.>"]}`, `{"batch":1}`}
+var bodies = []string{
+	"", "{}", `{"seq":1}`, `{"seq":999999999}`, `{"last_by_subj":"points.>"}`, `{"multi_last":["points.>"]}`, `{"batch":1}`, `{"batch":9,"seq":1,"next_by_subj":">"}`,
+	`{"filter":"points.>","keep":0}`, `{"seq":99}`,
+	`{"stream_name":"POINTS","config":{"deliver_subject":"$JS.API.STREAM.PURGE.POINTS","deliver_policy":"all","ack_policy":"none"}}`,
+	`{"name":"OTHER","storage":"memory","sources":[{"name":"KV_cairn-keys"}],"republish":{"src":">","dest":"points.events"}}`,
+	`{"name":"OTHER","storage":"memory","mirror":{"name":"POINTS"}}`,
+}
+
+// fields are header fields by which JetStream is told to do more with a message than
+// to keep it (nats-server, server/stream.go). The streams must be set to refuse them.
+var fields = []struct{ name, value string }{
+	{"Nats-Rollup", "all"}, {"Nats-Rollup", "sub"}, {"Nats-TTL", "1s"}, {"Nats-Incr", "1"}, {"Nats-Marker-Reason", "Purge"}, {"KV-Operation", "PURGE"},
+	{"Nats-Schedule", "@at 2020-01-01T00:00:00Z"}, {"Nats-Batch-Id", "b"},
+	{"Nats-Expected-Stream", "KV_cairn-keys"}, {"Nats-Expected-Last-Sequence", "0"}, {"Nats-Msg-Id", "0"}, {"Nats-Stream-Source", "KV_cairn-keys 1"},
+}
 
 // No request that a user may make can be aimed, by its reply subject or by the
 // header that asks for a trace, at what the user may not do: JetStream answers as
@@ -93,12 +116,18 @@ func TestInsidersHaveWhatTheyNeed(t *testing.T) {
 			"$JS.API.STREAM.PURGE.POINTS", // trims
 			"$JS.API.CONSUMER.DELETE.POINTS.projector", "$JS.API.CONSUMER.RESET.POINTS.projector", "$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",
 			"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.SubjectApplied,
+			"$JS.API.STREAM.CREATE.KV_cairn-uploads", "$JS.API.DIRECT.GET.KV_cairn-keys",
 		},
 		bus.UserAdmin: {
 			"$JS.API.STREAM.PURGE.POINTS", "$JS.API.STREAM.DELETE.POINTS", "$JS.API.STREAM.MSG.DELETE.POINTS", "$JS.API.STREAM.UPDATE.POINTS", "$JS.API.STREAM.CREATE.OTHER",
 			"$JS.API.STREAM.RESTORE.POINTS", "$JS.API.STREAM.SNAPSHOT.POINTS", "$JS.API.CONSUMER.DELETE.POINTS.projector", "$JS.API.CONSUMER.RESET.POINTS.projector",
 			"$JS.API.CONSUMER.PAUSE.POINTS.projector", "$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",
 			"$JS.API.STREAM.PURGE.KV_cairn-keys", "$JS.API.STREAM.DELETE.KV_cairn-keys", "$KV.cairn-keys.mallory", bus.Subject,
+			"$JS.API.STREAM.PURGE.KV_cairn-uploads", "$JS.API.STREAM.DELETE.KV_cairn-uploads", "$JS.API.STREAM.CREATE.KV_cairn-uploads",
+			"$JS.API.DIRECT.GET.KV_cairn-keys", "$JS.API.STREAM.MSG.GET.KV_cairn-keys", "$JS.API.CONSUMER.CREATE.KV_cairn-keys.other", "$JS.API.CONSUMER.CREATE.KV_cairn-keys",
+			"$JS.API.CONSUMER.CREATE.POINTS", "$JS.API.CONSUMER.CREATE.POINTS.other.points.events", "$JS.API.CONSUMER.DURABLE.CREATE.POINTS.other", "$JS.API.CONSUMER.UNPIN.POINTS.projector",
+			"$JS.API.STREAM.PEER.REMOVE.POINTS", "$JS.API.STREAM.LEADER.STEPDOWN.POINTS", "$JS.API.CONSUMER.LEADER.STEPDOWN.POINTS.projector",
+			"$JS.SNAPSHOT.RESTORE.POINTS.x", bus.SubjectNode, bus.SalvageSubject,
 		},
 	}
 	for user, list := range needs {
@@ -127,6 +156,87 @@ func TestInsidersHaveWhatTheyNeed(t *testing.T) {
 	if after := q.state(); after != before {
 		t.Errorf("the streams went from\n%s\nto\n%s", before, after)
 	}
+}
+
+// What a writer's header fields ask for beyond keeping the message is refused: what is
+// in the streams stays, nothing goes anywhere else, and what was refused is not kept.
+func TestNoFieldOpensAWay(t *testing.T) {
+	for _, user := range server.Outsiders() {
+		t.Run(user, func(t *testing.T) {
+			q := newQueueOfTwo(t)
+			before := q.messages()
+			nc := q.connect(t, user)
+			requests, _ := server.Requests(user)
+			for _, request := range requests {
+				for _, field := range fields {
+					m := nats.NewMsg(request)
+					m.Reply, m.Data = nc.NewRespInbox(), []byte(bodies[len(bodies)-1])
+					m.Header.Set(field.name, field.value)
+					switch field.name {
+					case "Nats-Batch-Id":
+						m.Header.Set("Nats-Batch-Sequence", "1")
+						m.Header.Set("Nats-Batch-Commit", "1")
+					case "Nats-Schedule":
+						m.Header.Set("Nats-Schedule-Target", "$KV.cairn-keys.mallory")
+					}
+					if err := nc.PublishMsg(m); err != nil {
+						t.Fatal(err)
+					}
+				}
+			}
+			q.settle(nc)
+			after := q.messages()
+			for name, lines := range before {
+				if name == bus.UploadsStream { // ingest's own, which forgets
+					continue
+				}
+				if len(after[name]) < len(lines) || !slices.Equal(after[name][:len(lines)], lines) {
+					t.Errorf("%s went from %q to %q", name, lines, after[name])
+				}
+				if right := user == bus.UserIngest && name == bus.Stream; !right && len(after[name]) != len(lines) {
+					t.Errorf("%s has new messages: %q", name, after[name])
+				}
+				for _, line := range after[name][min(len(lines), len(after[name])):] {
+					for _, refused := range []string{"Nats-Rollup", "Nats-TTL", "Nats-Schedule", "Nats-Batch", "Nats-Incr", "KV_cairn-keys"} {
+						if strings.Contains(line, refused) {
+							t.Errorf("%s has taken in %s", name, line)
+						}
+					}
+				}
+			}
+			if len(after) != len(before) {
+				t.Errorf("there are %d streams where %d were", len(after), len(before))
+			}
+			if heard := q.overheard(user); len(heard) > 0 {
+				t.Errorf("others heard %q", heard)
+			}
+		})
+	}
+}
+
+// messages are those of each stream, with their header fields.
+func (q *queueOfTwo) messages() map[string][]string {
+	q.t.Helper()
+	out := map[string][]string{}
+	for info := range q.js.ListStreams(q.t.Context()).Info() {
+		lines := []string{}
+		stream, err := q.js.Stream(q.t.Context(), info.Config.Name)
+		if err != nil {
+			q.t.Fatal(err)
+		}
+		for sequence := uint64(1); sequence <= info.State.LastSeq; sequence++ {
+			m, err := stream.GetMsg(q.t.Context(), sequence)
+			if errors.Is(err, jetstream.ErrMsgNotFound) {
+				continue
+			}
+			if err != nil {
+				q.t.Fatal(err)
+			}
+			lines = append(lines, fmt.Sprint(m.Sequence, m.Subject, m.Time.UnixNano(), m.Header, string(m.Data)))
+		}
+		out[info.Config.Name] = lines
+	}
+	return out
 }
 
 // aim makes the request so that its answer, or the trace of it, goes to target.

@@ -21,18 +21,49 @@ type identityKey struct{}
 // guard lets through who may use the route, and notes who that is.
 func (s *Server) guard(r Route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		who, err := s.cfg.Access.Identify(tokenOf(c.Context()), time.Now())
-		if err != nil {
-			return unidentified(c, err)
+		err := s.admit(c, r)
+		if err == nil {
+			err = c.Next()
 		}
-		if err := permit(who, r.Scope); err != nil {
-			return err
-		}
-		if who.Area != nil && !r.Areas {
-			return &Problem{Status: http.StatusForbidden, Detail: "this tells of all points, wherever they are: a key that holds for an area may not ask"}
-		}
-		c.Context().SetUserValue(identityKey{}, who)
-		return c.Next()
+		keepApart(&c.Response().Header)
+		return err
+	}
+}
+
+// admit notes who asks, or says why they may not use the route.
+func (s *Server) admit(c *fiber.Ctx, r Route) error {
+	who, err := s.cfg.Access.Identify(tokenOf(c.Context()), time.Now())
+	if err != nil {
+		return unidentified(c, err)
+	}
+	if err := permit(who, r.Scope); err != nil {
+		return err
+	}
+	if who.Area != nil && !r.Areas {
+		return &Problem{Status: http.StatusForbidden, Detail: "this tells of all points, wherever they are: a key that holds for an area may not ask"}
+	}
+	c.Context().SetUserValue(identityKey{}, who)
+	return nil
+}
+
+// keepApart keeps what one asker was told out of caches that others share (RFC 9111,
+// section 5.2.2.7). Without it, a cache may ask again in the name of another, be told
+// that nothing has changed since, and hand on what it had: the tag of a point is its
+// revision, whoever asks. A key in the URL leaves no Authorization that would warn it.
+func keepApart(h *fasthttp.ResponseHeader) {
+	switch string(h.Peek(fiber.HeaderCacheControl)) {
+	case "":
+		h.Set(fiber.HeaderCacheControl, "no-store")
+	case "no-cache":
+		h.Set(fiber.HeaderCacheControl, "private, no-cache")
+	}
+	switch vary := string(h.Peek(fiber.HeaderVary)); vary {
+	case "":
+		h.Set(fiber.HeaderVary, fiber.HeaderAuthorization)
+	case fiber.HeaderAcceptEncoding: // what is asked for most
+		h.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding+", "+fiber.HeaderAuthorization)
+	default:
+		h.Set(fiber.HeaderVary, vary+", "+fiber.HeaderAuthorization)
 	}
 }
 

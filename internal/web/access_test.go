@@ -124,6 +124,9 @@ func TestEveryRouteAndEveryScope(t *testing.T) {
 					t.Errorf("%s %s by %q: %d %s", r.method, r.path, key, a.status, a.body)
 				}
 			}
+			if cached := a.header.Get("Cache-Control"); r.needs != "" && (cached != "no-store" && !strings.HasPrefix(cached, "private") || !strings.Contains(a.header.Get("Vary"), "Authorization")) {
+				t.Errorf("%s %s by %q: a cache that others share may keep it: %q, %q", r.method, r.path, key, cached, a.header.Get("Vary"))
+			}
 			if a.status >= 400 && r.needs != "write" && r.needs != "edit" && a.header.Get("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("%s %s by %q: a page cannot read the refusal", r.method, r.path, key)
 			}
