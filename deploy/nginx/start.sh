@@ -78,7 +78,12 @@ fi
 look
 settings >"$run/cairn.conf"
 
-nginx -p "$run" -c "$run/nginx.conf" -g 'daemon off;' &
+# Nginx writes the whole request beside an error. A parameter of it may be an access
+# key, which no log should have.
+rm -f "$run/log"
+mkfifo "$run/log"
+sed -u 's/\([?&]key=\)[^& ",]*/\1.../g' <"$run/log" >&2 &
+nginx -p "$run" -c "$run/nginx.conf" -g 'daemon off;' 2>"$run/log" &
 nginx=$!
 trap 'kill -QUIT $nginx' TERM INT QUIT
 

@@ -5,6 +5,7 @@ package proxy
 import (
 	"net"
 	"net/http"
+	"slices"
 	"testing"
 
 	"cairn/internal/testkit"
@@ -15,6 +16,9 @@ import (
 // restarts.
 type fleet struct {
 	t        testing.TB
+	data     string // folder
+	queue    string // its URL
+	flags    []string
 	behind   behind
 	commands map[string]command
 	roles    map[string]*testrig.Run
@@ -29,8 +33,8 @@ type command struct {
 // spare is a query replica's address that is not used at first.
 const spare = "127.0.0.14"
 
-// startFleet starts ingest, projector and three query replicas.
-func startFleet(t testing.TB) *fleet {
+// startFleet starts ingest, projector and three query replicas, with further flags.
+func startFleet(t testing.TB, flags ...string) *fleet {
 	t.Helper()
 	data, database := testkit.Folder(t), testkit.Postgres(t)
 	replicas := []string{"127.0.0.11", "127.0.0.12", "127.0.0.13"}
@@ -39,7 +43,7 @@ func startFleet(t testing.TB) *fleet {
 	if err != nil {
 		t.Fatal(err)
 	}
-	f := &fleet{t: t, behind: behind{ingest: ingest, query: replicas, queryPort: port}, roles: map[string]*testrig.Run{}}
+	f := &fleet{t: t, data: data, queue: "nats://" + queue, flags: flags, behind: behind{ingest: ingest, query: replicas, queryPort: port}, roles: map[string]*testrig.Run{}}
 	others := []string{"NATS_URL=nats://" + queue, "DATABASE_URL=" + database}
 	f.commands = map[string]command{
 		"ingest":    {ingest, nil, []string{"ingest", "--nats-listen", queue, "--data", data}},
@@ -58,7 +62,7 @@ func startFleet(t testing.TB) *fleet {
 func (f *fleet) start(role string) {
 	f.t.Helper()
 	c := f.commands[role]
-	f.roles[role] = testrig.Command{Program: cairn, Args: append(c.args, "--listen", c.listen), Env: c.env}.Start(f.t)
+	f.roles[role] = testrig.Command{Program: cairn, Args: slices.Concat(c.args, []string{"--listen", c.listen}, f.flags), Env: c.env}.Start(f.t)
 }
 
 // restart ends a role, at once or in an orderly way, and starts it again.

@@ -22,6 +22,7 @@ type behind struct {
 
 // A running proxy.
 type running struct {
+	*testrig.Run
 	base  string // http://host:port
 	names *names // nil where it does not ask one
 }
@@ -58,8 +59,8 @@ func startHAProxy(t testing.TB, b behind, env ...string) *running {
 		"CAIRN_INGEST=ingest.test:" + port,
 		"CAIRN_QUERY=query.test:" + b.queryPort,
 	}, env...)
-	testrig.Command{Program: "haproxy", Args: []string{"-db", "-f", filepath.Join(root, "deploy/haproxy/haproxy.cfg")}, Env: env}.Start(t)
-	return ready(t, &running{base: "http://" + listen, names: n})
+	run := testrig.Command{Program: "haproxy", Args: []string{"-db", "-f", filepath.Join(root, "deploy/haproxy/haproxy.cfg")}, Env: env}.Start(t)
+	return ready(t, &running{Run: run, base: "http://" + listen, names: n})
 }
 
 func startNginx(t testing.TB, b behind, env ...string) *running {
@@ -75,8 +76,8 @@ func startNginx(t testing.TB, b behind, env ...string) *running {
 		"CAIRN_QUERY=" + strings.Join(query, " "),
 		"CAIRN_RUN=" + testkit.Folder(t), // which Nginx's own user can enter
 	}, env...)
-	testrig.Command{Program: "sh", Args: []string{filepath.Join(root, "deploy/nginx/start.sh")}, Env: env}.Start(t)
-	return ready(t, &running{base: "http://" + listen})
+	run := testrig.Command{Program: "sh", Args: []string{filepath.Join(root, "deploy/nginx/start.sh")}, Env: env}.Start(t)
+	return ready(t, &running{Run: run, base: "http://" + listen})
 }
 
 // ready waits until both roles are reached through the proxy.
