@@ -58,6 +58,8 @@ var (
 	ErrFull        = errors.New("the queue is full")
 	ErrUnavailable = errors.New("the queue is not reachable")
 	ErrUncertain   = errors.New("the queue did not answer in time")
+	// ErrUnwritable says that the store's disk takes nothing, for want of room or not.
+	ErrUnwritable = errors.New("the queue's store cannot be written")
 	// ErrDamaged says that the store has less than was acknowledged from it.
 	ErrDamaged = errors.New("the queue's store is damaged, or a copy from earlier")
 )
@@ -302,7 +304,7 @@ func (c *Collector) commit(waiting []*Batch, lines []byte, count int, trace stri
 
 // reasonOf is the metric's label: one of few.
 func reasonOf(err error) string {
-	for reason, is := range map[string]error{"busy": ErrBusy, "full": ErrFull, "damaged": ErrDamaged, "unavailable": ErrUnavailable} {
+	for reason, is := range map[string]error{"busy": ErrBusy, "full": ErrFull, "unwritable": ErrUnwritable, "damaged": ErrDamaged, "unavailable": ErrUnavailable} {
 		if errors.Is(err, is) {
 			return reason
 		}

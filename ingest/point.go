@@ -266,9 +266,9 @@ func queueProblem(err error, e *event.Event) error {
 	case errors.Is(err, bus.ErrBusy):
 		p.Status, p.RetryAfter = http.StatusTooManyRequests, busyRetry
 		p.Detail = "too many writes are waiting: try again"
-	case errors.Is(err, bus.ErrFull):
+	case errors.Is(err, bus.ErrFull), errors.Is(err, bus.ErrUnwritable):
 		p.RetryAfter = fullRetry
-		p.Detail = "the queue is full: nothing was stored, try again"
+		p.Detail = err.Error() + ": nothing was stored, try again"
 	case errors.Is(err, bus.ErrUnavailable):
 		p.Detail = "the queue is not reachable: nothing was stored, try again"
 	case errors.Is(err, bus.ErrUncertain):

@@ -82,15 +82,15 @@ func (w *streamWatch) measure() {
 	w.metrics.whole.Set(float64(s.copies.Whole))
 }
 
-// ready says why nothing correct can be answered. Where the stream has several
-// copies it is what became of the last write that counts, not whether the leader
-// answers a look: during an election it does not, and without a quorum it may.
+// ready says why no write can be taken. Where the stream has several copies it is
+// what became of the last write that counts, not whether the leader answers a look:
+// during an election it does not, and without a quorum it may.
 func (w *streamWatch) ready() error {
 	s := w.state.Load()
 	if max(s.copies.Wanted, w.endpoint.Replicas()) <= 1 || s.absent {
-		return s.err
+		return errors.Join(s.err, w.endpoint.Refusal())
 	}
-	return errors.Join(w.collector.Ready(), w.endpoint.Joined())
+	return errors.Join(w.collector.Ready(), w.endpoint.Refusal(), w.endpoint.Joined())
 }
 
 // lastSequence is the stream's last, as of now.

@@ -2,9 +2,7 @@ package server_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -16,43 +14,12 @@ import (
 	"cairn/internal/testkit"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 )
-
-// smallDisk mounts a file system of its own for the test. Who is not root does
-// that in a namespace: the test then runs again in there, and false is returned.
-func smallDisk(t *testing.T, mib int) (dir string, here bool) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		cmd := exec.Command("unshare", "--user", "--map-root-user", "--mount", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v")
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("in a namespace of its own: %v\n%s", err, out)
-		}
-		return "", false
-	}
-	dir = t.TempDir()
-	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%dm", mib)); err != nil {
-		t.Fatalf("mount a small file system: %v", err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir, true
-}
-
-func fill(t *testing.T, file string, mib int) {
-	t.Helper()
-	if err := os.WriteFile(file, make([]byte, mib<<20), 0o600); err != nil && !errors.Is(err, unix.ENOSPC) {
-		t.Fatal(err)
-	}
-}
 
 // A disk that fills up refuses writes; when there is room again, it takes them,
 // without anybody's help and with all that was acknowledged.
 func TestDiskFullAndFreedAgain(t *testing.T) {
-	dir, here := smallDisk(t, 256)
+	dir, here := testkit.SmallDisk(t, "size=256m")
 	if !here {
 		return
 	}
@@ -77,7 +44,7 @@ func TestDiskFullAndFreedAgain(t *testing.T) {
 	}
 	// In one go, faster than anyone can watch: the store itself hits the end.
 	filler := filepath.Join(dir, "filler")
-	fill(t, filler, 512)
+	testkit.Fill(t, filler, 512)
 	for err = nil; err == nil; {
 		var p event.Position
 		if p, err = testkit.Publish(t, c, large); err == nil {

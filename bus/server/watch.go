@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/internal/datadir"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,10 +15,6 @@ import (
 const (
 	// watchEvery is how often the store and its disk are looked at.
 	watchEvery = 500 * time.Millisecond
-	// lowDisk is the free space, in bytes, below which writes are refused: what
-	// the store needs to rewrite blocks and to keep its consumers. They are
-	// taken again from twice as much on.
-	lowDisk = 64 << 20
 	// illLooks is how many looks in a row must find the server ill: a stream that
 	// is being made counts, for a moment, as one that could not be recovered.
 	illLooks = 2
@@ -25,8 +22,8 @@ const (
 	restartPause = 5 * time.Second
 )
 
-// Refusal says why the store takes no writes now, or nil. It wraps [bus.ErrFull]
-// or [bus.ErrDamaged].
+// Refusal says why the store takes no writes now, or nil. It wraps [bus.ErrFull],
+// [bus.ErrUnwritable] or [bus.ErrDamaged].
 func (s *Server) Refusal() error {
 	if err := s.refusal.Load(); err != nil {
 		return *err
@@ -34,13 +31,14 @@ func (s *Server) Refusal() error {
 	return nil
 }
 
-// watch refuses writes while the disk is nearly full, and brings the store back
-// after an error in writing: the server leaves the stream dead from then on,
+// watch refuses writes while the disk is nearly full or cannot be written, and brings
+// the store back after an error in writing: the server leaves the stream dead from then on,
 // even when there is room again. Nothing that it acknowledged is lost by that.
 func (s *Server) watch(ctx context.Context) {
 	defer close(s.watched)
 	ticker := time.NewTicker(watchEvery)
 	defer ticker.Stop()
+	disk := datadir.NewDisk(s.cfg.StoreDir)
 	var tried time.Time
 	ill := 0 // looks in a row at which the server was not healthy
 	for {
@@ -49,12 +47,7 @@ func (s *Server) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		free, err := freeBytes(s.cfg.StoreDir)
-		if err != nil {
-			s.cfg.Log.Warn("look at the store's disk", "error", err)
-			continue
-		}
-		refusing := s.refusal.Load() != nil
+		wrong := disk.Look()
 		sick := s.sick()
 		if sick == nil {
 			ill = 0
@@ -62,15 +55,17 @@ func (s *Server) watch(ctx context.Context) {
 			ill++
 		}
 		switch {
-		case free < lowDisk || refusing && free < 2*lowDisk:
-			s.refuse(fmt.Errorf("%w: only %d MiB are free on the disk of its store", bus.ErrFull, free>>20))
+		case errors.Is(wrong, datadir.ErrFull):
+			s.refuse(fmt.Errorf("%w: %w", bus.ErrFull, wrong))
+		case wrong != nil:
+			s.refuse(fmt.Errorf("%w: %w", bus.ErrUnwritable, wrong))
 		case sick == nil:
 			if s.look() == nil {
 				s.accept()
 			}
 		case ill < illLooks:
 		default:
-			s.refuse(fmt.Errorf("%w: its store cannot be written (%w)", bus.ErrFull, sick))
+			s.refuse(fmt.Errorf("%w: %w", bus.ErrUnwritable, sick))
 			if time.Since(tried) > restartPause {
 				tried = time.Now()
 				s.restart()

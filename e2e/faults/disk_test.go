@@ -23,6 +23,7 @@ const pageBytes = 4 << 10
 type disk struct {
 	mu      sync.Mutex
 	off     bool // the power is
+	locked  bool // against writing: the file system has become read-only
 	root    *node
 	journal []change
 	nodes   uint64
@@ -185,6 +186,24 @@ func (d *disk) lock() (unlock func(), errno syscall.Errno) {
 		return nil, syscall.EIO
 	}
 	return d.mu.Unlock, 0
+}
+
+// lockToWrite is lock for what changes something.
+func (d *disk) lockToWrite() (unlock func(), errno syscall.Errno) {
+	unlock, errno = d.lock()
+	if errno == 0 && d.locked {
+		unlock()
+		return nil, syscall.EROFS
+	}
+	return unlock, errno
+}
+
+// readOnly makes the file system read-only, as a kernel does after an error of the
+// disk, or lets it be written again.
+func (d *disk) readOnly(now bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.locked = now
 }
 
 // The model itself: what was synced stays, and nothing else where nothing more

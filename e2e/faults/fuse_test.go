@@ -97,7 +97,7 @@ func (f *file) Getattr(_ context.Context, _ fs.FileHandle, out *fuse.AttrOut) sy
 }
 
 func (f *file) Setattr(_ context.Context, _ fs.FileHandle, in *fuse.SetAttrIn, out *fuse.AttrOut) syscall.Errno {
-	unlock, errno := f.d.lock()
+	unlock, errno := f.d.lockToWrite()
 	if errno != 0 {
 		return errno
 	}
@@ -147,7 +147,7 @@ func (f *file) Readdir(context.Context) (fs.DirStream, syscall.Errno) {
 }
 
 func (f *file) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.EntryOut) (*fs.Inode, syscall.Errno) {
-	unlock, errno := f.d.lock()
+	unlock, errno := f.d.lockToWrite()
 	if errno != 0 {
 		return nil, errno
 	}
@@ -159,7 +159,7 @@ func (f *file) Mkdir(ctx context.Context, name string, mode uint32, out *fuse.En
 }
 
 func (f *file) Create(ctx context.Context, name string, flags, mode uint32, out *fuse.EntryOut) (*fs.Inode, fs.FileHandle, uint32, syscall.Errno) {
-	unlock, errno := f.d.lock()
+	unlock, errno := f.d.lockToWrite()
 	if errno != 0 {
 		return nil, nil, 0, errno
 	}
@@ -174,7 +174,11 @@ func (f *file) Create(ctx context.Context, name string, flags, mode uint32, out 
 }
 
 func (f *file) Open(_ context.Context, flags uint32) (fs.FileHandle, uint32, syscall.Errno) {
-	unlock, errno := f.d.lock()
+	lock := f.d.lock
+	if flags&syscall.O_ACCMODE != syscall.O_RDONLY {
+		lock = f.d.lockToWrite
+	}
+	unlock, errno := lock()
 	if errno != 0 {
 		return nil, 0, errno
 	}
@@ -198,7 +202,7 @@ func (f *file) Read(_ context.Context, _ fs.FileHandle, dest []byte, at int64) (
 }
 
 func (f *file) Write(_ context.Context, h fs.FileHandle, data []byte, at int64) (uint32, syscall.Errno) {
-	unlock, errno := f.d.lock()
+	unlock, errno := f.d.lockToWrite()
 	if errno != 0 {
 		return 0, errno
 	}
@@ -223,7 +227,7 @@ func (f *file) Fsync(context.Context, fs.FileHandle, uint32) syscall.Errno {
 func (f *file) Flush(context.Context, fs.FileHandle) syscall.Errno { return 0 }
 
 func (f *file) Unlink(_ context.Context, name string) syscall.Errno {
-	unlock, errno := f.d.lock()
+	unlock, errno := f.d.lockToWrite()
 	if errno != 0 {
 		return errno
 	}
@@ -233,7 +237,7 @@ func (f *file) Unlink(_ context.Context, name string) syscall.Errno {
 }
 
 func (f *file) Rmdir(ctx context.Context, name string) syscall.Errno {
-	unlock, errno := f.d.lock()
+	unlock, errno := f.d.lockToWrite()
 	if errno != 0 {
 		return errno
 	}
@@ -246,7 +250,7 @@ func (f *file) Rmdir(ctx context.Context, name string) syscall.Errno {
 }
 
 func (f *file) Rename(_ context.Context, name string, parent fs.InodeEmbedder, newName string, flags uint32) syscall.Errno {
-	unlock, errno := f.d.lock()
+	unlock, errno := f.d.lockToWrite()
 	if errno != 0 {
 		return errno
 	}

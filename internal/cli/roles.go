@@ -91,6 +91,7 @@ func (c *ingestCmd) Run(s *session) error {
 		return err
 	}
 	return serveOne(s, c.webFlags, c.Listen, q.endpoint(bus.UserIngest), log, func(ctx context.Context, server *web.Server) error {
+		watchFolder(ctx, server, c.Data, log)
 		if err := c.publish(server); err != nil {
 			return err
 		}

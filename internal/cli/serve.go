@@ -73,6 +73,9 @@ func (c *serveCmd) Run(s *session) error {
 		return err
 	}
 	defer q.close()
+	watching, cancel := context.WithCancel(context.WithoutCancel(s.ctx))
+	defer cancel()
+	watchFolder(watching, server.Server, c.Data, log)
 	end, err := server.follow(q.endpoint(bus.UserIngest))
 	if err != nil {
 		return err

@@ -78,7 +78,12 @@ func (s *Server) Settled() Status {
 // serve, is gone when the test has ended.
 func DataFolder(t testing.TB) string {
 	t.Helper()
-	dir := testkit.Folder(t)
+	return DataFolderAt(t, testkit.Folder(t))
+}
+
+// DataFolderAt is DataFolder in a folder that is there.
+func DataFolderAt(t testing.TB, dir string) string {
+	t.Helper()
 	t.Cleanup(func() {
 		if err := postgres.Destroy(context.Background(), ClusterOf(dir)); err != nil {
 			t.Errorf("remove the private cluster: %v", err)

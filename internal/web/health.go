@@ -17,7 +17,7 @@ import (
 const statusTimeout = 3 * time.Second
 
 // health are the routes that every role has.
-func (s *Server) health(roles []Role) []Route {
+func (s *Server) health(roles []Role, needs []need) []Route {
 	// GET /livez: the process runs and answers.
 	live := func(c *fiber.Ctx) error { return c.SendString("alive\n") }
 
@@ -28,6 +28,11 @@ func (s *Server) health(roles []Role) []Route {
 		}
 		if len(roles) < s.expected {
 			return Unavailable("starting", time.Second)
+		}
+		for _, n := range needs {
+			if err := n.problem(); err != nil {
+				return Unavailable(fmt.Sprintf("%s: %v", n.what, err), time.Second)
+			}
 		}
 		for _, r := range roles {
 			if err := r.Ready(); err != nil {
@@ -50,6 +55,11 @@ func (s *Server) health(roles []Role) []Route {
 		for _, r := range roles {
 			status[r.Name] = r.Status(ctx)
 		}
+		for _, n := range needs {
+			if err := n.problem(); err != nil {
+				status["problem"] = fmt.Sprintf("%s: %v", n.what, err)
+			}
+		}
 		c.Set(fiber.HeaderCacheControl, "no-store")
 		return c.JSON(status)
 	}
@@ -63,4 +73,19 @@ func (s *Server) health(roles []Role) []Route {
 		{Method: http.MethodGet, Path: "/status", Scope: auth.Admin, Handler: status},
 		{Method: http.MethodGet, Path: "/metrics", Scope: auth.Admin, Handler: metrics},
 	}
+}
+
+// A need is something that all roles of the server stand on.
+type need struct {
+	what    string
+	problem func() error
+}
+
+// Need has /readyz and /status say what is wrong with something that all roles of the
+// server stand on.
+func (s *Server) Need(what string, problem func() error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.needs = append(s.needs, need{what, problem})
+	s.rebuild()
 }

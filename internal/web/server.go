@@ -88,6 +88,7 @@ type Server struct {
 	mounted    chan struct{} // closed and made anew when a role is mounted
 	operations []Operation
 	publicURL  string
+	needs      []need
 	handler    atomic.Pointer[fasthttp.RequestHandler]
 	expected   int
 	stopping   context.Context //nolint:containedctx // ends when the server begins to drain
@@ -197,7 +198,7 @@ func (s *Server) rebuild() {
 	// the role it asks for is mounted, in the next app.
 	complete := len(s.roles) == s.expected
 	app.Use(func(c *fiber.Ctx) error { return s.noRoute(c, c.Next(), complete) })
-	routes := s.health(append([]Role(nil), s.roles...))
+	routes := s.health(slices.Clone(s.roles), slices.Clone(s.needs))
 	for _, r := range s.roles {
 		routes = append(routes, r.Routes...)
 	}

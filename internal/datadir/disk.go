@@ -1,0 +1,152 @@
+package datadir
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+const (
+	// lowBytes is the free room below which a disk counts as full: what the queue's
+	// store needs to rewrite its blocks, and Postgres to write its log.
+	lowBytes = 64 << 20
+	// lowFiles is the same of files: a new segment of the table has some ten, a block of
+	// the queue two.
+	lowFiles = 64
+	// enough is how many times as much must be free again, so that a disk at the
+	// brink is not full and free by turns.
+	enough = 2
+	// probeEvery is how often a file is made and removed again while nothing is wrong: a
+	// quota, or a disk that fails, cannot be seen otherwise.
+	probeEvery = 10 * time.Second
+	probeName  = ".cairn-probe"
+	// lookEvery is how often a [Watch] looks, and hangs how long a look may take until the
+	// disk counts as one that hangs.
+	lookEvery = 500 * time.Millisecond
+	hangs     = 30 * time.Second
+)
+
+var (
+	// ErrFull says that there is no room for more data, or for more files.
+	ErrFull = errors.New("the disk is full")
+	// ErrUnwritable says that nothing can be written, however much room there is.
+	ErrUnwritable = errors.New("nothing can be written")
+)
+
+// A Disk is what a folder stands on.
+type Disk struct {
+	dir    string
+	err    error     // of the last look
+	probed time.Time // when a file was last made
+}
+
+// NewDisk is of a folder that is there.
+func NewDisk(dir string) *Disk { return &Disk{dir: dir} }
+
+// Look says what is wrong with the disk: nil, or an error that wraps [ErrFull] or
+// [ErrUnwritable]. It is for one goroutine.
+func (d *Disk) Look() error {
+	d.err = d.look()
+	return d.err
+}
+
+func (d *Disk) look() error {
+	var st unix.Statfs_t
+	if err := unix.Statfs(d.dir, &st); err != nil {
+		return fmt.Errorf("%w: look at the disk: %w", ErrUnwritable, err)
+	}
+	factor := 1
+	if d.err != nil {
+		factor = enough
+	}
+	switch free := int64(st.Bavail) * st.Bsize; { //nolint:gosec // a disk's size
+	case st.Flags&unix.ST_RDONLY != 0:
+		return fmt.Errorf("%w: the file system is read-only", ErrUnwritable)
+	case free < int64(factor)*lowBytes:
+		return fmt.Errorf("%w: only %d MiB are free", ErrFull, free>>20)
+	case st.Files > 0 && st.Ffree < uint64(factor)*lowFiles: // some file systems count none
+		return fmt.Errorf("%w: only %d more files (inodes) can be made", ErrFull, st.Ffree)
+	}
+	if err := unix.Faccessat(unix.AT_FDCWD, d.dir, unix.W_OK|unix.X_OK, unix.AT_EACCESS); err != nil {
+		return fmt.Errorf("%w: the folder cannot be written: %w", ErrUnwritable, err)
+	}
+	if d.err == nil && time.Since(d.probed) < probeEvery {
+		return nil
+	}
+	d.probed = time.Now()
+	return d.probe()
+}
+
+// probe makes a file and removes it.
+func (d *Disk) probe() error {
+	f, err := os.OpenFile(filepath.Join(d.dir, probeName), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|unix.O_NOFOLLOW, 0o600)
+	if err == nil {
+		_, err = f.WriteString("written to see whether that works\n")
+		err = errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return fmt.Errorf("%w: %w", ErrFull, reason(err))
+	}
+	return fmt.Errorf("%w: %w", ErrUnwritable, reason(err))
+}
+
+// reason is what the system said, without the file's name.
+func reason(err error) error {
+	var errno unix.Errno
+	if errors.As(err, &errno) {
+		return errno
+	}
+	return err
+}
+
+// A Watch knows how the disk under a folder is.
+type Watch struct{ seen atomic.Pointer[sight] }
+
+type sight struct {
+	err error
+	at  time.Time
+}
+
+// Watched looks once, and then until ctx ends. told hears, in a goroutine of its own,
+// when something begins to be wrong, and, with nil, when all is well again.
+func Watched(ctx context.Context, dir string, told func(error)) *Watch {
+	w, d := &Watch{}, NewDisk(dir)
+	w.seen.Store(&sight{d.Look(), time.Now()})
+	go func() {
+		ticker := time.NewTicker(lookEvery)
+		defer ticker.Stop()
+		wrong := false
+		for {
+			if err := w.seen.Load().err; (err != nil) != wrong {
+				wrong = err != nil
+				told(err)
+			}
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+			}
+			err := d.Look()
+			w.seen.Store(&sight{err, time.Now()})
+		}
+	}()
+	return w
+}
+
+// Problem says what is wrong, also with a disk that does not answer.
+func (w *Watch) Problem() error {
+	seen := w.seen.Load()
+	if silent := time.Since(seen.at); silent > hangs {
+		return fmt.Errorf("%w: the disk has not answered for %v", ErrUnwritable, silent.Round(time.Second))
+	}
+	return seen.err
+}
