@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"cairn/event"
 	"cairn/internal/testrig"
 )
 
@@ -27,6 +29,9 @@ func TestFaults(t *testing.T) {
 		kinds = strings.Split(*only, ",")
 	}
 	plan := schedule(*seed, *first+*rounds, kinds)[*first:]
+	if n := len(plan); n > 0 && len(kinds) == 0 {
+		plan = append(plan, theRest(plan[n-1]))
+	}
 	for len(plan) > 0 && !t.Failed() {
 		n := 1
 		for n < len(plan) && plan[n].system == plan[0].system {
@@ -49,6 +54,11 @@ func TestFaults(t *testing.T) {
 func live(t *testing.T, logs string, plan []*round, f *figures) {
 	s := newSystem(t, fmt.Sprintf("s%d", plan[0].system), logs, f)
 	s.smallDisk(t)
+	following, endFollowing := context.WithCancel(t.Context())
+	var follower sync.WaitGroup
+	follower.Go(func() { s.follower.follow(following) })
+	defer follower.Wait()
+	defer endFollowing()
 	for i, r := range plan {
 		began := time.Now()
 		err := s.round(t.Context(), r, i == len(plan)-1)
@@ -77,6 +87,7 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 		return fmt.Errorf("at the beginning: %w", err)
 	}
 	s.figures.round(r)
+	s.drops = slices.ContainsFunc(r.faults, func(f fault) bool { return f.kind == "kill-in-retention" || f.kind == "kill-at-the-rest" })
 	writes, end := context.WithCancel(ctx)
 	defer end()
 	seed := *seed<<32 + uint64(r.number)<<8 //nolint:gosec // a small number
@@ -105,10 +116,29 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 	if err != nil {
 		return err
 	}
-	if err := s.compareChanges(ctx); err != nil {
+	floor, err := s.dropped(ctx)
+	if err != nil {
 		return err
 	}
-	return s.compare(ctx, last)
+	if err := s.forget(ctx, floor); err != nil {
+		return err
+	}
+	changing, err := s.compareChanges(ctx)
+	if err != nil {
+		return err
+	}
+	if err := s.compare(ctx, last, changing); err != nil {
+		return err
+	}
+	at, err := s.checkpoint(ctx)
+	if err != nil {
+		return err
+	}
+	s.through = int64(event.EndOf(uint64(at))) //nolint:gosec // a sequence
+	if err := s.comesBack(ctx); err != nil {
+		return err
+	}
+	return s.leave(ctx)
 }
 
 // settle waits until every role is ready and the checkpoint has come to the end

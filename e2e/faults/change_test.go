@@ -119,7 +119,7 @@ func putOf(id string, p *testrig.Point) mutation {
 // deleted since: it must stay so.
 func (s *system) putOrDelete(ctx context.Context, c *client, m *mind, id string) {
 	now, certain := s.changes.Certain(id)
-	deleted := certain && now != nil && now.Point == nil
+	deleted := certain && now != nil && now.Point == nil && s.staysDeleted(id)
 	switch {
 	case deleted && c.rng.IntN(2) == 0:
 		if first := s.changes.First(id); first != nil {

@@ -19,8 +19,8 @@ const (
 )
 
 // compare looks at all points since the last comparison, or at all there are,
-// in PostGIS and by GET.
-func (s *system) compare(ctx context.Context, all bool) error {
+// in PostGIS, by GET, and as the stream told them, with those that change.
+func (s *system) compare(ctx context.Context, all bool, changing map[string]testrig.Found) error {
 	after := s.checked
 	if all {
 		after = 0
@@ -34,7 +34,11 @@ func (s *system) compare(ctx context.Context, all bool) error {
 		return fmt.Errorf("GET /points: %w", err)
 	}
 	rows, served = withoutChanging(rows), withoutChanging(served)
+	if err := s.follower.hasSeen(ctx, rows, after, changing); err != nil {
+		s.find("stream: %v", err)
+	}
 	c := s.ledger.Check()
+	c.Floor, c.Again = s.floor, s.repair.done.Load()
 	there := c.Values("PostGIS", rows)
 	c.Values("GET /points", served)
 	c.SameOrder(rows, served)
@@ -64,7 +68,7 @@ func (s *system) totals(ctx context.Context, c *testrig.Check, all bool) error {
 	if err != nil {
 		return err
 	}
-	least, most := s.ledger.Acked(), s.ledger.Sent()
+	least, most := s.ledger.Above(s.floor)
 	if rows != names || rows < least || rows > most {
 		c.Differ("the table has %d rows of %d points; %d were acknowledged and %d sent", rows, names, least, most)
 	}

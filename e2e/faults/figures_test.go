@@ -17,8 +17,9 @@ type figures struct {
 	struck   map[string]int // by kind
 	shapes   map[string]int
 	counts   map[string]int
-	acked    int // points
-	requests int // that were acknowledged
+	killed   map[string]int // by the step at which the projector was killed
+	acked    int            // points
+	requests int            // that were acknowledged
 	retries  int
 	reads    int
 	changes  int
@@ -33,13 +34,34 @@ type figures struct {
 }
 
 func newFigures() *figures {
-	return &figures{began: time.Now(), struck: map[string]int{}, shapes: map[string]int{}, counts: map[string]int{}}
+	return &figures{began: time.Now(), struck: map[string]int{}, shapes: map[string]int{}, counts: map[string]int{}, killed: map[string]int{}}
 }
 
 func (f *figures) count(what string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.counts[what]++
+}
+
+// killing notes that the projector is killed at a step.
+func (f *figures) killing(step string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.killed[step]++
+}
+
+// killedAt is how often the projector was killed at a step.
+func (f *figures) killedAt(step string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.killed[step]
+}
+
+// rarest is the step at which the projector was killed least often.
+func (f *figures) rarest(steps []string) string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.MinFunc(steps, func(a, b string) int { return f.killed[a] - f.killed[b] })
 }
 
 // round notes what a round will be like. From now on writers should make
@@ -128,6 +150,9 @@ func (f *figures) String() string {
 	line("longest time from the end of the faults until all was answered and visible", f.slowest.Round(10*time.Millisecond).String()+" ("+f.slowestIn+")")
 	for _, s := range slices.Sorted(maps.Keys(f.counts)) {
 		line(s, f.counts[s])
+	}
+	for _, s := range slices.Sorted(maps.Keys(f.killed)) {
+		line("killed at "+s, f.killed[s])
 	}
 	line("faults", total)
 	kinds := map[string][]string{}

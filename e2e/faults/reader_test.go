@@ -51,6 +51,10 @@ func (c *client) look(ctx context.Context, e *testrig.Entry) error {
 		}
 		c.s.figures.read()
 	case 0, http.StatusServiceUnavailable:
+	case http.StatusNotFound:
+		if !c.s.mayBeGone(e.Position) {
+			return fmt.Errorf("GET %s: LOST: %s", path, body)
+		}
 	default:
 		return fmt.Errorf("GET %s: %d %s", path, status, body)
 	}

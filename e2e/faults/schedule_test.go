@@ -102,8 +102,16 @@ var kinds = []kind{
 	{"zombie-in-copy", projectorOnly},
 	{"kill-in-segments", map[string][]string{apart: {"projector"}, together: {"serve"}, private: {"private"}}},
 	{"kill-in-segments", map[string][]string{apart: {"projector"}, together: {"serve"}}}, // it has many points
+	{"kill-in-retention", map[string][]string{apart: {"projector"}, together: {"serve"}, private: {"private"}}},
 	{"stream-full", map[string][]string{apart: {"projector"}}},
 	{"freeze", map[string][]string{apart: {"nats-projector", "pg-projector", "pg-query"}, together: {"pg-serve"}}},
+}
+
+// theRest is the round behind a campaign's last, for the steps of the work on segments at
+// which no strike came to kill.
+func theRest(last *round) *round {
+	return &round{number: last.number + 1, system: last.system, shape: apart,
+		faults: []fault{{kind: "kill-at-the-rest", target: "projector", at: strikeWithin, lasts: shortest}}}
 }
 
 // A deck gives every fault of a shape once, in random order, before it gives

@@ -39,6 +39,8 @@ var strikers = map[string]func(*system, context.Context, fault) error{
 	"zombie-in-copy":      (*system).strikeZombie,
 	"stream-full":         (*system).strikeFull,
 	"kill-in-segments":    (*system).strikeHold,
+	"kill-in-retention":   (*system).strikeRetention,
+	"kill-at-the-rest":    (*system).strikeRest,
 }
 
 // strike lets all faults of a round happen, each at its time, and returns when

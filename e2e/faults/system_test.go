@@ -58,6 +58,14 @@ type system struct {
 	repair  repair
 	small   bool // the store's disk can be filled
 
+	drops    bool             // in this round, segments that it began with are dropped
+	aged     atomic.Int64     // below it, what was created may be dropped
+	through  int64            // up to it, all was compared
+	floor    int64            // below it, all was dropped, and the models know it
+	created  map[string]int64 // where the points that change were created, at the last comparison
+	follower *follower
+	comeback comeback
+
 	mu       sync.Mutex
 	nats     string // where the queue listens
 	findings []string
@@ -68,7 +76,8 @@ var proxyNames = []string{"client-ingest", "client-query", "nats-projector", "na
 	"pg-serve", "nats-second", "pg-second"}
 
 func newSystem(t testing.TB, name, logs string, f *figures) *system {
-	s := &system{t: t, name: name, data: testkit.Folder(t), logs: logs, proxies: map[string]*proxy{}, ledger: testrig.NewLedger(""), changes: testrig.NewChanges(), minds: map[string]*mind{}, figures: f, replay: replayAge}
+	s := &system{t: t, name: name, data: testkit.Folder(t), logs: logs, proxies: map[string]*proxy{}, ledger: testrig.NewLedger(""), changes: testrig.NewChanges(),
+		minds: map[string]*mind{}, created: map[string]int64{}, figures: f, replay: replayAge}
 	for _, n := range proxyNames {
 		p, err := newProxy(n)
 		if err != nil {
@@ -77,6 +86,7 @@ func newSystem(t testing.TB, name, logs string, f *figures) *system {
 		t.Cleanup(p.close)
 		s.proxies[n] = p
 	}
+	s.follower = newFollower(s)
 	clusterDir := filepath.Join(s.data, "postgres")
 	t.Cleanup(func() {
 		if err := postgres.Destroy(context.Background(), clusterDir); err != nil {
@@ -119,7 +129,7 @@ func (s *system) makeRoles() {
 	}
 	listen := []string{"--listen", "127.0.0.1:0", "--data", s.data}
 	queue := []string{"--nats-listen", "127.0.0.1:0", "--max-bytes", fmt.Sprint(streamBytes)}
-	window := []string{"--max-bytes", fmt.Sprint(streamBytes), "--replay-age", s.replay.String()}
+	window := []string{"--max-bytes", fmt.Sprint(streamBytes), "--replay-age", s.replay.String(), "--keep", keepFor}
 	via := func(nats, pg string) []string {
 		return []string{"--nats-url", "nats://" + s.proxies[nats].address, "--database-url", s.databaseURL(s.proxies[pg].address)}
 	}

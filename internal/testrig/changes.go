@@ -43,6 +43,7 @@ type Version struct {
 type Found struct {
 	Deleted, Missing bool
 	Got              *Got  // nil: it is deleted or missing
+	Position         int64 // where it was created; 0: not told
 	Revision         int64 // 0: not told
 }
 
@@ -74,6 +75,30 @@ func (c *Changes) End(id string, v *Version, position, after int64, late bool) {
 	case !late: // nothing came of it
 		point.versions = slices.DeleteFunc(point.versions, func(other *Version) bool { return other == v })
 	}
+}
+
+// Dropped notes that retention dropped the point after all that is not behind a
+// position was applied: only changes from behind it say what it is. replayed says
+// that what came before may have been replayed since, into the place of what is gone.
+func (c *Changes) Dropped(id string, at int64, replayed bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	point := c.points[id]
+	if point == nil {
+		return
+	}
+	point.Created = false
+	point.versions = slices.DeleteFunc(point.versions, func(v *Version) bool {
+		switch {
+		case v.Position > at && v.After > at:
+			point.Created = point.Created || v.Point != nil
+			return false
+		case v.Position > at || v.Late || replayed: // it is there or not
+			v.Position, v.After, v.Late = 0, 0, true
+			return false
+		}
+		return true
+	})
 }
 
 // Certain is what the point is, where that is certain: its last version, which is

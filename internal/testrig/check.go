@@ -13,7 +13,11 @@ const maxDifferences = 10
 
 // A Check compares what there is with a ledger.
 type Check struct {
-	l           *Ledger
+	l *Ledger
+	// Floor is the position below which retention has dropped all. Again says that
+	// a late retry may have been replayed after that.
+	Floor       int64
+	Again       bool
 	differences []string
 	more        int
 }
@@ -51,10 +55,28 @@ func (c *Check) Values(where string, points []*Got) map[string]*Got {
 			c.Differ("%s: DOUBLED: %s is there twice, at %d and %d", where, name, twin.Position, g.Position)
 		} else if d := c.l.Differs(g); d != "" {
 			c.Differ("%s: %s", where, d)
+		} else if d := c.moved(g); d != "" {
+			c.Differ("%s: %s", where, d)
 		}
 		there[name] = g
 	}
 	return there
+}
+
+// moved notes where a point is, and tells what is wrong with that; "" for nothing.
+func (c *Check) moved(g *Got) string {
+	c.l.mu.Lock()
+	defer c.l.mu.Unlock()
+	e := c.l.points[g.Name()]
+	before := e.found
+	e.found = g.Position
+	switch {
+	case g.Position < c.Floor:
+		return fmt.Sprintf("%s is at %d, below %d, where all was dropped", g.Name(), g.Position, c.Floor)
+	case before == 0 || before == g.Position || c.Again && before < c.Floor:
+		return ""
+	}
+	return fmt.Sprintf("%s is at %d and was at %d", g.Name(), g.Position, before)
 }
 
 // SameOrder compares what is in the database with what is served.
@@ -101,6 +123,10 @@ func (c *Check) turn(t *Turn, there map[string]*Got, after int64) (lost int) {
 	last := int64(0)
 	for _, p := range t.Request.Points {
 		g := there[p.Name]
+		if at := c.l.points[p.Name].found; g == nil && at > 0 && at < c.Floor {
+			last = at // dropped since it was seen there
+			continue
+		}
 		if g == nil {
 			lost++
 			c.Differ("%s, acknowledged at %d after %d attempts, is lost", p.Name, t.Position, t.Attempts)

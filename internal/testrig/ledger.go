@@ -25,6 +25,7 @@ type Entry struct {
 	*Point
 	acked    bool
 	Position int64 // that the acknowledgement named, for a single one
+	found    int64 // where a check saw it last; 0: nowhere yet
 }
 
 // A Turn is one request until it was answered for good, of one writer. The
@@ -94,6 +95,23 @@ func (l *Ledger) Sent() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.points)
+}
+
+// Above is how many points were acknowledged, and how many sent, without those that a
+// check saw below a position.
+func (l *Ledger) Above(floor int64) (acked, sent int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, e := range l.points {
+		if e.found > 0 && e.found < floor {
+			continue
+		}
+		sent++
+		if e.acked {
+			acked++
+		}
+	}
+	return acked, sent
 }
 
 // Last is the highest position that was answered.
