@@ -113,8 +113,9 @@ const conformancePoints = `{"type":"Feature","id":"a","geometry":{"type":"Point"
 {"type":"Feature","id":"d","geometry":{"type":"Point","coordinates":[-171.8,-13.8]},"properties":{"name":"Apia","n":4},"time":"2020-01-04T12:00:00Z"}
 `
 
-// TestConformance shows requirements of OGC API Features, parts 1 (17-069r4), 3
-// (19-079r2), 4 (20-002r1) and 5 (23-058r1), and of CQL2 (21-065r2), against the
+// TestConformance shows requirements of OGC API Features, parts 1 (17-069r4), 2
+// (18-058r1), 3 (19-079r2), 4 (20-002r1) and 5 (23-058r1), OGC API Tiles,
+// part 1 (20-057), and of CQL2 (21-065r2), against the
 // real server. Those of writing come last: they change what is there.
 func TestConformance(t *testing.T) {
 	s := serve(t, testrig.DataFolder(t), "--database-url", testkit.Postgres(t))
@@ -123,13 +124,19 @@ func TestConformance(t *testing.T) {
 	if r := write(t, http.MethodPost, s.Base+"/point", "application/x-ndjson", conformancePoints, "Prefer", "wait=20"); !bytes.Contains(r.Body, []byte(`"created":4`)) {
 		t.Fatalf("%d %s", r.Status, r.Body)
 	}
-	seen := map[string]bool{}
-	for _, r := range slices.Concat(coreRequirements(), itemsRequirements(), definitionRequirements(), encodingRequirements(), filterRequirements(), schemaRequirements(), writeRequirements(), lockRequirements()) {
+	seen, classes := map[string]bool{}, map[string]bool{}
+	for _, r := range slices.Concat(coreRequirements(), itemsRequirements(), crsRequirements(), definitionRequirements(), encodingRequirements(), filterRequirements(), schemaRequirements(), tileRequirements(), writeRequirements(), lockRequirements()) {
 		if seen[r.id] {
 			t.Errorf("%s is there twice", r.id)
 		}
-		seen[r.id] = true
+		seen[r.id], classes[strings.Split(r.id, "/")[2]] = true, true
 		t.Run(strings.TrimPrefix(r.id, "/"), func(t *testing.T) { r.show(t, a) })
+	}
+	classes["optimistic-locking"] = classes["optimistic-locking-etags"] // which is how it is done
+	for _, class := range a.document(t, "/conformance", "application/json").list("conformsTo") {
+		if _, name, _ := strings.Cut(fmt.Sprint(class), "/conf/"); !classes[name] {
+			t.Errorf("%s is declared, and nothing shows it", class)
+		}
 	}
 }
 
@@ -261,6 +268,32 @@ func (a *api) parameter(t *testing.T, name string) *openapi3.Parameter {
 	return p
 }
 
+func crsRequirements() []requirement {
+	const other = "http://www.opengis.net/def/crs/EPSG/0/3857"
+	return []requirement{
+		{"/req/crs/crs-uri", func(t *testing.T, a *api) {
+			if list := a.document(t, points, "application/json").list("crs"); len(list) != 1 || list[0] != crs84 {
+				t.Errorf("crs is %v", list)
+			}
+		}},
+		{"/req/crs/fc-md-storageCrs-valid-value", func(t *testing.T, a *api) {
+			if c := a.document(t, points, "application/json"); c["storageCrs"] != crs84 {
+				t.Errorf("storageCrs is %v", c["storageCrs"])
+			}
+		}},
+		{"/req/crs/fc-crs-valid-value", refuses("crs="+other, "crs=CRS84")},
+		{"/req/crs/fc-bbox-crs-valid-value", refuses("bbox=1,2,3,4&bbox-crs="+other, "bbox-crs=4326")},
+		{"/req/crs/fc-bbox-crs-action", matches(map[string]int{"bbox=2,48,3,49&bbox-crs=" + crs84: 1, "crs=" + crs84: 4})},
+		{"/req/crs/ogc-crs-header", func(t *testing.T, a *api) {
+			for _, path := range [...]string{items, items + "?crs=" + crs84, items + "/a", items + "/a?crs=" + crs84} {
+				if r := write(t, http.MethodGet, a.base+path, "", ""); r.Status != http.StatusOK || r.Header.Get("Content-Crs") != "<"+crs84+">" {
+					t.Errorf("%s: %d, Content-Crs is %q", path, r.Status, r.Header.Get("Content-Crs"))
+				}
+			}
+		}},
+	}
+}
+
 func definitionRequirements() []requirement {
 	return []requirement{
 		{"/req/core/fc-limit-definition", func(t *testing.T, a *api) {
@@ -338,77 +371,6 @@ func encodingRequirements() []requirement {
 					}
 				}
 			}
-		}},
-	}
-}
-
-func filterRequirements() []requirement {
-	return []requirement{
-		{"/req/queryables/queryables-link", func(t *testing.T, a *api) {
-			a.document(t, points, "application/json").link(t, relation+"queryables", "application/schema+json")
-		}},
-		{"/req/queryables/get-queryables-response", func(t *testing.T, a *api) {
-			d := a.document(t, points+"/queryables", "application/schema+json")
-			if d["type"] != "object" || d["$id"] != a.base+points+"/queryables" || d["$schema"] != "https://json-schema.org/draft/2020-12/schema" || d.object("properties").object("n")["type"] != "integer" || d.object("properties").object("geometry")["format"] != "geometry-point" {
-				t.Errorf("%v", d)
-			}
-		}},
-		{"/req/queryables-query-parameters/parameters", matches(map[string]int{"n=2": 1, "kind=city": 2, "kind=city&n=3": 0})},
-		{"/req/filter/filter-param", matches(map[string]int{"filter=kind='city'": 2, "filter=kind='city' AND n>1": 1})},
-		{"/req/filter/filter-lang-param", matches(map[string]int{"filter=n=1&filter-lang=cql2-text": 1, `filter={"op":"=","args":[{"property":"n"},1]}&filter-lang=cql2-json`: 1})},
-		{"/req/filter/filter-crs-wgs84", matches(map[string]int{"filter=S_INTERSECTS(geometry,BBOX(2,48,3,49))": 1, "filter=S_INTERSECTS(geometry,BBOX(48,2,49,3))": 0})},
-		{"/req/filter/filter-crs-param", func(t *testing.T, a *api) {
-			matches(map[string]int{"filter=S_INTERSECTS(geometry,BBOX(2,48,3,49))&filter-crs=" + crs84: 1})(t, a)
-			refuses("filter=n=1&filter-crs=http://www.opengis.net/def/crs/EPSG/0/3857")(t, a)
-		}},
-		{"/req/filter/mixing-expressions", matches(map[string]int{"filter=n>1&bbox=0,40,10,50": 1, "filter=n>1&datetime=2020-01-03": 1, "filter=n>1&kind=island": 1})},
-		{"/req/filter/response", refuses("filter=n%20%3E", "filter=n%20=%201&filter-lang=sql", "filter=%7B&filter-lang=cql2-json")},
-		{"/req/basic-cql2/cql2-filter", matches(map[string]int{"filter=n=1 OR n=2": 2, "filter=NOT (n=1 OR n=2)": 2, "filter=(n=1 OR n=2) AND NOT n=1": 1})},
-		{"/req/basic-cql2/binary-comparison-predicate", matches(map[string]int{"filter=n<>1": 3, "filter=n<2": 1, "filter=n<=2": 2, "filter=n>2": 2, "filter=n>=2": 3, "filter=name='Apia'": 1})},
-		{"/req/basic-cql2/null-predicate", matches(map[string]int{"filter=kind IS NULL": 1, "filter=kind IS NOT NULL": 3})},
-		{"/req/advanced-comparison-operators/like-predicate", matches(map[string]int{"filter=name LIKE '%25i%25'": 3, "filter=name LIKE '_ern'": 1})},
-		{"/req/advanced-comparison-operators/between-predicate", matches(map[string]int{"filter=n BETWEEN 2 AND 3": 2, "filter=n NOT BETWEEN 2 AND 3": 2})},
-		{"/req/advanced-comparison-operators/in-predicate", matches(map[string]int{"filter=name IN ('Bern','Fiji','none')": 2, "filter=n NOT IN (1,2)": 2})},
-		{"/req/case-insensitive-comparison/casei-function", matches(map[string]int{"filter=CASEI(name)=CASEI('PARIS')": 1, "filter=name='PARIS'": 0})},
-		{"/req/basic-spatial-functions/spatial-predicate", matches(map[string]int{"filter=S_INTERSECTS(geometry,POLYGON((0 40,10 40,10 50,0 50,0 40)))": 2, "filter=S_INTERSECTS(geometry,POINT(2.35 48.85))": 1})},
-		{"/req/temporal-functions/temporal-functions", matches(map[string]int{"filter=T_AFTER(time,TIMESTAMP('2020-01-02T12:00:00Z'))": 2, "filter=T_BEFORE(time,TIMESTAMP('2020-01-02T12:00:00Z'))": 1, "filter=T_DURING(time,INTERVAL('2020-01-01T13:00:00Z','2020-01-03T13:00:00Z'))": 2})},
-	}
-}
-
-func schemaRequirements() []requirement {
-	schema := func(t *testing.T, a *api) object {
-		return a.document(t, points+"/schema", "application/schema+json")
-	}
-	return []requirement{
-		{"/req/schemas/schema-link", func(t *testing.T, a *api) {
-			a.document(t, points, "application/json").link(t, relation+"schema", "application/schema+json")
-		}},
-		{"/req/schemas/properties", func(t *testing.T, a *api) {
-			d := schema(t, a)
-			for name, kind := range map[string]string{"n": "integer", "kind": "string", "name": "string", "time": "string"} {
-				if p := d.object("properties").object(name); p["type"] != kind || p["title"] == nil {
-					t.Errorf("%s: %v", name, p)
-				}
-			}
-		}},
-		{"/req/core-roles-features/role-id", func(t *testing.T, a *api) {
-			roles := map[any]int{}
-			for _, p := range schema(t, a).object("properties") {
-				roles[object(p.(map[string]any))["x-ogc-role"]]++
-			}
-			if roles["id"] != 1 || roles["primary-geometry"] != 1 || roles["primary-instant"] != 1 {
-				t.Errorf("roles: %v", roles)
-			}
-		}},
-		{"/req/returnables-and-receivables/read-only", func(t *testing.T, a *api) {
-			for name, want := range map[string]bool{"received": true, "position": true, "revision": true, "name": false, "n": false} {
-				if p := schema(t, a).object("properties").object(name); (p["readOnly"] == true) != want {
-					t.Errorf("%s: %v", name, p)
-				}
-			}
-		}},
-		{"/req/sortables/sortables-link", func(t *testing.T, a *api) {
-			a.document(t, points, "application/json").link(t, relation+"sortables", "application/schema+json")
 		}},
 	}
 }

@@ -48,6 +48,12 @@ func writeRequirements() []requirement {
 			expect(t, write(t, http.MethodPost, a.base+items, "text/plain", feature("x")), http.StatusUnsupportedMediaType)
 			expect(t, write(t, http.MethodPost, a.base+items, geoJSON, `{"type":"Feature"`), http.StatusBadRequest)
 		}},
+		{"/req/features/content-crs", func(t *testing.T, a *api) {
+			location, _ := a.create(t)
+			for crs, status := range map[string]int{"<" + crs84 + ">": http.StatusOK, "<http://www.opengis.net/def/crs/EPSG/0/4326>": http.StatusBadRequest} {
+				expect(t, write(t, http.MethodPut, location, geoJSON, feature("placed"), "Content-Crs", crs), status)
+			}
+		}},
 		{"/req/create-replace-delete/put-response", func(t *testing.T, a *api) {
 			location, _ := a.create(t)
 			expect(t, write(t, http.MethodPut, location, geoJSON, feature("replaced")), http.StatusOK)

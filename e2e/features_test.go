@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"net/url"
 	"reflect"
@@ -78,8 +79,24 @@ func edit(t *testing.T, base string) {
 	if f.Geometry.Coordinates[0] != "3" || f.Properties["n"].(interface{ String() string }).String() != "2" || f.Properties["name"] != "Paris" || f.Revision <= f.Position {
 		t.Errorf("changed: %+v", f)
 	}
-	if a := write(t, http.MethodPut, location, geoJSON, `{"type":"Feature","geometry":{"type":"Point","coordinates":[4,50]},"properties":{"name":"Elsewhere"}}`); a.Status != http.StatusOK {
-		t.Errorf("PUT: %d %s", a.Status, a.Body)
+	for n := range 25 { // whoever was told that it is done sees it at once
+		a := write(t, http.MethodPatch, location, mergePatch, fmt.Sprintf(`{"properties":{"n":%d}}`, n))
+		if tag := testTag(t, location); a.Status != http.StatusOK || a.Header.Get("ETag") != tag {
+			t.Fatalf("PATCH %d: %d, the tag is %s, and then %s", n, a.Status, a.Header.Get("ETag"), tag)
+		}
+	}
+	const replacement = `{"type":"Feature","geometry":{"type":"Point","coordinates":[4,50]},"properties":{"name":"Elsewhere","id":"%[1]s","position":1,"received":"2020-01-01T00:00:00Z"},"id":"%[1]s"}`
+	id := strings.TrimPrefix(location, items+"/")
+	for crs, want := range map[string]int{"http://www.opengis.net/def/crs/EPSG/0/4326": http.StatusBadRequest, "<http://www.opengis.net/def/crs/EPSG/0/3857>": http.StatusBadRequest, "<" + crs84 + ">": http.StatusOK, crs84: http.StatusOK} {
+		for method, media := range map[string]string{http.MethodPut: geoJSON, http.MethodPatch: mergePatch} {
+			body := fmt.Sprintf(replacement, id)
+			if method == http.MethodPatch {
+				body = `{"properties":{"name":"Elsewhere"}}`
+			}
+			if a := write(t, method, location, media, body, "Content-Crs", crs); a.Status != want {
+				t.Errorf("%s in %s: %d %s", method, crs, a.Status, a.Body)
+			}
+		}
 	}
 	f = testrig.Feature{}
 	if testrig.MustGet(t, location, &f); f.Properties["name"] != "Elsewhere" || len(f.Properties) != 1 {

@@ -36,6 +36,9 @@ type isItem struct{}
 // and makes nothing (part 4, section 8).
 func (h *handler) item(handle fiber.Handler) fiber.Handler {
 	return func(c *fiber.Ctx) error {
+		if err := checkCRS(c); err != nil {
+			return err
+		}
 		c.Locals(isItem{}, true)
 		head := &c.Request().Header
 		conditional := len(head.Peek(fiber.HeaderIfMatch)) > 0 || len(head.Peek(fiber.HeaderIfNoneMatch)) > 0
@@ -52,6 +55,23 @@ func (h *handler) item(handle fiber.Handler) fiber.Handler {
 		return nil
 	}
 }
+
+// checkCRS refuses coordinates of a reference system that is not the one there is: read
+// as degrees, metres or swapped axes would be stored elsewhere without a word (part 4,
+// section 9; QGIS sends the URI, without the brackets).
+func checkCRS(c *fiber.Ctx) error {
+	field := c.Get("Content-Crs")
+	switch strings.TrimSuffix(strings.TrimPrefix(field, "<"), ">") {
+	case "", crs84, crs84h:
+		return nil
+	}
+	return web.BadRequest("Content-Crs: coordinates are taken as longitude, latitude and height in " + crs84 + " only")
+}
+
+const (
+	crs84  = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+	crs84h = "http://www.opengis.net/def/crs/OGC/0/CRS84h"
+)
 
 // postItem creates a point of a GeoJSON Feature:
 //

@@ -31,6 +31,8 @@ type Config struct {
 	RequireConditions bool
 	// MQTT is where devices publish; nil: nowhere.
 	MQTT *MQTT
+	// Hint tells the query role, where that is beside, before a writer is told.
+	Hint *bus.Hint
 }
 
 // Run takes points in until ctx ends, which it should after the server has
@@ -51,7 +53,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer collector.Close()
 
 	h := newHandler(cfg.Server.Stopping(), collector, cfg.Log, cfg.Server.Registry(), defaultLimits)
-	if err := bus.OnApplied(nc, h.submit.projection.hear); err != nil {
+	if err := bus.OnApplied(nc, func(a bus.Applied) { cfg.Hint.Tell(a.Sequence); h.submit.projection.hear(a) }); err != nil {
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
 	h.base, h.prefix = cfg.Server.Base, cfg.Server.Prefix

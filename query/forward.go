@@ -29,7 +29,7 @@ const (
 // passedOn and passedBack are the header fields that matter to a write and its answer.
 var (
 	passedOn = []string{fiber.HeaderContentType, fiber.HeaderContentEncoding, fiber.HeaderIfMatch, fiber.HeaderIfNoneMatch, fiber.HeaderAuthorization,
-		"Prefer", "Idempotency-Key", "Traceparent"}
+		"Prefer", "Idempotency-Key", "Traceparent", "Content-Crs"}
 	passedBack = []string{fiber.HeaderContentType, fiber.HeaderLocation, fiber.HeaderETag, fiber.HeaderRetryAfter, fiber.HeaderWWWAuthenticate,
 		fiber.HeaderAccept, "Accept-Patch", "Preference-Applied"}
 )

@@ -50,7 +50,9 @@ type Config struct {
 	// MapStyle is the URL of a MapLibre style that the map page draws under the
 	// points; "" for the outline of the world that is in the binary.
 	MapStyle string
-	Log      *slog.Logger
+	// Hint is where the ingest role beside tells what its writers know.
+	Hint *bus.Hint
+	Log  *slog.Logger
 }
 
 // A service answers questions until its context ends.
@@ -104,6 +106,7 @@ func Run(ctx context.Context, cfg Config) error {
 		s.close()
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
+	cfg.Hint.To(s.tracker.Saw)
 	s.run(ctx, cfg.Server)
 	return nil
 }

@@ -88,14 +88,15 @@ func (c *serveCmd) Run(s *session) error {
 	defer stopCluster(db.cluster, log)
 
 	var g run.Group
+	var hint bus.Hint
 	addStop(&g, s.ctx)
 	addActor(&g, s.ctx, func(ctx context.Context) error { notifySystemd(ctx, server, log); return nil })
 	addActor(&g, s.ctx, server.Run)
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return query.Run(ctx, query.Config{Server: server.Server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: db.url, Log: log})
+		return query.Run(ctx, query.Config{Server: server.Server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: db.url, Hint: &hint, Log: log})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return ingest.Run(ctx, ingest.Config{Server: server.Server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, MQTT: mqtt})
+		return ingest.Run(ctx, ingest.Config{Server: server.Server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, MQTT: mqtt, Hint: &hint})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: db.url,

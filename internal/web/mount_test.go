@@ -3,6 +3,7 @@ package web
 import (
 	"log/slog"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/gofiber/fiber/v2"
@@ -77,6 +78,39 @@ func TestMethods(t *testing.T) {
 	} {
 		if status, allow := ask(x.method, x.path); status != x.status || allow != x.allow {
 			t.Errorf("%s %s: %d, Allow %q; want %d, %q", x.method, x.path, status, allow, x.status, x.allow)
+		}
+	}
+}
+
+// OPTIONS tells of all that a path answers, by whichever route; so it does wherever the
+// routes come from.
+func TestOptionsOfAPathAndAPattern(t *testing.T) {
+	s, err := Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.listener.Close()
+	done := func(c *fiber.Ctx) error { return c.SendString(c.Path()) }
+	s.Mount(Role{Name: "r", Ready: func() error { return nil }, Routes: []Route{
+		{Method: http.MethodPut, Path: "/fix/:id", Scope: auth.Edit, Handler: done},
+		{Method: http.MethodGet, Path: "/fix/device", Scope: auth.Read, Handler: done},
+		{Method: http.MethodPost, Path: "/fix/device", Scope: auth.Write, Handler: done},
+	}})
+	for path, want := range map[string]string{"/fix/device": "GET, HEAD, POST, PUT, OPTIONS", "/fix/x": "PUT, OPTIONS"} {
+		var c fasthttp.RequestCtx
+		c.Init(&fasthttp.Request{}, nil, nil)
+		c.Request.Header.SetMethod(http.MethodOptions)
+		c.Request.SetRequestURI(path)
+		(*s.handler.Load())(&c)
+		if allow := string(c.Response.Header.Peek("Allow")); c.Response.StatusCode() != http.StatusNoContent || allow != want {
+			t.Errorf("%s: %d, Allow %q, want %q", path, c.Response.StatusCode(), allow, want)
+		}
+		for method := range strings.SplitSeq(want, ", ") {
+			c.Request.Header.SetMethod(method)
+			c.Response.Reset()
+			if (*s.handler.Load())(&c); c.Response.StatusCode() >= http.StatusBadRequest {
+				t.Errorf("%s %s is told, and answers %d", method, path, c.Response.StatusCode())
+			}
 		}
 	}
 }

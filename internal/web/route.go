@@ -1,7 +1,10 @@
 package web
 
 import (
+	"maps"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -64,7 +67,34 @@ func (s *Server) mount(app *fiber.App, routes []Route) {
 			m.reading = append(m.reading, answered...)
 		}
 	}
-	for path, m := range paths {
-		app.Add(http.MethodOptions, path, s.preflight(m))
+	// Those without parameters first: fiber takes the first that matches.
+	for _, path := range slices.SortedFunc(maps.Keys(paths), func(a, b string) int { return strings.Compare(open(a)+a, open(b)+b) }) {
+		m := *paths[path]
+		for other, more := range paths {
+			if other != path && open(path) == "" && matches(other, path) {
+				m.all, m.reading = slices.Concat(m.all, more.all), slices.Concat(m.reading, more.reading)
+			}
+		}
+		app.Add(http.MethodOptions, path, s.preflight(&m))
 	}
+}
+
+// open is "~" for a path that has parameters.
+func open(path string) string {
+	if strings.ContainsAny(path, ":+") {
+		return "~"
+	}
+	return ""
+}
+
+// matches tells whether a path has the parameters of a pattern: /point/osmand is a
+// /point/:id, which can be put and deleted.
+func matches(pattern, path string) bool {
+	parts := strings.Split(path, "/")
+	for i, part := range strings.Split(pattern, "/") {
+		if i >= len(parts) || part != parts[i] && (!strings.HasPrefix(part, ":") || parts[i] == "") {
+			return false
+		}
+	}
+	return strings.Count(pattern, "/") == strings.Count(path, "/")
 }

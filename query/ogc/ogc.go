@@ -4,7 +4,8 @@
 // a base URL; it neither reads the database nor knows of HTTP more than which form
 // a client wants.
 //
-// The parts are OGC 17-069r4 (1: core), 19-079r2 (3: filtering), 20-002r1 (4:
+// The parts are OGC 17-069r4 (1: core), 18-058r1 (2: reference systems, of which there
+// is one), 19-079r2 (3: filtering), 20-002r1 (4:
 // create, replace, update, delete), 23-058r1 (5: schemas) and 21-065r2 (CQL2).
 package ogc
 
@@ -85,6 +86,7 @@ const (
 	relBase = "http://www.opengis.net/def/rel/ogc/1.0/"
 
 	core   = "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/"
+	part2  = "http://www.opengis.net/spec/ogcapi-features-2/1.0/conf/"
 	part3  = "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/"
 	part4  = "http://www.opengis.net/spec/ogcapi-features-4/1.0/conf/"
 	part5  = "http://www.opengis.net/spec/ogcapi-features-5/1.0/conf/"
@@ -97,7 +99,7 @@ const (
 func Classes(writable bool) []string {
 	classes := []string{
 		core + "core", core + "oas30", core + "html", core + "geojson",
-		common + "core",
+		part2 + "crs", common + "core",
 		tiles + "core", tiles + "tileset", tiles + "tilesets-list", tiles + "geodata-tilesets", tiles + "mvt",
 		part3 + "queryables", part3 + "queryables-query-parameters", part3 + "filter", part3 + "features-filter",
 		cql + "cql2-text", cql + "cql2-json", cql + "basic-cql2", cql + "advanced-comparison-operators",
@@ -176,9 +178,10 @@ func (s Site) describe(c *Collection) map[string]any {
 			{s.Base + "/points.csv", "enclosure", "text/csv", "All points as CSV"},
 			{s.Base + "/points.geojson", "enclosure", GeoJSON, "All points as GeoJSON"},
 			{p + "/schema", relBase + "schema", SchemaJSON, "What the items have"},
-			{p + "/schema", "describedby", SchemaJSON, "What the items have"},
-			// GDAL knows the relation in these letters only.
+			// GDAL to 3.6 knows the relation in these letters only; later versions take the
+			// first in any, and where that has no schema of GeoJSON make the fields of 20 points.
 			{p + "/schema?f=geojson", "describedBy", SchemaJSON, "What the items have, as GeoJSON"},
+			{p + "/schema", "describedby", SchemaJSON, "What the items have"},
 			{p + "/queryables", relBase + "queryables", SchemaJSON, "What can be filtered by"},
 			{p + "/tiles", relBase + "tilesets-vector", JSON, c.Title + " as vector tiles"},
 			{p + "/sortables", relBase + "sortables", SchemaJSON, "What can be sorted by"},
