@@ -56,6 +56,8 @@ type Applied struct {
 	// Truncated says that there were more outcomes than an announcement holds, so
 	// that none is known.
 	Truncated bool `json:"truncated,omitempty"`
+	// Database is the lineage of the primary that has it, where that is known.
+	Database string `json:"database,omitempty"`
 	// Parked are the positions parked, for an ingest of a version before outcomes.
 	Parked []event.Position `json:"parked,omitempty"`
 }
@@ -97,7 +99,7 @@ func (a *Applied) Outcome(p event.Position) (outcome Outcome, known bool) {
 func Announce(nc *nats.Conn, a Applied) error {
 	data, err := json.Marshal(a)
 	if err == nil && len(data) > maxOutcomeBytes {
-		data, err = json.Marshal(Applied{First: a.First, Sequence: a.Sequence, Truncated: true})
+		data, err = json.Marshal(Applied{First: a.First, Sequence: a.Sequence, Truncated: true, Database: a.Database})
 	}
 	if err != nil {
 		return fmt.Errorf("encode announcement: %w", err)

@@ -202,7 +202,7 @@ func TestConsumerResumes(t *testing.T) {
 		}
 	}
 	for _, after := range []uint64{0, 3, 1, 4} {
-		consumer, err := bus.ResumeAfter(t.Context(), js, after)
+		consumer, err := bus.ResumeAfter(t.Context(), js, after, "")
 		if err != nil {
 			t.Fatal(err)
 		}

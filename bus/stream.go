@@ -132,8 +132,9 @@ func createStream(ctx context.Context, js jetstream.JetStream, after uint64, max
 }
 
 // ResumeAfter makes the durable consumer, or sets it back, so that the next
-// message it gives is the one after sequence.
-func ResumeAfter(ctx context.Context, js jetstream.JetStream, sequence uint64) (jetstream.Consumer, error) {
+// message it gives is the one after sequence. It notes for which primary of a
+// database that is, where that is known.
+func ResumeAfter(ctx context.Context, js jetstream.JetStream, sequence uint64, database string) (jetstream.Consumer, error) {
 	c, err := js.CreateOrUpdateConsumer(ctx, Stream, jetstream.ConsumerConfig{
 		Durable:       Consumer,
 		Description:   "Cairn: what is not in PostGIS yet",
@@ -142,6 +143,7 @@ func ResumeAfter(ctx context.Context, js jetstream.JetStream, sequence uint64) (
 		AckWait:       ackWait,
 		MaxAckPending: maxAckPending,
 		MaxDeliver:    -1,
+		Metadata:      metadataOf(database),
 	})
 	if err != nil {
 		return nil, fmt.Errorf("create consumer %s: %w", Consumer, err)
@@ -151,13 +153,16 @@ func ResumeAfter(ctx context.Context, js jetstream.JetStream, sequence uint64) (
 
 // ResumeAgain is ResumeAfter for who has made the consumer before. It asks only the
 // consumer's own leader: while a cluster elects one for itself it makes no consumers.
-func ResumeAgain(ctx context.Context, js jetstream.JetStream, sequence uint64) (jetstream.Consumer, error) {
+func ResumeAgain(ctx context.Context, js jetstream.JetStream, sequence uint64, database string) (jetstream.Consumer, error) {
 	c, err := js.Consumer(ctx, Stream, Consumer)
 	if errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return ResumeAfter(ctx, js, sequence)
+		return ResumeAfter(ctx, js, sequence, database)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("look up consumer %s: %w", Consumer, err)
+	}
+	if database != "" && c.CachedInfo().Config.Metadata[databaseKey] != database {
+		return ResumeAfter(ctx, js, sequence, database)
 	}
 	return setBack(ctx, js, c, sequence)
 }

@@ -80,7 +80,7 @@ func TestDocsLinks(t *testing.T) {
 // said.
 func TestDocsSettings(t *testing.T) {
 	help := ""
-	for _, command := range []string{"serve", "ingest", "projector", "query", "migrate", "load", "status", "keys add", "keys ls", "keys rm", "parked ls", "parked retry", "rebuild", "salvage", "healthcheck", "cluster status", "cluster adopt"} {
+	for _, command := range []string{"serve", "ingest", "projector", "query", "migrate", "load", "status", "keys add", "keys ls", "keys rm", "parked ls", "parked retry", "rebuild", "salvage", "healthcheck", "cluster status", "cluster adopt", "cluster database"} {
 		r, code := run(t, append(strings.Fields(command), "--help")...)
 		if code != 0 {
 			t.Fatalf("cairn %s --help ends with %d", command, code)

@@ -11,6 +11,7 @@ import (
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/internal/hosts"
 	"cairn/schema"
 
 	"github.com/google/uuid"
@@ -31,14 +32,13 @@ const (
 
 // serveReads answers for single points on connections of its own, whether or not
 // the projection goes on.
-func serveReads(ctx context.Context, nc *nats.Conn, url string) (*pgxpool.Pool, error) {
-	cfg, err := pgxpool.ParseConfig(url)
+func serveReads(ctx context.Context, nc *nats.Conn, from source) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(from.url)
 	if err != nil {
 		return nil, fmt.Errorf("read the database URL: %w", err)
 	}
 	cfg.MaxConns, cfg.MinConns = readConnections, 0
-	cfg.ConnConfig.ConnectTimeout = connectTimeout
-	cfg.ConnConfig.RuntimeParams["application_name"] = applicationName + "-answers"
+	hosts.ToWrite(&cfg.ConnConfig.Config, applicationName+"-answers", connectTimeout, from.seen)
 	pool, err := pgxpool.NewWithConfig(ctx, cfg) // makes no connection yet
 	if err != nil {
 		return nil, fmt.Errorf("prepare database connections: %w", err)

@@ -47,6 +47,9 @@ func mismatch(remedy, format string, args ...any) error {
 
 const remedyRestore = "Restore the store, or the database, from the backup that goes with the other. Or run 'cairn salvage': it publishes again what the stream still has, into a new one whose positions were never used; what is in neither is lost"
 
+// remedyStandby is for a standby that was promoted though it lagged too far.
+const remedyStandby = "If it is a standby that was promoted, the primary of before or another standby may have what it lacks: promote that. "
+
 // checkSchema stops the projection on a database that belongs to a newer version.
 func checkSchema(ctx context.Context, conn *pgx.Conn) error {
 	var newer *schema.NewerError
@@ -116,7 +119,7 @@ func compare(c checkpoint, created time.Time, state jetstream.StreamState) error
 		return mismatch(remedyRestore, "the stream %s was created at %s, but this database was fed from one created at %s",
 			bus.Stream, created.Format(time.RFC3339), c.streamCreated.Format(time.RFC3339))
 	case first > c.sequence+1:
-		return mismatch(remedyRestore, "the stream %s begins at sequence %d, but this database has applied only up to %d: what was between is gone from the stream",
+		return mismatch(remedyStandby+remedyRestore, "the stream %s begins at sequence %d, but this database has applied only up to %d: what was between is gone from the stream",
 			bus.Stream, first, c.sequence)
 	case state.LastSeq < c.sequence:
 		return mismatch(remedyRestore, "the stream %s ends at sequence %d, but this database has applied up to %d: the store lost messages",

@@ -42,7 +42,7 @@ const (
 // filling that nobody reads and that the next start clears away: it may be killed
 // at any point.
 type maintenance struct {
-	url     string
+	source  source
 	keep    time.Duration // 0: for ever
 	sizes   segmentSizes
 	log     *slog.Logger
@@ -60,8 +60,8 @@ type maintenance struct {
 	swept int64
 }
 
-func newMaintenance(cfg Config, m *segmentMetrics) *maintenance {
-	return &maintenance{url: cfg.DatabaseURL, keep: cfg.Keep, sizes: cmp.Or(cfg.sizes, sizes), log: cfg.Log, metrics: m,
+func newMaintenance(cfg Config, from source, m *segmentMetrics) *maintenance {
+	return &maintenance{source: from, keep: cfg.Keep, sizes: cmp.Or(cfg.sizes, sizes), log: cfg.Log, metrics: m,
 		wake: make(chan struct{}, 1), status: new(atomic.Pointer[SegmentsStatus]), behind: func() bool { return false }}
 }
 
@@ -111,7 +111,7 @@ func (m *maintenance) run(ctx context.Context) {
 }
 
 func (m *maintenance) session(ctx context.Context) error {
-	conn, err := connectAs(ctx, m.url, maintenanceName)
+	conn, err := m.source.connect(ctx, maintenanceName)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cairn/event"
+	"cairn/internal/hosts"
 	"cairn/internal/testkit"
 	"cairn/schema"
 
@@ -43,9 +44,9 @@ func newStore(t *testing.T) *store {
 // maintenance is one with small segments, stepped by the test.
 func (s *store) maintenance(ctx context.Context, keep time.Duration) *maintenance {
 	s.t.Helper()
-	m := newMaintenance(Config{DatabaseURL: s.url, Keep: keep, Log: testkit.Log(s.t)}, newSegmentMetrics(prometheus.NewRegistry()))
+	m := newMaintenance(Config{DatabaseURL: s.url, Keep: keep, Log: testkit.Log(s.t)}, source{url: s.url, seen: &hosts.Seen{}}, newSegmentMetrics(prometheus.NewRegistry()))
 	m.sizes = segmentSizes{head: 100, fan: 3, most: 2000, grace: 0}
-	conn, err := connectAs(ctx, s.url, maintenanceName)
+	conn, err := m.source.connect(ctx, maintenanceName)
 	if err != nil {
 		s.t.Fatal(err)
 	}

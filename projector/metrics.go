@@ -46,6 +46,39 @@ func newMetrics(r prometheus.Registerer) metrics {
 	return m
 }
 
+// registerDatabase tells of the database's servers.
+func registerDatabase(r prometheus.Registerer, p *projector) {
+	gauge := func(name, help string, f func() float64) prometheus.Collector {
+		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
+	}
+	r.MustRegister(
+		gauge("cairn_database_timeline", "Timeline of the primary that is projected to: it rises with each promotion; 0: not known.", func() float64 {
+			if l := p.lineage.Load(); l != nil {
+				return float64(l.Timeline)
+			}
+			return 0
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{Name: "cairn_database_old_primary_total", Help: "Connections that were refused because their server was the primary before another."},
+			func() float64 { return float64(p.source.seen.Refused()) }),
+		gauge("cairn_database_standbys", "Standbys of the database that are attached to its primary.", func() float64 {
+			_, attached := p.standbys.behind(0)
+			return float64(attached)
+		}),
+		gauge("cairn_database_standby_behind_messages", "Messages that the standby which has the least lacks, those that are away included.", func() float64 {
+			s := p.state.Load()
+			if s == nil {
+				return 0
+			}
+			messages, _ := p.standbys.behind(s.Sequence)
+			return float64(messages)
+		}),
+		gauge("cairn_stream_held_messages", "Messages that stay in the stream because a standby of the database lacks what they brought.", func() float64 {
+			p.standbys.mu.Lock()
+			defer p.standbys.mu.Unlock()
+			return float64(p.standbys.held)
+		}))
+}
+
 func (m metrics) observe(b *batch, v *verdict, took time.Duration) {
 	m.rows.Add(float64(len(b.rows)))
 	m.seconds.Observe(took.Seconds())

@@ -21,9 +21,9 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/internal/hosts"
 	"cairn/internal/web"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
@@ -76,7 +76,9 @@ type Config struct {
 	Replay ReplayWindow
 	// Keep is how long points are kept after they came in; 0: for ever.
 	Keep time.Duration
-	Log  *slog.Logger
+	// TrimStandbys says which standbys must have what is trimmed.
+	TrimStandbys TrimStandbys
+	Log          *slog.Logger
 
 	sizes segmentSizes // of tests; else the usual ones
 }
@@ -88,8 +90,12 @@ func (c Config) replicas() int { return max(c.Replicas, c.Bus.Replicas(), 1) }
 // log, in /status and by /readyz, and looks again every mismatchPause, until a
 // person has decided.
 func Run(ctx context.Context, cfg Config) error {
-	p := &projector{cfg: cfg, metrics: newMetrics(cfg.Server.Registry())}
-	p.maintenance = newMaintenance(cfg, newSegmentMetrics(cfg.Server.Registry()))
+	from := source{url: cfg.DatabaseURL, seen: &hosts.Seen{}}
+	p := &projector{cfg: cfg, metrics: newMetrics(cfg.Server.Registry()), source: from, several: from.several(),
+		standbys: &standbys{want: cfg.TrimStandbys, log: cfg.Log, source: from, known: map[string]standby{}}}
+	defer p.standbys.end()
+	registerDatabase(cfg.Server.Registry(), p)
+	p.maintenance = newMaintenance(cfg, from, newSegmentMetrics(cfg.Server.Registry()))
 	p.maintenance.behind = p.behind
 	reconnected := make(chan struct{}, 1)
 	nc, err := bus.Connect(cfg.Bus, cfg.Log, nats.ReconnectHandler(func(*nats.Conn) {
@@ -107,7 +113,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
 	p.nc, p.js = nc, js
-	reads, err := serveReads(ctx, nc, cfg.DatabaseURL)
+	reads, err := serveReads(ctx, nc, from)
 	if err != nil {
 		return err
 	}
@@ -172,7 +178,10 @@ func (p *projector) timeout() jetstream.JetStreamOpt {
 const defaultTimeout = 5 * time.Second
 
 func (p *projector) pauseMax() time.Duration {
-	if p.replicated {
+	switch {
+	case p.several:
+		return severalPause
+	case p.replicated:
 		return replicatedPause
 	}
 	return pauseMax
@@ -225,6 +234,10 @@ type projector struct {
 	nc      *nats.Conn
 	js      jetstream.JetStream
 	metrics metrics
+	source  source
+	several bool // the database is several servers
+	// standbys are those of the primary that is projected to.
+	standbys *standbys
 	// maintenance works beside the projection, on the same tables.
 	maintenance *maintenance
 	state       atomic.Pointer[state]
@@ -235,6 +248,9 @@ type projector struct {
 	uploads     bool                  // the bucket of uploads is there
 	resumed     bool                  // the consumer was there
 	projecting  atomic.Bool           // a session is at work
+	lineage     atomic.Pointer[hosts.Lineage]
+	met         hosts.Lineage // a later primary than the one that was projected to
+	metAt       time.Time
 }
 
 // makeUploads makes the bucket of uploads, once there is a stream: what a cluster
@@ -253,7 +269,10 @@ func (p *projector) makeUploads(ctx context.Context) {
 // session connects, checks that stream and database belong together, and
 // projects until something fails or ctx ends.
 func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) error {
-	conn, err := connect(ctx, p.cfg.DatabaseURL)
+	if err := p.begin(ctx); err != nil {
+		return err
+	}
+	conn, err := p.source.connect(ctx, applicationName)
 	if err != nil {
 		return err
 	}
@@ -263,6 +282,10 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 		_ = conn.Close(ctx)
 	}()
 	if err := checkSchema(ctx, conn); err != nil {
+		return err
+	}
+	lineage, err := hosts.Of(ctx, conn.PgConn())
+	if err != nil {
 		return err
 	}
 	at, err := readCheckpoint(ctx, conn)
@@ -284,13 +307,15 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	if p.replicated && p.resumed {
 		resume = bus.ResumeAgain
 	}
-	consumer, err := resume(ctx, p.js, at.sequence)
+	consumer, err := resume(ctx, p.js, at.sequence, lineage.String())
 	if err != nil {
 		return err
 	}
 	p.resumed = true
+	p.source.seen.Raise(lineage)
+	p.lineage.Store(&lineage)
 	w := &writer{conn: conn, at: at, log: p.cfg.Log, patience: fencePatience, inPlace: map[int]int{}}
-	p.cfg.Log.Info("projecting", "after_sequence", at.sequence)
+	p.cfg.Log.Info("projecting", "after_sequence", at.sequence, "database", hosts.HostOf(conn.PgConn()), "timeline", lineage.Timeline)
 	p.problem.Store(nil)
 	p.projecting.Store(true)
 	defer p.projecting.Store(false)
@@ -313,6 +338,7 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 		}
 	})
 	group.Go(func() error { return p.turn(ctx) })
+	group.Go(func() error { return p.follow(ctx, conn, lineage) })
 	err = group.Wait()
 	var passed gap
 	if errors.As(err, &passed) {
@@ -333,25 +359,6 @@ func (p *projector) turn(ctx context.Context) error {
 		}
 	}
 	return errors.New("another node leads the stream, and projects")
-}
-
-func connect(ctx context.Context, url string) (*pgx.Conn, error) {
-	return connectAs(ctx, url, applicationName)
-}
-
-// connectAs connects under a name that Postgres' own views show.
-func connectAs(ctx context.Context, url, name string) (*pgx.Conn, error) {
-	cfg, err := pgx.ParseConfig(url)
-	if err != nil {
-		return nil, fmt.Errorf("read the database URL: %w", err)
-	}
-	cfg.RuntimeParams["application_name"] = name
-	cfg.ConnectTimeout = connectTimeout
-	conn, err := pgx.ConnectConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("connect to Postgres: %w", err)
-	}
-	return conn, nil
 }
 
 // write applies batches: at once when idle, then at most every commitInterval
@@ -421,7 +428,7 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 	for _, e := range v.parked {
 		p.cfg.Log.Warn("parked an event", "position", int64(e.position), "reason", e.reason, "detail", e.detail)
 	}
-	applied := bus.Applied{First: b.first, Sequence: b.last}
+	applied := bus.Applied{First: b.first, Sequence: b.last, Database: p.lineage.Load().String()}
 	for _, t := range v.told {
 		applied.Add(t.position, t.outcome)
 	}

@@ -15,6 +15,7 @@ import (
 	"cairn/bus"
 	"cairn/bus/server"
 	"cairn/event"
+	"cairn/internal/hosts"
 	"cairn/internal/testkit"
 	"cairn/internal/web"
 
@@ -29,6 +30,11 @@ import (
 func TestMain(m *testing.M) { testkit.Main(m) }
 
 const patience = 20 * time.Second // of the tests, on a busy machine
+
+// connect connects as the projector does.
+func connect(ctx context.Context, url string) (*pgx.Conn, error) {
+	return source{url: url, seen: &hosts.Seen{}}.connect(ctx, applicationName)
+}
 
 // A bench is a queue and a database with nothing between them yet.
 type bench struct {

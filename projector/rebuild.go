@@ -52,7 +52,11 @@ func Rebuild(ctx context.Context, endpoint bus.Endpoint, databaseURL string, log
 	if err != nil {
 		return done, fmt.Errorf("open JetStream: %w", err)
 	}
-	conn, err := connectAs(ctx, databaseURL, rebuildName)
+	from, err := sourceOf(ctx, js, databaseURL)
+	if err != nil {
+		return done, err
+	}
+	conn, err := from.connect(ctx, rebuildName)
 	if err != nil {
 		return done, err
 	}
@@ -75,7 +79,7 @@ func Rebuild(ctx context.Context, endpoint bus.Endpoint, databaseURL string, log
 	if err := r.begin(ctx); err != nil {
 		return r.done, err
 	}
-	stopHolding := r.keepHold(ctx, databaseURL)
+	stopHolding := r.keepHold(ctx, from)
 	defer stopHolding()
 	for range swapTries {
 		if err := r.catchUp(ctx); err != nil {
@@ -201,7 +205,7 @@ func hold(ctx context.Context, conn *pgx.Conn) error {
 }
 
 // keepHold renews the hold on a connection of its own.
-func (r *rebuild) keepHold(ctx context.Context, databaseURL string) (stop func()) {
+func (r *rebuild) keepHold(ctx context.Context, from source) (stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	ended := make(chan struct{})
 	go func() {
@@ -214,7 +218,7 @@ func (r *rebuild) keepHold(ctx context.Context, databaseURL string) (stop func()
 				return
 			case <-ticker.C:
 			}
-			conn, err := connectAs(ctx, databaseURL, rebuildName)
+			conn, err := from.connect(ctx, rebuildName)
 			if err == nil {
 				err = hold(ctx, conn)
 				_ = conn.Close(ctx)

@@ -8,6 +8,7 @@ import (
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/internal/hosts"
 	"cairn/internal/testkit"
 
 	"github.com/jackc/pgx/v5"
@@ -138,7 +139,7 @@ func TestTrimmingRespectsHolds(t *testing.T) {
 	b := newBench(t)
 	b.start()
 	b.waitFor(b.publish(line("a", `{}`)))
-	p := &projector{cfg: Config{DatabaseURL: b.url}}
+	p := &projector{source: source{url: b.url, seen: &hosts.Seen{}}}
 	b.exec("insert into trim_hold values ('mine', 7, now() + interval '1 hour'), ('stale', 3, now() - interval '1 second')")
 	if got, err := p.held(t.Context()); err != nil || got != 7 {
 		t.Errorf("held from %d, %v; want 7", got, err)

@@ -49,7 +49,11 @@ func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, max
 	if err != nil {
 		return done, fmt.Errorf("open JetStream: %w", err)
 	}
-	conn, err := connectAs(ctx, databaseURL, "cairn-salvage")
+	from, err := sourceOf(ctx, js, databaseURL)
+	if err != nil {
+		return done, err
+	}
+	conn, err := from.connect(ctx, "cairn-salvage")
 	if err != nil {
 		return done, err
 	}

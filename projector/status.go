@@ -61,7 +61,7 @@ func (p *projector) housekeeping(ctx context.Context, stream jetstream.Stream, e
 	var quiet silence
 	for {
 		applied := p.state.Load().Sequence
-		_ = bus.Announce(p.nc, bus.Applied{Sequence: applied}) // a hint
+		_ = bus.Announce(p.nc, bus.Applied{Sequence: applied, Database: p.lineage.Load().String()}) // a hint
 		if err := p.look(ctx, stream, applied); err != nil && ctx.Err() == nil {
 			p.cfg.Log.Warn("housekeeping", "error", err)
 		}
@@ -94,6 +94,7 @@ func (p *projector) look(ctx context.Context, stream jetstream.Stream, applied u
 	if info.State.LastSeq >= applied {
 		p.metrics.behind.Set(float64(info.State.LastSeq - applied))
 	}
+	p.standbys.lookAt(ctx, *p.lineage.Load())
 	return p.trim(ctx, stream, info, applied)
 }
 
@@ -121,6 +122,8 @@ type Status struct {
 	Sequence   uint64         `json:"sequence"`
 	Position   event.Position `json:"position"`
 	Stream     *StreamStatus  `json:"stream,omitempty"`
+	// Standbys are those of the database, as its primary saw them last.
+	Standbys *StandbysStatus `json:"standbys,omitempty"`
 	// Segments are those of the table of points, as the maintenance saw them last.
 	Segments *SegmentsStatus `json:"segments,omitempty"`
 }
@@ -188,6 +191,9 @@ func (p *projector) status(context.Context) any {
 	s := p.state.Load()
 	if s == nil {
 		return out
+	}
+	if out.Projecting {
+		out.Standbys = p.standbys.status()
 	}
 	out.Sequence, out.Position = s.Sequence, event.EndOf(s.Sequence)
 	if s.Stream != nil {

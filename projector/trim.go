@@ -96,14 +96,26 @@ func firstAfter(ctx context.Context, s jetstream.Stream, low, high uint64, t tim
 // in coarse steps.
 func (p *projector) trim(ctx context.Context, s jetstream.Stream, info *jetstream.StreamInfo, applied uint64) error {
 	keep, err := trimmable(ctx, s, info, applied, p.cfg.Replay, time.Now())
-	if err != nil || keep == 0 {
+	if err != nil {
 		return err
+	}
+	if keep == 0 {
+		p.standbys.hold(0, "")
+		return nil
 	}
 	held, err := p.held(ctx)
 	if err != nil {
 		return err
 	}
-	if keep = min(keep, held); keep <= info.State.FirstSeq {
+	reached, why := p.standbys.reached()
+	if keep = min(keep, held); keep > reached {
+		// Its own message stays, too: a standby that is promoted is known by it.
+		p.standbys.hold(keep-max(reached, info.State.FirstSeq), why)
+		keep = reached
+	} else {
+		p.standbys.hold(0, "")
+	}
+	if keep <= info.State.FirstSeq {
 		return nil
 	}
 	if err := s.Purge(ctx, jetstream.WithPurgeSequence(keep)); err != nil {
@@ -117,7 +129,7 @@ func (p *projector) trim(ctx context.Context, s jetstream.Stream, info *jetstrea
 // held is the sequence from which on somebody needs the stream: a rebuild, a
 // backup. It is asked for on a connection of its own, since a removal is rare.
 func (p *projector) held(ctx context.Context) (uint64, error) {
-	conn, err := connect(ctx, p.cfg.DatabaseURL)
+	conn, err := p.source.connect(ctx, applicationName)
 	if err != nil {
 		return 0, err
 	}

@@ -305,7 +305,7 @@ func newQueueOfTwo(t *testing.T) *queueOfTwo {
 	if _, err := bus.CreateStream(t.Context(), projector, 0, bus.MinMaxBytes); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := bus.ResumeAfter(t.Context(), projector, 0); err != nil {
+	if _, err := bus.ResumeAfter(t.Context(), projector, 0, "7412345678901234567/1"); err != nil {
 		t.Fatal(err)
 	}
 	if err := bus.CreateUploads(t.Context(), projector, 1); err != nil {

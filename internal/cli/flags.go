@@ -57,7 +57,7 @@ func (f dataFlag) adopted() string   { return filepath.Join(f.Data, "adopted") }
 func (f dataFlag) passwords() string { return filepath.Join(f.Data, "nats-passwords") }
 
 type databaseFlag struct {
-	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" help:"PostGIS to use, as postgres://user:password@host/database. Empty: the private cluster under --data."`
+	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" help:"PostGIS to use, as postgres://user:password@host/database; where there are standbys, with all hosts: postgres://user:password@host1,host2,host3/database. Empty: the private cluster under --data."`
 }
 
 // running is the URL given, or that of the private cluster that runs in data.
@@ -195,6 +195,18 @@ func (f mqttFlag) open(w webFlags, log *slog.Logger) (*ingest.MQTT, error) {
 type replayFlags struct {
 	ReplayAge   time.Duration `default:"${replay_age}" env:"CAIRN_REPLAY_AGE" placeholder:"DURATION" help:"How long what is projected stays in the stream (${default}), unless room is needed."`
 	ReplayBytes int64         `env:"CAIRN_REPLAY_BYTES" placeholder:"BYTES" help:"How many bytes of it stay at most; 0: half of the stream's bound."`
+}
+
+type standbysFlag struct {
+	TrimStandbys string `default:"auto" env:"CAIRN_TRIM_STANDBYS" placeholder:"auto|off|N" help:"Which standbys of the database must have what is removed from the stream, since one of them may be promoted: all that follow or have a slot (${default}), none, or the same where there are at least N."`
+}
+
+func (f standbysFlag) which() (projector.TrimStandbys, error) {
+	which, err := projector.ParseTrimStandbys(f.TrimStandbys)
+	if err != nil {
+		return which, usagef("--trim-standbys: %w", err)
+	}
+	return which, nil
 }
 
 func (f replayFlags) window() projector.ReplayWindow {

@@ -7,6 +7,7 @@ import (
 
 	"cairn/bus"
 	"cairn/bus/server"
+	"cairn/internal/hosts"
 	"cairn/internal/parked"
 	"cairn/projector"
 	"cairn/schema"
@@ -117,7 +118,11 @@ func (f *repairFlags) withDatabase(s *session, do func(context.Context, *pgx.Con
 	if err != nil {
 		return err
 	}
-	conn, err := pgx.Connect(s.ctx, url)
+	cfg, err := hosts.Writer(url, "cairn-parked", repairTimeout, nil)
+	if err != nil {
+		return err
+	}
+	conn, err := pgx.ConnectConfig(s.ctx, cfg)
 	if err != nil {
 		return fmt.Errorf("connect to Postgres: %w", err)
 	}

@@ -11,6 +11,7 @@ import (
 	"cairn/bus/server"
 	"cairn/ingest"
 	"cairn/internal/datadir"
+	"cairn/internal/hosts"
 	"cairn/internal/web"
 	"cairn/projector"
 	"cairn/query"
@@ -109,6 +110,7 @@ type projectorCmd struct {
 	replicasFlag
 	streamFlags
 	replayFlags
+	standbysFlag
 	keepFlag
 	logFlags
 }
@@ -130,9 +132,13 @@ func (c *projectorCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
+	standbys, err := c.which()
+	if err != nil {
+		return err
+	}
 	return serveOne(s, c.webFlags, c.Listen, endpoint, log, func(ctx context.Context, server *web.Server) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: endpoint, DatabaseURL: url,
-			MaxBytes: bound, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
+			MaxBytes: bound, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, Log: log})
 	})
 }
 
@@ -195,7 +201,11 @@ func (c *migrateCmd) Run(s *session) error {
 func migrate(ctx context.Context, url string) (from, to int32, err error) {
 	reach, cancel := context.WithTimeout(ctx, reachTimeout)
 	defer cancel()
-	conn, err := pgx.Connect(reach, url)
+	cfg, err := hosts.Writer(url, "cairn-migrate", reachTimeout, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	conn, err := pgx.ConnectConfig(reach, cfg)
 	if err != nil {
 		return 0, 0, fmt.Errorf("connect to Postgres: %w", err)
 	}
@@ -215,7 +225,13 @@ const checkTimeout = 5 * time.Second
 func checkSchema(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
 	defer cancel()
-	conn, err := pgx.Connect(ctx, url)
+	cfg, err := pgx.ParseConfig(url)
+	if err != nil {
+		return usagef("the database URL: %w", err)
+	}
+	cfg.ValidateConnect = nil // any of them will do
+	hosts.Hasten(&cfg.Config, checkTimeout)
+	conn, err := pgx.ConnectConfig(ctx, cfg)
 	if err != nil {
 		return nil //nolint:nilerr // the role says so, and waits for it
 	}

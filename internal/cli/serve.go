@@ -33,6 +33,7 @@ type serveCmd struct {
 	natsURLFlag
 	queueFlags
 	replayFlags
+	standbysFlag
 	keepFlag
 	mapFlag
 	changeFlags
@@ -55,6 +56,10 @@ func (c *serveCmd) Run(s *session) error {
 	log := c.logger(s)
 	if c.ClusterListen != "" && c.DatabaseURL == "" {
 		return usagef("a cluster of cairn serve needs one database for all nodes: --database-url")
+	}
+	standbys, err := c.which()
+	if err != nil {
+		return err
 	}
 	// The port first: it is the likeliest thing to be wrong.
 	server, err := c.listen(s, c.Listen, 3, log)
@@ -100,7 +105,7 @@ func (c *serveCmd) Run(s *session) error {
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: db.url,
-			MaxBytes: q.bound, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), Log: log})
+			MaxBytes: q.bound, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, Log: log})
 	})
 	if db.cluster != nil {
 		addActor(&g, s.ctx, func(ctx context.Context) error { db.cluster.Watch(ctx); return nil })

@@ -135,6 +135,17 @@ func endProcesses(ctx context.Context, folders ...string) error {
 	return errors.Join(fmt.Errorf("processes of Postgres in %s do not end", strings.Join(folders, " and ")), ctx.Err())
 }
 
+// killProcesses ends all that works in the folders without asking.
+func killProcesses(ctx context.Context, folders ...string) error {
+	return waitFor(ctx, func() bool {
+		left := processesIn(folders...)
+		for _, pid := range left {
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+		}
+		return len(left) == 0
+	})
+}
+
 // waitFor returns nil as soon as cond holds, or ctx's error.
 func waitFor(ctx context.Context, cond func() bool) error {
 	tick := time.NewTicker(pollEvery)

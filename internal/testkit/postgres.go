@@ -88,6 +88,27 @@ func OwnCluster(t testing.TB) *postgres.Cluster {
 	return cluster
 }
 
+// Standby makes a standby of a test's own cluster, which follows it through a slot of
+// that name. It is gone when the test has ended.
+func Standby(t testing.TB, primary *postgres.Cluster, slot string) *postgres.Cluster {
+	t.Helper()
+	dir := filepath.Join(Folder(t), clusterName)
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+		defer cancel()
+		if err := postgres.Destroy(ctx, dir); err != nil {
+			t.Errorf("remove the test's standby: %v", err)
+		}
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), setupTimeout)
+	defer cancel()
+	c, err := postgres.Standby(ctx, primary, dir, slot, Log(t))
+	if err != nil {
+		t.Fatalf("a standby for this test: %v", err)
+	}
+	return c
+}
+
 // open starts the cluster, unless there is a server to use, and makes the
 // template.
 func (s *postgresServer) open() error {
