@@ -153,6 +153,12 @@ func (r *rebuild) begin(ctx context.Context) error {
 	if info.State.Msgs == 0 {
 		first = info.State.LastSeq + 1
 	}
+	// What retention dropped is not to come back, though the stream may still have it.
+	var floor int64
+	if err := r.conn.QueryRow(ctx, `select floor from checkpoint`).Scan(&floor); err != nil {
+		return fmt.Errorf("read below which position all was dropped: %w", err)
+	}
+	first = max(first, event.Position(floor).Sequence())
 	r.w.at = checkpoint{sequence: first - 1}
 	r.done.From = first
 	r.edge = int64(event.At(first, 0))

@@ -2,14 +2,18 @@ package projector
 
 import (
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"cairn/bus"
 	"cairn/event"
 	"cairn/internal/hosts"
 	"cairn/internal/testkit"
+	"cairn/schema"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
@@ -111,6 +115,124 @@ func TestRebuildReplacesDamagedRowsWhileWritesGoOn(t *testing.T) {
 	if _, err := b.rebuild(); err != nil { // and again, as it is now
 		t.Error(err)
 	}
+}
+
+// A table that was made of changes is the same afterwards, row by row: revisions,
+// tombstones and all, wherever the replay window begins. What retention dropped does
+// not come back from the stream.
+func TestRebuildOfChanges(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		window float64 // which part of the stream is still there
+		drop   bool    // the oldest segment is dropped before
+	}{
+		{"all of the stream is there", 1, false},
+		{"the latter half of it is", 0.5, false},
+		{"nothing but the end is", 0.02, false},
+		{"all is there, and some was dropped", 1, true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			const headRows = 100
+			b := newBench(t)
+			keep := time.Duration(0)
+			small := smallSizes(headRows)
+			if tt.drop {
+				small.fan = 100 // no merge: there is an oldest segment, and more
+			}
+			start := func() func() error {
+				return b.start(func(c *Config) { c.sizes, c.Keep = small, keep })
+			}
+			stop := start()
+			random := rand.New(rand.NewPCG(3, 4))
+			ids := someIDs(600)
+			var revisions []event.Position
+			var last event.Position
+			for range 20 {
+				var lines []string
+				for range 100 {
+					e, _ := randomEvent(random, ids, revisions)
+					lines = append(lines, lineOf(e))
+				}
+				last = b.publish(lines...)
+				revisions = append(revisions, last)
+				b.waitFor(last) // a batch each, so that heads are full and segments many
+			}
+			if tt.drop {
+				testkit.Eventually(t, patience, "some segments to be sealed", func() bool {
+					return b.count("select count(*) from segments where state = 'sealed' and rows is not null") >= 3
+				})
+				if err := stop(); err != nil {
+					t.Fatal(err)
+				}
+				b.exec(`update segments set received_to = now() - interval '2 days' where id = (select id from segments where state = 'sealed' order by low limit 1)`)
+				keep = 24 * time.Hour
+				stop = start()
+				testkit.Eventually(t, patience, "the oldest points to go", func() bool { return b.count("select floor from checkpoint") > 0 })
+			}
+			if first := last.Sequence() - uint64(float64(last.Sequence())*tt.window); first > 0 {
+				b.purgeBelow(first)
+			}
+			before := b.whole()
+			if before == "" || strings.Count(before, "tombstone") == 0 {
+				t.Fatalf("there is nothing to lose: %s", before)
+			}
+			floor := b.count("select floor from checkpoint")
+			done, err := b.rebuild()
+			if err != nil {
+				t.Fatal(err)
+			}
+			were, after := strings.Split(before, "\n"), strings.Split(b.whole(), "\n")
+			for _, row := range were {
+				if !slices.Contains(after, row) {
+					t.Errorf("%+v: lost, or changed: %s", done, row)
+				}
+			}
+			// What was changed after the floor, and dropped since, comes back: no row
+			// says any more that there was one.
+			if len(after) != len(were) && !tt.drop {
+				t.Errorf("%+v: there were %d rows, and are %d", done, len(were), len(after))
+			}
+			if n := b.count(fmt.Sprintf("select count(*) from points where position < %d", floor)); n > 0 {
+				t.Errorf("%d points that were dropped are back", n)
+			}
+			// And what comes then goes on from there.
+			b.waitFor(b.publish(line("new", `{}`)))
+			if !tt.drop {
+				b.settle(headRows)
+			}
+			if err := stop(); err != nil {
+				t.Fatal(err)
+			}
+			b.checkCatalogue()
+		})
+	}
+}
+
+// whole is every column of every row, tombstones too.
+func (b *bench) whole() string {
+	b.t.Helper()
+	all, err := schema.Segments(b.t.Context(), b.pool)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	var lines []string
+	for _, s := range all {
+		if s.State != schema.Sealed && s.State != schema.Head {
+			continue
+		}
+		rows, err := b.pool.Query(b.t.Context(), `select (case when geom is null then 'tombstone ' else '' end) || (to_jsonb(p) - 'received_at')::text from (select `+
+			schema.List("", schema.Columns)+` from `+schema.Table(s.ID)+`) p`)
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		some, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			b.t.Fatal(err)
+		}
+		lines = append(lines, some...)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
 }
 
 func TestRebuildRefusesWhatDoesNotMeet(t *testing.T) {

@@ -53,3 +53,41 @@ func TestChanges(t *testing.T) {
 		})
 	}
 }
+
+// What retention dropped is gone, unless it was changed from behind that on.
+func TestChangesOfWhatWasDropped(t *testing.T) {
+	one, two := NewPoint("one").Called("x", false), NewPoint("two").Called("x", false)
+	is := func(p *Point, revision int64) Found {
+		g := &Got{ID: p.ID, Longitude: p.longitude, Latitude: p.latitude, Revision: revision, Properties: map[string]any{"name": p.Name, "n": p.n}}
+		if p.hasAltitude {
+			g.Altitude = &p.altitude
+		}
+		return Found{Got: g, Revision: revision}
+	}
+	for _, tt := range []struct {
+		name     string
+		last     int64 // where its last change was acknowledged; it was created at 10
+		at       int64 // up to there all was applied when it was dropped
+		replayed bool
+		found    Found
+		want     string
+	}{
+		{"gone", 20, 30, false, Found{Missing: true}, ""},
+		{"dropped, and there", 20, 30, false, is(two, 20), "UNKNOWN"},
+		{"dropped, and there, by a replay", 20, 30, true, is(two, 20), ""},
+		{"put again, and there", 40, 30, false, is(two, 40), ""},
+		{"put again, and lost", 40, 30, false, Found{Missing: true}, "LOST"},
+		{"put again, and as it was before", 40, 30, false, is(one, 10), "STALE"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			c := NewChanges()
+			c.End("x", c.Begin("x", one), 10, 10, false)
+			c.End("x", c.Begin("x", two), tt.last, tt.last, false)
+			c.Dropped("x", tt.at, tt.replayed)
+			changes, _ := c.Mark("x")
+			if got := c.Wrong("x", tt.found, changes); tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
+				t.Errorf("%q, want %q", got, tt.want)
+			}
+		})
+	}
+}
