@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"cairn/event"
 	"cairn/schema"
 
 	"github.com/google/uuid"
@@ -246,7 +247,7 @@ func cellOf(p orb.Point) int {
 
 // widen makes the metadata cover a point, and tells whether a reader could have
 // skipped the segment by what they were.
-func widen(s *schema.Segment, p orb.Point, t time.Time) (wider bool) {
+func widen(s *schema.Segment, position event.Position, p orb.Point, t time.Time) (wider bool) {
 	low := func(have **float64, v float64) {
 		if *have == nil || v < **have {
 			*have, wider = &v, true
@@ -270,6 +271,14 @@ func widen(s *schema.Segment, p orb.Point, t time.Time) (wider bool) {
 	if cell := cellOf(p); cell >= len(s.Cells) || s.Cells[cell] == 0 {
 		s.Cells = append(slices.Clone(s.Cells), make([]byte, max(0, cellColumns*cellRows-len(s.Cells)))...)
 		s.Cells[cell], wider = 1, true
+	}
+	if len(s.Zones) == 0 {
+		return wider
+	}
+	zone, at := s.ZoneAt(int64(position)), t.UnixMicro()
+	if from, to := schema.Zone(s.Zones, zone); at < from || at > to {
+		s.Zones, wider = slices.Clone(s.Zones), true
+		schema.WidenZone(s.Zones, zone, t)
 	}
 	return wider
 }

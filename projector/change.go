@@ -1,6 +1,7 @@
 package projector
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -267,7 +268,7 @@ func (w *writer) noteChanges(ctx context.Context, b *batch, v *verdict, location
 		for _, id := range c.at {
 			p := v.points[id]
 			r := b.rows[p.source]
-			wider = widen(&after, r.at, r.time) || wider
+			wider = widen(&after, p.position, r.at, r.time) || wider
 		}
 		for _, n := range append(slices.Clone(c.revisions), c.goneAt...) {
 			revision = max(revision, n)
@@ -275,8 +276,8 @@ func (w *writer) noteChanges(ctx context.Context, b *batch, v *verdict, location
 		wider = wider || *s.Revision == 0
 		after.Revision = &revision
 		_, err := w.conn.Exec(ctx, `update segments set rows = rows + $2, revision = greatest(revision, $3), west = $4, south = $5, east = $6, north = $7,
-			time_from = $8, time_to = $9, cells = $10 where id = $1`,
-			id, c.more, revision, after.West, after.South, after.East, after.North, after.TimeFrom, after.TimeTo, after.Cells)
+			time_from = $8, time_to = $9, cells = coalesce($10, cells), zones = coalesce($11, zones) where id = $1`,
+			id, c.more, revision, after.West, after.South, after.East, after.North, after.TimeFrom, after.TimeTo, ifNew(s.Cells, after.Cells), ifNew(s.Zones, after.Zones))
 		if err != nil {
 			return fmt.Errorf("note what segment %d holds: %w", id, err)
 		}
@@ -287,4 +288,12 @@ func (w *writer) noteChanges(ctx context.Context, b *batch, v *verdict, location
 	}
 	w.catalogue.number++
 	return raiseCatalogue(ctx, w.conn)
+}
+
+// ifNew is what is now where it is not what was: large values that stay are not written.
+func ifNew(was, now []byte) []byte {
+	if bytes.Equal(was, now) {
+		return nil
+	}
+	return now
 }

@@ -19,6 +19,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/paulmach/orb"
 )
 
@@ -178,7 +179,7 @@ func smallSizes(head int64) segmentSizes {
 	if head == 0 {
 		return segmentSizes{}
 	}
-	return segmentSizes{head: head, fan: 3, most: 16 * head, grace: time.Millisecond}
+	return segmentSizes{head: head, fan: 3, most: 16 * head, lazy: 6, grace: time.Millisecond}
 }
 
 func (b *bench) settle(headRows int64) {
@@ -204,7 +205,7 @@ func (b *bench) settle(headRows int64) {
 			return false
 		}
 		old, err := viewIsOld(b.t.Context(), conn)
-		return err == nil && !old && m.mergeable(all, m.sizes.fan) == nil
+		return err == nil && !old && m.mergeable(all) == nil
 	})
 }
 
@@ -280,6 +281,27 @@ func (b *bench) checkMetadata(s *schema.Segment) {
 	if *found.west < *s.West || *found.south < *s.South || *found.east > *s.East || *found.north > *s.North ||
 		found.timeFrom.Before(*s.TimeFrom) || found.timeTo.After(*s.TimeTo) {
 		b.t.Errorf("segment %d is wider than the catalogue says", s.ID)
+	}
+	checkZones(b.t, b.pool, s)
+}
+
+// checkZones looks whether a reader who goes by the zones misses a point.
+func checkZones(t *testing.T, db *pgxpool.Pool, s *schema.Segment) {
+	t.Helper()
+	rows, err := db.Query(t.Context(), `select position, coalesce(observed_at, received_at) from `+schema.Table(s.ID)+` where geom is not null`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var position int64
+	var at time.Time
+	_, err = pgx.ForEachRow(rows, []any{&position, &at}, func() error {
+		if low, high := s.PositionsWithin(at.UnixMicro(), at.UnixMicro()); position < low || position >= high {
+			t.Errorf("segment %d: by its zones, what is of %s lies from %d to %d, and there is a point at %d", s.ID, at, low, high, position)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
 	}
 }
 

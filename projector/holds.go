@@ -27,6 +27,7 @@ type holds struct {
 	v7From, v7To             *string
 	otherIDs                 int64
 	counts                   [cellRows * cellColumns]int64 // points by cell
+	zones                    []byte                        // nil: not known
 }
 
 // cellSQL is cellOf in SQL.
@@ -80,6 +81,28 @@ func lookInto(ctx context.Context, db pgx.Tx, from string) (*holds, error) {
 		all.v7From, all.v7To = v7At(*v7From, 0x00), v7At(*v7To, 0xff)
 	}
 	return all, nil
+}
+
+// widenZones makes the zones of a segment span the times of the rows of a table, or of a
+// query in brackets.
+func widenZones(ctx context.Context, db pgx.Tx, s *schema.Segment, from string) error {
+	n := len(s.Zones) / schema.ZoneBytes
+	rows, err := db.Query(ctx, fmt.Sprintf(`select least((position - %d) / %d, %d)::int, min(coalesce(observed_at, received_at)), max(coalesce(observed_at, received_at))
+		from %s s where geom is not null group by 1`, s.Low, schema.ZoneWidth(s.Low, s.High, n), n-1, from))
+	if err != nil {
+		return fmt.Errorf("look into the zones of %s: %w", from, err)
+	}
+	var zone int
+	var first, last time.Time
+	_, err = pgx.ForEachRow(rows, []any{&zone, &first, &last}, func() error {
+		schema.WidenZone(s.Zones, zone, first)
+		schema.WidenZone(s.Zones, zone, last)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("look into the zones of %s: %w", from, err)
+	}
+	return nil
 }
 
 // later is the later of two times, where nil is none.
@@ -140,9 +163,9 @@ func (h *holds) cells() []byte {
 // write puts it into the catalogue.
 func (h *holds) write(ctx context.Context, tx pgx.Tx, id int, state string) error {
 	_, err := tx.Exec(ctx, `update segments set state = $2, rows = $3, revision = $4, west = $5, south = $6, east = $7, north = $8,
-			time_from = $9, time_to = $10, received_to = $11, cells = $12, v7_from = $13::text::uuid, v7_to = $14::text::uuid, other_ids = $15, copied = null
+			time_from = $9, time_to = $10, received_to = $11, cells = $12, v7_from = $13::text::uuid, v7_to = $14::text::uuid, other_ids = $15, zones = $16, copied = null
 		where id = $1 and state in ('filling', 'sealed')`, id, state, h.rows, h.revision, h.west, h.south, h.east, h.north, h.timeFrom, h.timeTo, h.receivedTo,
-		h.cells(), h.v7From, h.v7To, h.otherIDs)
+		h.cells(), h.v7From, h.v7To, h.otherIDs, h.zones)
 	if err != nil {
 		return fmt.Errorf("note what segment %d holds: %w", id, err)
 	}

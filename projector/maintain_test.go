@@ -45,7 +45,7 @@ func newStore(t *testing.T) *store {
 func (s *store) maintenance(ctx context.Context, keep time.Duration) *maintenance {
 	s.t.Helper()
 	m := newMaintenance(Config{DatabaseURL: s.url, Keep: keep, Log: testkit.Log(s.t)}, source{url: s.url, seen: &hosts.Seen{}}, newSegmentMetrics(prometheus.NewRegistry()))
-	m.sizes = segmentSizes{head: 100, fan: 3, most: 2000, grace: 0}
+	m.sizes = segmentSizes{head: 100, fan: 3, most: 2000, lazy: 6, grace: 0}
 	conn, err := m.source.connect(ctx, maintenanceName)
 	if err != nil {
 		s.t.Fatal(err)
@@ -129,9 +129,23 @@ func (s *store) change() {
 		s.model[at] = fmt.Sprintf("%s %d", key, revision)
 		if err == nil && known { // as the projector widens it
 			_, err = tx.Exec(s.t.Context(), `update segments set revision = $2, east = 180, north = 90, time_from = 'epoch', cells = set_byte(cells, 72*36-1, greatest(1, get_byte(cells, 72*36-1))) where id = $1`, id, revision)
+			if err == nil {
+				err = widenZone(s.t.Context(), tx, id, int64(at), time.Unix(0, 0))
+			}
 		}
 		return err
 	})
+}
+
+func widenZone(ctx context.Context, tx pgx.Tx, id int, position int64, at time.Time) error {
+	seg := schema.Segment{ID: id}
+	err := tx.QueryRow(ctx, `select low, high, zones from segments where id = $1`, id).Scan(&seg.Low, &seg.High, &seg.Zones)
+	if err != nil || seg.Zones == nil {
+		return err
+	}
+	schema.WidenZone(seg.Zones, seg.ZoneAt(position), at)
+	_, err = tx.Exec(ctx, `update segments set zones = $2 where id = $1`, id, seg.Zones)
+	return err
 }
 
 // settle steps until there is nothing to do.
@@ -217,6 +231,7 @@ func (s *store) checkCatalogue() (live []schema.Segment) {
 		if wrong != "" {
 			s.t.Errorf("the catalogue is wrong of segment %d: %s", seg.ID, wrong)
 		}
+		checkZones(s.t, s.pool, &seg)
 	}
 	if edge != schema.HeadEnd {
 		s.t.Errorf("the last segment ends at %d", edge)

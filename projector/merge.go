@@ -20,47 +20,56 @@ const fewChanges = 1000
 // before it swaps whatever is left.
 const catchUps = 20
 
-// lazyFans: while there is a backlog, the projection has the machine to itself until so
-// many times as many segments wait as are merged else. All of them become one, so
-// what comes in a bulk load is copied once.
-const lazyFans = 4
-
-// merge makes one segment of the oldest run of neighbours of a size.
+// merge makes one segment of the oldest run of neighbours of a size. While there is a
+// backlog the projection has the machine to itself, until many segments wait: then as
+// many as one may hold become one, so what comes in a bulk load is copied once.
 func (m *maintenance) merge(ctx context.Context, all []schema.Segment) (bool, error) {
-	least := m.sizes.fan
-	if m.behind() {
-		least *= lazyFans
+	if m.behind() && m.waiting(all) < m.sizes.lazy {
+		return false, nil
 	}
-	run := m.mergeable(all, least)
+	run := m.mergeable(all)
 	if run == nil {
 		return false, nil
 	}
 	return true, m.rewrite(ctx, "merge", run, nil)
 }
 
-// mergeable is a run of neighbours that are of one size, at least so many of them.
-func (m *maintenance) mergeable(all []schema.Segment, least int) []schema.Segment {
+// waiting is how many segments are to be merged some time.
+func (m *maintenance) waiting(all []schema.Segment) (n int) {
+	for _, s := range all {
+		if m.mayMerge(&s) {
+			n++
+		}
+	}
+	return n
+}
+
+func (m *maintenance) mayMerge(s *schema.Segment) bool {
+	return s.State == schema.Sealed && s.Rows != nil && s.Known() && s.LatestDone && m.level(*s.Rows) >= 0
+}
+
+// mergeable is a run of neighbours that are of one size, as many as one may hold: if
+// they are enough, or fill it.
+func (m *maintenance) mergeable(all []schema.Segment) []schema.Segment {
 	var run []schema.Segment
 	var size int64
+	enough := func() bool { return len(run) >= m.sizes.fan || len(run) > 1 && size > m.sizes.most/4*3 }
 	for _, s := range all {
 		if s.State == schema.Dropped || s.State == schema.Filling {
 			continue
 		}
-		level := -1
-		if s.State == schema.Sealed && s.Rows != nil && s.Known() && s.LatestDone {
-			level = m.level(*s.Rows)
-		}
-		if len(run) > 0 && (level != m.level(*run[0].Rows) || size+*s.Rows > m.sizes.most || m.spansTooLong(run[0], s)) {
-			if len(run) >= least {
+		may := m.mayMerge(&s)
+		if len(run) > 0 && (!may || m.level(*s.Rows) != m.level(*run[0].Rows) || size+*s.Rows > m.sizes.most || m.spansTooLong(run[0], s)) {
+			if enough() {
 				return run
 			}
 			run, size = nil, 0
 		}
-		if level >= 0 {
+		if may {
 			run, size = append(run, s), size+*s.Rows
 		}
 	}
-	if len(run) < least {
+	if !enough() {
 		return nil
 	}
 	return run
@@ -73,7 +82,7 @@ func (m *maintenance) level(rows int64) int {
 	for bound := m.sizes.head * 2; rows >= bound; bound *= int64(m.sizes.fan) {
 		level++
 	}
-	if rows*int64(m.sizes.fan) > m.sizes.most*2 {
+	if rows > m.sizes.most/2 {
 		return -1
 	}
 	return level
@@ -129,6 +138,12 @@ type target struct {
 	low   int64
 	high  int64
 	holds *holds
+}
+
+// widen makes its zones span the times of the rows of a table, or of a query in
+// brackets.
+func (t *target) widen(ctx context.Context, tx pgx.Tx, from string) error {
+	return widenZones(ctx, tx, &schema.Segment{Low: t.low, High: t.high, Zones: t.holds.zones}, from)
 }
 
 // rewrite puts new segments in the place of old ones: one of all, or, with cuts,
@@ -224,8 +239,11 @@ func (m *maintenance) fill(ctx context.Context, t *target, old []schema.Segment)
 		return 0, fmt.Errorf("vacuum: %w", err)
 	}
 	_, err = m.snapshot(ctx, func(tx pgx.Tx) (err error) {
-		t.holds, err = lookInto(ctx, tx, table)
-		return err
+		if t.holds, err = lookInto(ctx, tx, table); err != nil {
+			return err
+		}
+		t.holds.zones = schema.NewZones(schema.ZoneCount(*t.holds.rows))
+		return t.widen(ctx, tx, table)
 	})
 	return seen, err
 }
@@ -313,6 +331,9 @@ func takeOver(ctx context.Context, tx pgx.Tx, targets []target, old []schema.Seg
 			}
 			changed += n
 			more, err := lookInto(ctx, tx, `(select o.* from `+pairs+`)`)
+			if err == nil {
+				err = t.widen(ctx, tx, `(select o.* from `+pairs+`)`)
+			}
 			if err != nil {
 				return changed, err
 			}

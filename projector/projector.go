@@ -248,6 +248,7 @@ type projector struct {
 	uploads     bool                  // the bucket of uploads is there
 	resumed     bool                  // the consumer was there
 	projecting  atomic.Bool           // a session is at work
+	lastFull    atomic.Int64          // when a full batch was applied, in nanoseconds since 1970
 	lineage     atomic.Pointer[hosts.Lineage]
 	met         hosts.Lineage // a later primary than the one that was projected to
 	metAt       time.Time
@@ -425,6 +426,9 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 	}
 	p.metrics.observe(b, v, time.Since(start))
 	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
+	if b.full() {
+		p.lastFull.Store(time.Now().UnixNano())
+	}
 	for _, e := range v.parked {
 		p.cfg.Log.Warn("parked an event", "position", int64(e.position), "reason", e.reason, "detail", e.detail)
 	}

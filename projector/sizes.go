@@ -11,8 +11,12 @@ var sizes = segmentSizes{
 	// A search in an area looks into each segment once, so there should be few.
 	// With eight of a size merged into one of the next, a row is copied twice.
 	fan: 8,
-	// Merging larger ones would copy gigabytes at once, and gain little.
-	most: 8 << 20,
+	// Four of those of eight heads, which may be somewhat above their size. In a larger
+	// one a search in a dense place, which reads all that lies there for the newest
+	// hundred, would cost more than in the first million rows.
+	most: 9 << 19,
+	// Each is a search more for a reader, 50 µs.
+	lazy: 128,
 	// Longer than any statement of a reader that still knows the old catalogue.
 	grace: 15 * time.Second,
 }
@@ -21,5 +25,6 @@ type segmentSizes struct {
 	head  int64         // rows of the head from which on it is sealed
 	fan   int           // how many of a size are merged
 	most  int64         // rows that a merged segment has at most
+	lazy  int           // how many may wait to be merged while there is a backlog
 	grace time.Duration // from leaving the catalogue to the drop of the table
 }

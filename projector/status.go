@@ -34,7 +34,14 @@ type state struct {
 // behind: a batch or two of full envelopes.
 const backlog = 20
 
+// calm is how long no full batch has to come until a bulk load is over: what comes in
+// several uploads has gaps.
+const calm = 3 * time.Second
+
 func (p *projector) behind() bool {
+	if time.Since(time.Unix(0, p.lastFull.Load())) < calm {
+		return true
+	}
 	s := p.state.Load()
 	return s != nil && s.Stream != nil && s.Stream.State.LastSeq > s.Sequence+backlog
 }

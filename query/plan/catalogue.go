@@ -48,7 +48,8 @@ type segment struct {
 	v7From    [16]byte
 	v7To      [16]byte
 	v7        bool
-	other     bool // it may have ids of another version
+	other     bool            // it may have ids of another version
+	zones     *schema.Segment // nil: not known
 }
 
 // load reads the catalogue. Its number is read before the segments: if they change
@@ -114,6 +115,9 @@ func newSegment(s *schema.Segment) *segment {
 		out.v7, out.v7From, out.v7To = true, *s.V7From, *s.V7To
 	}
 	out.other = *s.OtherIDs > 0
+	if len(s.Zones) > 0 {
+		out.zones = s
+	}
 	return out
 }
 
@@ -175,6 +179,31 @@ func (s *segment) inTime(from, to int64) float64 {
 	}
 	span := float64(s.to) - float64(s.from)
 	return max(1e-6, (float64(min(to, s.to))-float64(max(from, s.from)))/span)
+}
+
+// stretch is where the segment's rows of some times are: positions from low to below
+// high, and about how many rows those are.
+type stretch struct {
+	low, high int64
+	rows      float64
+}
+
+// within is the stretch of the rows between the two times. Without zones it is all of
+// the segment.
+func (s *segment) within(from, to int64) stretch {
+	if s.zones == nil {
+		return stretch{s.low, s.high, s.rows}
+	}
+	low, high := s.zones.PositionsWithin(unixMicro(from), unixMicro(to))
+	return stretch{low, high, s.rows * float64(high-low) / float64(s.high-s.low)}
+}
+
+// unixMicro is a time since 1970; what is no bound stays none.
+func unixMicro(t int64) int64 {
+	if t == math.MinInt64 || t >= math.MaxInt64-filter.PostgresEpoch {
+		return t
+	}
+	return t + filter.PostgresEpoch
 }
 
 // cached is the catalogue as it was last read.

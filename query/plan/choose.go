@@ -54,6 +54,7 @@ type step struct {
 	segment *segment
 	way     way
 	walk    int     // rows, where the way is bounded
+	within  stretch // where rows of the times that are asked for are
 	expect  float64 // how many rows pass
 	visit   float64 // how many are read for it
 }
@@ -70,7 +71,7 @@ type goal struct {
 // are none.
 func (s *segment) choose(g *goal) (st step, ok bool) {
 	x := g.extent
-	st = step{segment: s, expect: s.rows}
+	st = step{segment: s, expect: s.rows, within: stretch{s.low, s.high, s.rows}}
 	inBoxes, inTime := s.rows, 1.0
 	if x.Boxes != nil {
 		if inBoxes = s.inBoxes(x.Boxes); inBoxes == 0 && s.known {
@@ -80,9 +81,11 @@ func (s *segment) choose(g *goal) (st step, ok bool) {
 		st.expect = inBoxes
 	}
 	if x.Timed() {
-		if inTime = s.inTime(x.From, x.To); inTime == 0 {
+		st.within = s.within(x.From, x.To)
+		if inTime = s.inTime(x.From, x.To); inTime == 0 || st.within.low >= st.within.high {
 			return st, false
 		}
+		inTime = min(inTime, st.within.rows/s.rows)
 		st.expect *= inTime
 	}
 	indexed := !s.head // over times and names
@@ -93,7 +96,7 @@ func (s *segment) choose(g *goal) (st step, ok bool) {
 			return st, true
 		}
 	}
-	st.visit = min(s.rows, s.skipped(g)+g.need*s.rows*inTime/max(st.expect, 1e-9))
+	st.visit = min(st.within.rows, s.skipped(g)+g.need*st.within.rows/max(st.expect, 1e-9))
 	if st.expect >= s.rows*0.999 && !x.Timed() {
 		return st, true // all of them pass
 	}
@@ -115,9 +118,10 @@ func (s *segment) choose(g *goal) (st step, ok bool) {
 }
 
 // skipped is how many rows a walk passes before it comes to the times that are asked
-// for, if points came in the order of their times, as most do.
+// for, if points came in the order of their times, as most do. With zones, it begins
+// there.
 func (s *segment) skipped(g *goal) float64 {
-	if s.from == math.MinInt64 || s.to == s.from {
+	if s.zones != nil || s.from == math.MinInt64 || s.to == s.from {
 		return 0
 	}
 	before := float64(s.to) - float64(g.extent.To)

@@ -76,6 +76,52 @@ func TestPlans(t *testing.T) {
 	}
 }
 
+// TestPlansByZones looks at how much is read where the catalogue knows the times of a
+// segment's zones: a walk begins where the times are.
+func TestPlansByZones(t *testing.T) {
+	f := newFixture(t)
+	f.exec("update segments set state = 'dropped' where id = 1")
+	const rows, zones = 20_000, 20
+	// Every third row in longitudes 120 to 121; an hour is 3,600 rows.
+	f.segment(10, 0, rows, "sealed", fmt.Sprintf(strings.ReplaceAll(explainRows, "i % ", "i %% "), 0, 1, rows-1))
+	seg := schema.Segment{Low: 0, High: rows, Zones: schema.NewZones(zones)}
+	for i := int64(1); i < rows; i++ {
+		schema.WidenZone(seg.Zones, seg.ZoneAt(i), time.UnixMicro(filter.PostgresEpoch+i*1_000_000))
+	}
+	tests := []struct {
+		name, box, datetime string
+		known, unknown      int // rows that are read at most, with zones and without
+	}{
+		{"an old quarter of an hour in a dense box", "119,0,122,60", "2000-01-01T01:00:00Z/2000-01-01T01:15:00Z", 2000, 20_000},
+		{"an hour that is in no zone", "119,0,122,60", "2001-01-01T01:00:00Z/2001-01-01T02:00:00Z", 0, 0},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			var q Query
+			for name, value := range map[string]string{"bbox": test.box, "datetime": test.datetime} {
+				p, _, err := filter.ParseParameter(name, value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q.Filter = filter.All(q.Filter, p.Expr)
+			}
+			q.Limit, q.After = 100, &Key{Position: Newest}
+			var ids [2]string
+			for i, z := range [][]byte{nil, seg.Zones} {
+				f.exec("update segments set zones = $1 where id = 10", z)
+				page, read, text := f.explain(t, &q)
+				if most := []int{test.unknown, test.known}[i]; read > most {
+					t.Errorf("zones known: %t: %d rows read, want at most %d\n%s", z != nil, read, most, text)
+				}
+				ids[i] = page
+			}
+			if ids[0] != ids[1] {
+				t.Errorf("segments %q without zones, %q with", ids[0], ids[1])
+			}
+		})
+	}
+}
+
 // explain plans a page's first statement and says which segments it read, and how many
 // rows of them.
 func (f *fixture) explain(t *testing.T, q *Query) (segments string, read int, text string) {

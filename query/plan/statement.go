@@ -109,13 +109,13 @@ func (s *statement) branch(st step, x *filter.Extent) string {
 	sorted := " order by position " + s.order.direction
 	switch st.way {
 	case along:
-		return "select " + s.selected() + " from " + st.segment.table + " where " + s.passing() + sorted + " limit " + s.limit
+		return "select " + s.selected() + " from " + st.segment.table + " where " + s.passing() + s.narrowed(st) + sorted + " limit " + s.limit
 	case bounded:
 		// One row more than the limit is there if all of the walk was used up:
 		// it holds the position that was reached.
 		n := strconv.Itoa(st.walk)
 		edge := map[string]string{"desc": "min", "asc": "max"}[s.order.direction]
-		return "with w as materialized (select * from " + st.segment.table + " where " + s.after + sorted + " limit " + n + ")" +
+		return "with w as materialized (select * from " + st.segment.table + " where " + s.after + s.narrowed(st) + sorted + " limit " + n + ")" +
 			" (select " + s.selected() + " from w where " + s.passing() + " limit " + s.limit + ")" +
 			" union all select " + s.columns(func(i int) string {
 			switch i {
@@ -129,6 +129,15 @@ func (s *statement) branch(st step, x *filter.Extent) string {
 	default:
 		return "select " + s.selected() + " from " + s.gathered(st, x) + " s where " + s.passing() + sorted + " limit " + s.limit
 	}
+}
+
+// narrowed is the condition that a walk stays where rows of the times that are asked
+// for are.
+func (s *statement) narrowed(st step) string {
+	if w := st.within; w.low > st.segment.low || w.high < st.segment.high {
+		return " and position >= " + s.Arg(w.low, "bigint") + " and position < " + s.Arg(w.high, "bigint")
+	}
+	return ""
 }
 
 // gathered is all that an index finds. The offset keeps the other conditions out, so
