@@ -79,13 +79,12 @@ func readParted(ctx context.Context, db schema.Querier) (map[int]bool, error) {
 }
 
 // part gives a table for changed rows to the segments of which enough were changed
-// in place, in a transaction of its own. Small segments do without: a few batches
-// touch all of their pages anyhow.
-func (w *writer) part(ctx context.Context, least int64) error {
+// in place, in a transaction of its own.
+func (w *writer) part(ctx context.Context) error {
 	maps.DeleteFunc(w.inPlace, func(id, _ int) bool { return w.catalogue.find(id) == nil })
 	for id, n := range w.inPlace {
 		s := w.catalogue.find(id)
-		if n < partAfter || w.catalogue.parted[id] || !s.LatestDone || s.Rows == nil || *s.Rows < least {
+		if n < partAfter || w.catalogue.parted[id] || !s.LatestDone {
 			continue
 		}
 		delete(w.inPlace, id)

@@ -153,6 +153,29 @@ func (w *writer) flushPending(ctx context.Context) error {
 	return w.placeAt(ctx, positions)
 }
 
+// newest are the positions of those that are newer than what the table latest has. Of
+// points that were changed most are not, and to read them where they lie would cost
+// more than to ask first.
+func (w *writer) newest(ctx context.Context, p *pending) (positions []int64, err error) {
+	if len(p.newest) == 0 {
+		return nil, nil
+	}
+	names, at, positions := make([]string, 0, len(p.newest)), make([]time.Time, 0, len(p.newest)), make([]int64, 0, len(p.newest))
+	for name, f := range p.newest {
+		names, at, positions = append(names, name), append(at, time.UnixMicro(f.at)), append(positions, int64(f.position))
+	}
+	rows, err := w.conn.Query(ctx, `select d.position from unnest($1::text[], $2::timestamptz[], $3::bigint[]) d(name, at, position)
+		left join latest l on l.name = d.name collate "C"
+		where l.name is null or l.geom is null or (d.at, d.position) >= (coalesce(l.observed_at, l.received_at), l.position) order by 1`, names, at, positions)
+	if err == nil {
+		positions, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look which points are the newest of their names: %w", err)
+	}
+	return positions, nil
+}
+
 // placeAt makes the points at these positions, in their order, the newest of their
 // names, where they are.
 func (w *writer) placeAt(ctx context.Context, positions []int64) error {
@@ -248,8 +271,12 @@ func (w *writer) followChanges(ctx context.Context, b *batch, v *verdict) error 
 	if err := w.bury(ctx, lost); err != nil {
 		return err
 	}
+	positions, err := w.newest(ctx, now)
+	if err != nil {
+		return err
+	}
 	w.pending = now
-	if err := w.flushPending(ctx); err != nil {
+	if err := w.placeAt(ctx, positions); err != nil {
 		return err
 	}
 	return w.lookUpNewest(ctx, lost)

@@ -296,12 +296,12 @@ func newSegment(ctx context.Context, tx pgx.Tx, low, high int64, state string) (
 // rotate seals the head where it is old, and puts an empty one in its place. One
 // that is full the writer has sealed itself, unless it was ended just then.
 func (m *maintenance) rotate(ctx context.Context, all []schema.Segment) (bool, error) {
-	if m.skipHead {
-		return false, nil
-	}
 	head, err := find(all, schema.Head)
 	if err != nil {
 		return false, err
+	}
+	if m.skipHead && head.LatestDone {
+		return false, nil
 	}
 	due, err := m.headIsDue(ctx, head)
 	if err != nil || !due {

@@ -439,7 +439,7 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 	// Both are hints: if they are lost, a tick or the next batch makes up for it.
 	_ = bus.Announce(p.nc, applied)
 	_ = b.ack()
-	if err := w.part(apply, 2*p.maintenance.sizes.head); err != nil {
+	if err := w.part(apply); err != nil {
 		return err
 	}
 	if w.catalogue.rows < p.maintenance.sizes.head {
