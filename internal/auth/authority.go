@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"sync"
 	"time"
 
@@ -49,7 +50,8 @@ func New(cfg Config) *Authority {
 		a.keys = &keys{log: cfg.Log}
 	}
 	if cfg.Issuer != nil {
-		a.tokens = &tokens{issuer: *cfg.Issuer, log: cfg.Log, age: issuerAge, good: map[[sha256.Size]byte]*Identity{}}
+		a.tokens = &tokens{issuer: *cfg.Issuer, log: cfg.Log, age: issuerAge, good: map[[sha256.Size]byte]*Identity{},
+			transport: &calm{next: http.DefaultTransport, stale: issuerStale, kept: map[string]*said{}}}
 	}
 	return a
 }

@@ -26,6 +26,10 @@ const (
 	// issuerAge is how old what is known of the issuer becomes, its keys among it: one
 	// that it takes back is refused after so long.
 	issuerAge = 5 * time.Minute
+	// issuerStale is how long what is known of an issuer holds while it does not answer.
+	// It gives nobody a new token meanwhile, and few that it has given last longer; but
+	// for who has stolen a key of its, taking it back must come to hold in the end.
+	issuerStale = time.Hour
 	// maxTokens bounds the tokens that are known to be good, so that each is
 	// verified once and not at every request.
 	maxTokens = 10_000
@@ -43,8 +47,10 @@ type Issuer struct {
 type tokens struct {
 	issuer   Issuer
 	log      *slog.Logger
-	verifier atomic.Pointer[oidc.IDTokenVerifier] // nil until the issuer has answered
+	verifier atomic.Pointer[oidc.IDTokenVerifier] // nil until the issuer has answered, and when that is long ago
 	age      time.Duration
+	// transport is what is asked of the issuer, and was.
+	transport *calm
 
 	mu   sync.Mutex
 	good map[[sha256.Size]byte]*Identity
@@ -53,20 +59,19 @@ type tokens struct {
 // discover asks the issuer for its configuration until it answers, and again once in a
 // while: what it says now holds, and what was verified by what it said before is
 // verified anew. Its keys are asked for when a token names one that is not known.
-// Where the issuer is away, what is known goes on to hold.
+// Where the issuer is away, what is known goes on to hold for a while.
 func (t *tokens) discover(ctx context.Context) {
-	client := oidc.ClientContext(ctx, &http.Client{Timeout: issuerTimeout, Transport: &calm{next: http.DefaultTransport, kept: map[string]said{}}})
+	client := oidc.ClientContext(ctx, &http.Client{Timeout: issuerTimeout, Transport: t.transport})
 	for {
 		pause := t.age
 		provider, err := oidc.NewProvider(client, t.issuer.URL)
-		if err == nil {
-			t.verifier.Store(provider.Verifier(&oidc.Config{ClientID: t.issuer.Audience}))
-			t.mu.Lock()
-			clear(t.good)
-			t.mu.Unlock()
-		} else if ctx.Err() == nil {
-			t.log.Warn("the issuer of tokens does not tell its configuration; trying again", "issuer", t.issuer.URL, "error", err)
-			pause = issuerPause
+		switch {
+		case err == nil:
+			t.hold(provider.Verifier(&oidc.Config{ClientID: t.issuer.Audience}))
+		case ctx.Err() == nil:
+			t.log.Warn("the issuer of tokens does not tell its configuration, and none of its tokens is taken; trying again", "issuer", t.issuer.URL, "error", err)
+			t.hold(nil)
+			pause = min(issuerPause, t.age)
 		}
 		select {
 		case <-ctx.Done():
@@ -76,7 +81,15 @@ func (t *tokens) discover(ctx context.Context) {
 	}
 }
 
-var errIssuer = errors.New("the issuer of tokens has not answered yet")
+// hold makes it the verifier that holds, and lets go of what was verified by another.
+func (t *tokens) hold(v *oidc.IDTokenVerifier) {
+	t.verifier.Store(v)
+	t.mu.Lock()
+	clear(t.good)
+	t.mu.Unlock()
+}
+
+var errIssuer = errors.New("the issuer of tokens does not answer")
 
 // find returns whose token this is; nil for one that is not good.
 func (t *tokens) find(raw []byte) (*Identity, error) {
@@ -103,6 +116,9 @@ func (t *tokens) find(raw []byte) (*Identity, error) {
 	}
 	if err != nil {
 		t.log.Debug("a token is refused", "error", err)
+		if t.transport.away.Load() {
+			return nil, errIssuer // its keys are not to be had: it may be good
+		}
 		return nil, nil //nolint:nilerr,nilnil // it is not good
 	}
 	if i, err = identityOf(token); err != nil {

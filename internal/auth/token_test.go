@@ -31,6 +31,8 @@ type provider struct {
 	mu    sync.Mutex
 	keys  []jose.JSONWebKey
 	asked int // for its keys
+	// serves tells what is answered; nil: all.
+	serves func(path string) bool
 }
 
 // rotate makes the provider have these keys only.
@@ -62,7 +64,16 @@ func newProvider(t *testing.T) *provider {
 		p.asked++
 		_ = json.NewEncoder(w).Encode(jose.JSONWebKeySet{Keys: p.keys})
 	})
-	p.Server = httptest.NewServer(mux)
+	p.Server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		p.mu.Lock()
+		served := p.serves == nil || p.serves(r.URL.Path)
+		p.mu.Unlock()
+		if !served {
+			http.Error(w, "away", http.StatusBadGateway)
+			return
+		}
+		mux.ServeHTTP(w, r)
+	}))
 	t.Cleanup(p.Close)
 	return p
 }
@@ -143,6 +154,13 @@ func TestTokens(t *testing.T) {
 		"its public key as a secret": {sign(t, publicPEM(t, p.key), jose.HS256, claims(nil)), ErrWrong},
 		"a number of scopes":         {sign(t, p.key, jose.ES256, claims(map[string]any{"scope": 7})), ErrWrong},
 		"no key of that name":        {signAs(t, p.key, "2", jose.ES256, claims(nil)), ErrWrong},
+		"a path as the key's name":   {signAs(t, p.key, "../../dev/null", jose.ES256, claims(nil)), ErrWrong},
+		"a query as the key's name":  {signAs(t, p.key, "1' or '1'='1", jose.ES256, claims(nil)), ErrWrong},
+		"a key of its own in it":     {signWith(t, other, jose.SignerOptions{EmbedJWK: true}, claims(nil)), ErrWrong},
+		"where its keys should be":   {signWith(t, other, *(&jose.SignerOptions{}).WithHeader("jku", "http://127.0.0.1:1/keys"), claims(nil)), ErrWrong},
+		"what must be understood":    {signWith(t, p.key, *(&jose.SignerOptions{}).WithHeader("crit", []string{"x"}).WithHeader("x", 1), claims(nil)), ErrWrong},
+		"expired a second ago":       {sign(t, p.key, jose.ES256, claims(map[string]any{"exp": now.Add(-time.Second).Unix()})), ErrExpired},
+		"a clock four minutes ahead": {sign(t, p.key, jose.ES256, claims(map[string]any{"nbf": now.Add(4 * time.Minute).Unix(), "iat": now.Add(4 * time.Minute).Unix()})), nil},
 		"too long":                   {append(bytes.Repeat([]byte("x"), 9<<10), good...), ErrWrong},
 		"unsigned":                   {[]byte("eyJhbGciOiJub25lIn0.e30."), ErrWrong},
 		"no token":                   {[]byte("x.y"), ErrWrong},
@@ -153,6 +171,81 @@ func TestTokens(t *testing.T) {
 			t.Errorf("%s: %+v, %v, want %v", name, i, err, tt.err)
 		}
 	}
+}
+
+// signWith signs with further header fields.
+func signWith(t *testing.T, key *ecdsa.PrivateKey, options jose.SignerOptions, claims map[string]any) []byte {
+	t.Helper()
+	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, &options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := json.Marshal(claims)
+	if err != nil {
+		t.Fatal(err)
+	}
+	signed, err := signer.Sign(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := signed.CompactSerialize()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []byte(raw)
+}
+
+// An issuer that is away at the start, or whose keys are, is waited for: nobody is said
+// to be wrong meanwhile. One that goes away later holds for a while, and no longer.
+func TestIssuerAway(t *testing.T) {
+	p := newProvider(t)
+	config, keys := false, false
+	p.serves = func(path string) bool { return path == "/keys" && keys || path != "/keys" && config }
+	set := func(c, k bool) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		config, keys = c, k
+	}
+	a := New(Config{Issuer: &Issuer{URL: p.URL, Audience: "cairn"}, Log: testkit.Log(t)})
+	a.tokens.age = 100 * time.Millisecond
+	end, err := a.Follow(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer end()
+	token := sign(t, p.key, jose.ES256, map[string]any{"iss": p.URL, "aud": "cairn", "sub": "u1", "exp": time.Now().Add(time.Hour).Unix(), "scope": "read"})
+	is := func(want error) func() bool {
+		return func() bool { _, err := a.Identify(token, time.Now()); return errors.Is(err, want) }
+	}
+	away := func() bool { return is(errIssuer)() }
+	for range 3 {
+		if !away() {
+			t.Fatal("it is said who asks, and the issuer was never there")
+		}
+	}
+	set(true, false)
+	testkit.Eventually(t, time.Minute, "its configuration is known", func() bool { return a.tokens.verifier.Load() != nil })
+	if !away() {
+		t.Error("a token is refused whose key is not to be had")
+	}
+	set(true, true)
+	testkit.Eventually(t, time.Minute, "the token is taken", is(nil))
+	set(false, false)
+	transport := a.tokens.transport
+	testkit.Eventually(t, time.Minute, "the issuer is asked in vain", func() bool {
+		transport.mu.Lock()
+		defer transport.mu.Unlock()
+		return transport.kept[p.URL+"/.well-known/openid-configuration"].failed != nil
+	})
+	if !is(nil)() {
+		t.Error("an issuer that has just gone away holds no more")
+	}
+	transport.mu.Lock()
+	transport.stale = 0
+	transport.mu.Unlock()
+	testkit.Eventually(t, time.Minute, "an issuer that is away for too long holds no more", away)
+	set(true, true)
+	testkit.Eventually(t, time.Minute, "the token is taken again", is(nil))
 }
 
 // publicPEM is the public half of a key as anybody can have it.
@@ -249,7 +342,7 @@ func FuzzToken(f *testing.F) {
 		f.Fatal(err)
 	}
 	set := &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{key.Public()}}
-	tokens := &tokens{log: slog.New(slog.DiscardHandler), good: map[[32]byte]*Identity{}}
+	tokens := &tokens{log: slog.New(slog.DiscardHandler), good: map[[32]byte]*Identity{}, transport: &calm{}}
 	tokens.verifier.Store(oidc.NewVerifier("https://issuer.example", set, &oidc.Config{ClientID: "cairn", SupportedSigningAlgs: []string{"ES256"}}))
 	f.Add([]byte("eyJhbGciOiJub25lIn0.e30."))
 	f.Add([]byte("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIn0.AAAA"))
