@@ -75,9 +75,16 @@ func identify311(access *auth.Authority, password []byte) (*auth.Identity, error
 	return nil, mqtt.Unavailable // too often, or nobody can say
 }
 
-// owns tells whether a topic is one of a key's own.
+// owns tells whether a topic is one of a key's own. Below owntracks/ that is by the user
+// alone: else a key of that name would have the topics of all.
 func owns(name, topic string) bool {
-	return strings.HasPrefix(topic, name+"/") || topic == name || strings.HasPrefix(topic, ownTracksTopic+name+"/")
+	if name == "" {
+		return false
+	}
+	if below, is := strings.CutPrefix(topic, ownTracksTopic); is {
+		return strings.HasPrefix(below, name+"/")
+	}
+	return topic == name || strings.HasPrefix(topic, name+"/")
 }
 
 // takeMessage stores what was published to a topic.

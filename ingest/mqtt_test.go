@@ -254,6 +254,22 @@ func TestMQTTKeys(t *testing.T) {
 	}
 }
 
+func TestOwnTopics(t *testing.T) {
+	for _, tt := range []struct {
+		name, topic string
+		owns        bool
+	}{
+		{"jane", "jane", true}, {"jane", "jane/roof", true}, {"jane", "owntracks/jane/phone", true}, {"jane", "owntracks/jane/phone/event", true},
+		{"jane", "janet/roof", false}, {"jane", "owntracks/janet/phone", false}, {"jane", "owntracks/jane", false}, {"jane", "owntracks/jim/jane/x", false}, {"jane", "jim/jane", false}, {"jane", "/jane/x", false},
+		{"owntracks", "owntracks/jim/phone", false}, {"owntracks", "owntracks/owntracks/phone", true}, {"owntracks", "owntracks", true},
+		{"", "/x", false}, {"", "", false}, {"", "owntracks//phone", false},
+	} {
+		if got := owns(tt.name, tt.topic); got != tt.owns {
+			t.Errorf("%q owns %q: %v", tt.name, tt.topic, got)
+		}
+	}
+}
+
 // Who does not speak MQTT is let go of.
 func TestMQTTRefuses(t *testing.T) {
 	address := serveMQTT(t, &fakeQueue{}, nil)
