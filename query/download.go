@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"time"
 
@@ -20,6 +19,8 @@ const (
 	// maxDownloads bounds those that run at once: each has a connection to the
 	// database, a snapshot that it keeps, and a core's worth of encoding.
 	maxDownloads = 2
+	// addressDownloads is the part of them that one client address may have: a half.
+	addressDownloads = 2
 	// downloadTime bounds one, and so how long its snapshot keeps the database
 	// from clearing away old rows: 10 million rows over a good line.
 	downloadTime = time.Hour
@@ -47,12 +48,11 @@ func (s *service) getDownload(c *fiber.Ctx) error {
 	if c.Method() == http.MethodHead {
 		return nil
 	}
-	select {
-	case s.downloads <- struct{}{}:
-	default:
-		return web.Unavailable(fmt.Sprintf("there are %d downloads already", maxDownloads), 5*time.Second)
+	seat, err := s.downloads.take(c, s.draining.Done())
+	if err != nil {
+		return err
 	}
-	d := s.newDownload(c.Context().Conn(), func() { <-s.downloads }, func(ctx context.Context, w io.Writer, began func(uint64)) error {
+	d := s.newDownload(seat, func(ctx context.Context, w io.Writer, began func(uint64)) error {
 		return s.writePoints(ctx, w, began, format, q)
 	})
 	return s.sendDownload(c, d)
@@ -73,7 +73,7 @@ func (s *service) sendDownload(c *fiber.Ctx, d *download) error {
 
 // A download is the body of an answer, made while it is read.
 type download struct {
-	conn   net.Conn
+	seat   *seat
 	pipe   *io.PipeReader
 	began  chan uint64 // the snapshot's sequence
 	ended  chan struct{}
@@ -81,13 +81,13 @@ type download struct {
 	cancel context.CancelFunc
 }
 
-// newDownload begins one, which write makes; release gives its place back.
-func (s *service) newDownload(conn net.Conn, release func(), write func(ctx context.Context, w io.Writer, began func(sequence uint64)) error) *download {
+// newDownload begins one, which write makes, and leaves the seat at its end.
+func (s *service) newDownload(seat *seat, write func(ctx context.Context, w io.Writer, began func(sequence uint64)) error) *download {
 	ctx, cancel := context.WithTimeout(s.draining, downloadTime)
 	r, w := io.Pipe()
-	d := &download{conn: conn, pipe: r, began: make(chan uint64, 1), ended: make(chan struct{}), cancel: cancel}
+	d := &download{seat: seat, pipe: r, began: make(chan uint64, 1), ended: make(chan struct{}), cancel: cancel}
 	go func() {
-		defer release()
+		defer seat.leave()
 		defer cancel()
 		d.err = write(ctx, w, func(sequence uint64) { d.began <- sequence })
 		close(d.ended)
@@ -157,8 +157,11 @@ func (s *service) writePoints(ctx context.Context, w io.Writer, began func(uint6
 // Read is what the server writes from. Each piece has its own time, for the whole may
 // take as long as the line does.
 func (d *download) Read(p []byte) (int, error) {
+	d.seat.took(time.Now())
 	n, err := d.pipe.Read(p)
-	_ = d.conn.SetWriteDeadline(time.Now().Add(downloadStall))
+	now := time.Now()
+	d.seat.gave(n, now)
+	_ = d.seat.conn.SetWriteDeadline(now.Add(downloadStall))
 	return n, err
 }
 

@@ -120,7 +120,7 @@ func (c *timed) SetWriteDeadline(t time.Time) error { c.until = t; return nil }
 func TestDownloadsThatStandStill(t *testing.T) {
 	f := newItems(t)
 	conn := &timed{}
-	d := f.newDownload(conn, func() {}, func(ctx context.Context, w io.Writer, began func(uint64)) error {
+	d := f.newDownload(&seat{conn: conn, leave: func() {}}, func(ctx context.Context, w io.Writer, began func(uint64)) error {
 		return f.writePoints(ctx, w, began, export.Find("csv"), &itemsQuery{})
 	})
 	defer d.Close()

@@ -82,11 +82,11 @@ type service struct {
 	draining context.Context // ends first: streams must, for the server to drain
 	streams  chan struct{}   // a place each that is open
 	// streamShares are the places that one client address may have.
-	streamShares *web.Shares
-	turns        chan struct{} // a place each that reads the table by itself
-	places       *places       // for those that do, until it is written
-	// downloads and tracks have a place each that runs, making one each large page.
-	downloads, tracks, making chan struct{}
+	streamShares      *web.Shares
+	turns             chan struct{} // a place each that reads the table by itself
+	places            *places       // for those that do, until it is written
+	downloads, tracks *seats
+	making            chan struct{} // a place each that makes a large page
 }
 
 // Run answers questions until ctx ends. When it returns, its connections to the
@@ -149,7 +149,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	}
 	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, feed: feed, stopping: ctx,
 		streams: make(chan struct{}, maxStreams), streamShares: web.NewShares("streams", addressStreams), turns: make(chan struct{}, catchUps), places: newPlaces(catchUpPlaces),
-		downloads: make(chan struct{}, maxDownloads), making: newMaking(), tracks: make(chan struct{}, maxTracks)}
+		downloads: newSeats("downloads", maxDownloads, addressDownloads), tracks: newSeats("tracks", maxTracks, addressTracks), making: newMaking()}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)
 	context.AfterFunc(cfg.Server.Stopping(), drain)

@@ -28,8 +28,8 @@ const (
 	// maxTracks bounds those that are read at once: each has a connection to the
 	// database and a snapshot.
 	maxTracks = 8
-	// trackTurn is how long a request waits for one of these places.
-	trackTurn = 5 * time.Second
+	// addressTracks is the part of them that one client address may have: a half.
+	addressTracks = 2
 	// trackNames is how many names a page of GET /tracks has unless it is told, and
 	// maxTrackNames at most: their points are counted.
 	trackNames, maxTrackNames = 100, 500
@@ -75,29 +75,16 @@ func (s *service) getTrack(c *fiber.Ctx) error {
 	if c.Method() == http.MethodHead {
 		return nil
 	}
-	leave, err := s.trackPlace()
+	seat, err := s.tracks.take(c, s.draining.Done())
 	if err != nil {
 		return err
 	}
-	return s.sendDownload(c, s.newDownload(c.Context().Conn(), leave, func(ctx context.Context, w io.Writer, began func(uint64)) error {
+	return s.sendDownload(c, s.newDownload(seat, func(ctx context.Context, w io.Writer, began func(uint64)) error {
 		return s.reader.Track(ctx, q.Name, q.filter, func(t *plan.Track) error {
 			began(t.Sequence)
 			return q.format.Write(w, q.Options, func() (track.Fixes, error) { return t.Fixes() })
 		})
 	}))
-}
-
-// trackPlace waits for a place among those who read tracks.
-func (s *service) trackPlace() (leave func(), err error) {
-	timer := time.NewTimer(trackTurn)
-	defer timer.Stop()
-	select {
-	case s.tracks <- struct{}{}:
-		return func() { <-s.tracks }, nil
-	case <-timer.C:
-	case <-s.draining.Done():
-	}
-	return nil, web.Unavailable(fmt.Sprintf("there are %d tracks being read already", maxTracks), retryAfter)
 }
 
 // waitFor waits until the database has what the request names as the least, in a
@@ -231,11 +218,11 @@ func (s *service) getTracks(c *fiber.Ctx) error {
 	if err := s.waitFor(c, q.minPosition); err != nil {
 		return err
 	}
-	leave, err := s.trackPlace()
+	seat, err := s.tracks.take(c, s.draining.Done())
 	if err != nil {
 		return err
 	}
-	defer leave()
+	defer seat.leave()
 	ctx, cancel := context.WithTimeout(s.stopping, tracksTime)
 	defer cancel()
 	names, next, err := s.trackNames(ctx, q)

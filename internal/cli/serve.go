@@ -87,6 +87,10 @@ func (c *serveCmd) Run(s *session) error {
 	}
 	defer end()
 	db, err := c.database(s.ctx, log)
+	if _, left := postgres.Find(c.cluster()); err != nil && s.ctx.Err() != nil && !left {
+		log.Info("told to stop before all had started", "error", err)
+		return nil
+	}
 	if err != nil {
 		return err
 	}

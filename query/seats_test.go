@@ -1,0 +1,116 @@
+package query
+
+import (
+	"bufio"
+	"fmt"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"cairn/internal/testkit"
+)
+
+// begin asks for something large as a proxy does for a client, and reads the status.
+func (f *fixture) begin(path, client string) (status string, conn net.Conn) {
+	f.t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(f.base, "http://"))
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(func() { _ = conn.Close() })
+	_ = conn.(*net.TCPConn).SetReadBuffer(4 << 10)
+	fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: cairn\r\nX-Forwarded-For: %s\r\n\r\n", path, client)
+	_ = conn.SetReadDeadline(time.Now().Add(within))
+	line, err := bufio.NewReaderSize(conn, 16).ReadString('\n')
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return strings.Fields(line)[1], conn
+}
+
+func (s *seats) creepAfter(age time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.age = age
+}
+
+// Of downloads and of tracks one client has a part, also behind a proxy; and those whose
+// answers creep give their places to others.
+func TestSeats(t *testing.T) {
+	f := newItems(t)
+	f.exec(`insert into points_1 (id, position, name, geom, observed_at, received_at, properties)
+		select gen_random_uuid(), 8192 + i, 'long', ST_SetSRID(ST_MakePoint(1 + i / 1e6, 2), 4326), now() + i * interval '1 s', now(), jsonb_build_object('pad', repeat('x', 100))
+		from generate_series(1, 100000) i`)
+	f.exec(`insert into latest (id, position, name, geom, received_at, since) select id, position, name, geom, received_at, position from points_1 where position = 8192 + 100000`)
+	for _, test := range []struct {
+		path  string
+		seats *seats
+		share int
+	}{{"/points.ndjson", f.downloads, maxDownloads / addressDownloads}, {"/tracks/long", f.tracks, maxTracks / addressTracks}} {
+		t.Run(test.path, func(t *testing.T) {
+			test.seats.creepAfter(time.Hour)
+			var open []net.Conn
+			for i := range cap(test.seats.free) {
+				status, conn := f.begin(test.path, fmt.Sprintf("203.0.113.%d", i/test.share))
+				if status != "200" {
+					t.Fatalf("number %d: %s", i, status)
+				}
+				open = append(open, conn)
+			}
+			if r := f.do(http.MethodGet, test.path, "X-Forwarded-For", "203.0.113.0"); r.status != http.StatusTooManyRequests || r.header.Get("Retry-After") == "" {
+				t.Errorf("one more of a client that has its share: %d %v", r.status, r.header)
+			}
+			if r := f.do(http.MethodGet, test.path, "X-Forwarded-For", "198.51.100.1"); r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") == "" {
+				t.Errorf("where all seats are taken: %d %v", r.status, r.header)
+			}
+			test.seats.creepAfter(100 * time.Millisecond)
+			if status, conn := f.begin(test.path, "198.51.100.1"); status != "200" {
+				t.Errorf("where all others creep: %s", status)
+			} else {
+				_ = conn.Close()
+			}
+			for _, conn := range open {
+				_ = conn.Close()
+			}
+			testkit.Eventually(t, within, "all seats are free", func() bool { return len(test.seats.free) == 0 })
+		})
+	}
+}
+
+// What a client takes in its own time does not creep, however long the whole takes; what
+// a socket took at once is soon forgotten.
+func TestPace(t *testing.T) {
+	now := time.Now()
+	for _, test := range []struct {
+		name  string
+		bytes []int // each taken within a second
+		still time.Duration
+		creep bool
+	}{
+		{"a good line", []int{1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20, 1 << 20}, 0, false},
+		{"a slow line", []int{20 << 10, 20 << 10, 20 << 10, 20 << 10, 20 << 10, 20 << 10, 20 << 10, 20 << 10}, 0, false},
+		{"a creeping one", []int{1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10}, 0, true},
+		{"one that has just begun", []int{1 << 10, 1 << 10}, 0, false},
+		{"one that stands still", []int{8 << 20}, creepingAge + time.Second, true},
+		{"one that pauses", []int{8 << 20}, creepingAge - time.Second, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			s, at := &seat{}, now
+			for _, n := range test.bytes {
+				s.gave(n, at)
+				at = at.Add(time.Second)
+				s.took(at)
+			}
+			if test.still > 0 {
+				s.gave(1, at)
+				at = at.Add(test.still)
+			}
+			rate, old := s.pace(at, creepingAge)
+			if creeps := old && rate < creepingRate; creeps != test.creep {
+				t.Errorf("%.0f bytes a second, old %v", rate, old)
+			}
+		})
+	}
+}
