@@ -79,12 +79,23 @@ func TestCursorBeforeWhatIsKept(t *testing.T) {
 	f := newFixture(t)
 	f.put(1, grid(5, 1)...)
 	c, _ := f.pageAt("/points?limit=2&bbox=0,0,180,90")
+	byTime, _ := f.pageAt("/points?limit=2&sortby=-time")
+	near, _ := f.pageAt("/points?limit=2&near=0,0,10000000")
 	f.exec("update checkpoint set floor = $1, catalogue = catalogue + 1, sequence = 3", int64(event.At(2, 0)))
 	f.exec("update segments set low = $1", int64(event.At(2, 0)))
 	r := f.get(c.Links[0].Href)
 	f.detail(r, http.StatusGone)
 	if got := r.header.Get("Link"); got != `<`+f.base+`/points?bbox=0,0,180,90&limit=2>; rel="first"` {
 		t.Errorf("Link: %s", got)
+	}
+	r = f.get(byTime.Links[0].Href)
+	f.detail(r, http.StatusGone)
+	if got := r.header.Get("Link"); got != `<`+f.base+`/points?limit=2&sortby=-time>; rel="first"` {
+		t.Errorf("by time, Link: %s", got)
+	}
+	// What is further away is asked for as before.
+	if r := f.get(near.Links[0].Href); r.status != http.StatusOK {
+		t.Errorf("by distance: %d %s", r.status, r.body)
 	}
 }
 

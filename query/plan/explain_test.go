@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"cairn/event"
 	"cairn/query/filter"
@@ -26,19 +27,8 @@ const explainRows = `select gen_random_uuid(), null, null, i, null, case when i 
 // only.
 func TestPlans(t *testing.T) {
 	f := newFixture(t)
-	f.exec("update segments set state = 'dropped' where id = 1")
 	const rows = 20_000
-	for i, state := range []string{schema.Sealed, schema.Sealed, schema.Sealed, schema.Head} {
-		low, high := int64(i*rows), int64((i+1)*rows)
-		if state == schema.Head {
-			high = schema.HeadEnd
-		}
-		f.segment(10+i, low, high, "sealed", fmt.Sprintf(strings.ReplaceAll(explainRows, "i % ", "i %% "), 10*i, low+1, low+rows-1))
-		f.exec("update segments set state = $2 where id = $1", 10+i, state)
-	}
-	// Of the head nothing is known.
-	f.exec("update segments set other_ids = null, cells = null where id = 13")
-	f.exec("update checkpoint set catalogue = catalogue + 1")
+	f.explainable(rows)
 	const limit = 100
 	tests := []struct {
 		name, parameter, value string
@@ -122,6 +112,51 @@ func TestPlansByZones(t *testing.T) {
 	}
 }
 
+// explainable makes three sealed segments and a head of so many rows each.
+func (f *fixture) explainable(rows int64) {
+	f.exec("update segments set state = 'dropped' where id = 1")
+	for i, state := range []string{schema.Sealed, schema.Sealed, schema.Sealed, schema.Head} {
+		low, high := int64(i)*rows, int64(i+1)*rows
+		if state == schema.Head {
+			high = schema.HeadEnd
+		}
+		f.segment(10+i, low, high, "sealed", fmt.Sprintf(strings.ReplaceAll(explainRows, "i % ", "i %% "), 10*i, low+1, low+rows-1))
+		f.exec("update segments set state = $2 where id = $1", 10+i, state)
+	}
+	// Of the head nothing is known.
+	f.exec("update segments set other_ids = null, cells = null where id = 13")
+	f.exec("update checkpoint set catalogue = catalogue + 1")
+}
+
+// Pages by time read the head, and of each sealed segment no more than a page, from
+// where the cursor is.
+func TestPlansByTime(t *testing.T) {
+	f := newFixture(t)
+	const rows, limit = 20_000, 100
+	f.explainable(rows)
+	// Times are seconds from 2000 on, as the positions are.
+	at := func(position event.Position) *Key { return &Key{Position: position, Time: int64(position) * 1_000_000} }
+	for _, tt := range []struct {
+		name      string
+		ascending bool
+		after     *Key
+		segments  string // that may have some
+		read      int    // rows at most
+	}{
+		{"the newest", false, nil, "13 12 11 10", rows + 3*limit},
+		{"the newest from a cursor", false, at(30_000), "13 11 10", rows + 2*limit},
+		{"the oldest", true, nil, "13 12 11 10", rows + 3*limit},
+		{"the oldest from a cursor", true, at(50_000), "13 12", rows + limit},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			segments, read, text := f.explain(t, &Query{Sort: ByTime, Ascending: tt.ascending, After: tt.after, Limit: limit})
+			if segments != tt.segments || read > tt.read {
+				t.Errorf("segments %q, %d rows read; want %q and at most %d\n%s", segments, read, tt.segments, tt.read, text)
+			}
+		})
+	}
+}
+
 // explain plans a page's first statement and says which segments it read, and how many
 // rows of them.
 func (f *fixture) explain(t *testing.T, q *Query) (segments string, read int, text string) {
@@ -136,18 +171,26 @@ func (f *fixture) explain(t *testing.T, q *Query) (segments string, read int, te
 		t.Fatal(err)
 	}
 	x := filter.Bound(q.Filter)
+	if q.Sort == ByTime {
+		return f.explainStatement(t, conn, c.pageByTime(q, x, q.Limit))
+	}
 	from := int64(q.After.Position)
 	list, _ := steps(c.reaching(x.Low, min(x.High, from-1), false), goal{extent: &x, need: float64(q.Limit)}, firstSegments)
 	s := pageByPosition(q, &x, list, from, q.Limit)
 	if len(list) == 0 { // nothing but the header
 		return "", 0, s.String()
 	}
+	return f.explainStatement(t, conn, s)
+}
+
+func (f *fixture) explainStatement(t *testing.T, conn *pgxpool.Conn, s *statement) (segments string, read int, text string) {
+	t.Helper()
 	// As the service runs it: prepared, with one plan for all parameters.
 	if _, err := conn.Exec(t.Context(), "prepare page as "+s.String(), pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatalf("%s: %v", s.String(), err)
 	}
 	var raw []byte
-	err = conn.QueryRow(t.Context(), "explain (analyze, costs off, timing off, format json) execute page("+literals(s.Args)+")", pgx.QueryExecModeSimpleProtocol).Scan(&raw)
+	err := conn.QueryRow(t.Context(), "explain (analyze, costs off, timing off, format json) execute page("+literals(s.Args)+")", pgx.QueryExecModeSimpleProtocol).Scan(&raw)
 	if err != nil {
 		t.Fatalf("%s: %v", s.String(), err)
 	}

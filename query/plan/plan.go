@@ -257,15 +257,21 @@ func (p *page) begin(r Row) error {
 	if !p.any || uint64(sequence) < p.sequence {
 		p.sequence, p.any = uint64(sequence), true //nolint:gosec // not negative
 	}
-	if k := p.q.After; k != nil && !p.q.Joined && p.q.Sort == ByPosition && !p.handed && p.q.before(k.Position, p.catalogue.floor) {
+	if k := p.q.After; k != nil && !p.q.Joined && !p.handed && p.q.before(k.Position, p.catalogue.floor) {
 		return BeforeFloor{p.catalogue.floor}
 	}
 	return nil
 }
 
-// before tells whether the page begins among points that were dropped.
+// before tells whether the page begins among points that were dropped, or behind
+// one.
 func (q *Query) before(at, floor event.Position) bool {
-	if q.Ascending {
+	switch {
+	case q.Sort == ByTime:
+		return at < floor
+	case q.Sort != ByPosition:
+		return false // what is further away is there, whatever went
+	case q.Ascending:
 		return at+1 < floor
 	}
 	return at <= floor && floor > 0

@@ -10,24 +10,29 @@ import (
 func timestamp(micros int64) time.Time { return time.UnixMicro(micros + filter.PostgresEpoch).UTC() }
 
 // byTime merges what all segments have, in the order of times. Where little matches
-// it is gathered; else each segment's index over times gives it in order.
+// it is gathered; else each segment's index over times gives it in order. The head,
+// which has none, is read whole: it is small ([cairn/projector] seals it), and an
+// index more is a cost to every write.
 func (p *page) byTime(ctx context.Context) error {
-	x := p.extent
-	if k := p.q.After; k != nil && p.q.Ascending {
+	return p.run(ctx, "page_by_time", p.catalogue.pageByTime(&p.q, p.extent, p.left))
+}
+
+func (c *catalogue) pageByTime(q *Query, x filter.Extent, left int) *statement {
+	if k := q.After; k != nil && q.Ascending {
 		x.From = max(x.From, k.Time)
 	} else if k != nil {
 		x.To = min(x.To, k.Time)
 	}
 	var list []step
-	for _, s := range p.catalogue.reaching(x.Low, x.High, false) {
-		if st, ok := s.choose(&goal{extent: &x, need: float64(p.left), ascending: p.q.Ascending}); ok {
+	for _, s := range c.reaching(x.Low, x.High, false) {
+		if st, ok := s.choose(&goal{extent: &x, need: float64(left), ascending: q.Ascending}); ok {
 			if st.way == bounded || st.way == byTime {
 				st.way = along
 			}
 			list = append(list, st)
 		}
 	}
-	return p.run(ctx, "page_by_time", merged(&p.q, &x, list, filter.When, p.left))
+	return merged(q, &x, list, filter.When, left)
 }
 
 const (
