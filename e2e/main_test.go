@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -15,26 +14,11 @@ var cairnProgram, natsProgram string
 // natsBuilt is where `make` puts the nats CLI, seen from here.
 const natsBuilt = "../bin/nats"
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "cairn-e2e-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	if err := build(dir); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e:", err)
-		return 1
-	}
-	return testkit.Run(m)
-}
+func TestMain(m *testing.M) { os.Exit(testkit.RunBuilt(m, "e2e", build)) }
 
 // build makes the programs, cairn as `make build` makes it.
 func build(dir string) error {
-	cairnProgram = filepath.Join(dir, "cairn")
-	if err := testkit.Build("..", cairnProgram, ".", stamp...); err != nil {
+	if err := testkit.BuildCairn("..", &cairnProgram, stamp...)(dir); err != nil {
 		return err
 	}
 	if path, err := filepath.Abs(natsBuilt); err == nil {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"strconv"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,19 +15,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/paulmach/orb"
 )
-
-// A FieldError says what is wrong with one value of a JSON document.
-type FieldError struct {
-	Pointer string // RFC 6901; empty for the whole document
-	Reason  string
-}
-
-func (e *FieldError) Error() string {
-	if e.Pointer == "" {
-		return e.Reason
-	}
-	return e.Pointer + ": " + e.Reason
-}
 
 // A Decoder reads events and GeoJSON Features. The raw fields of what it reads
 // alias the bytes it was given. The zero value is ready; it is not safe for
@@ -40,25 +26,17 @@ type Decoder struct {
 	Wants    func(name []byte) bool
 	Property func(name []byte, value jsontext.Value)
 
-	json   jsontext.Decoder
-	source bytes.Buffer // jsontext reads a Buffer in place
-	raw    []byte
-}
-
-func (d *Decoder) start(raw []byte) {
-	d.raw = raw
-	d.source = *bytes.NewBuffer(raw)
-	d.json.Reset(&d.source)
+	json Reader
 }
 
 // Event reads one line of an envelope into e. An [*UnknownError] says that a newer
 // version wrote it; any other error is about this line alone.
 func (d *Decoder) Event(line []byte, e *Event) error {
-	d.start(line)
+	d.json.Start(line)
 	*e = Event{Point: Point{Altitude: math.NaN()}}
 	hasPoint, err := d.event(e)
 	if err != nil && e.Type == "" {
-		d.start(line)
+		d.json.Start(line)
 		e.Type = d.eventType()
 	}
 	unknown := (*UnknownError)(nil)
@@ -80,42 +58,42 @@ func (d *Decoder) Event(line []byte, e *Event) error {
 // eventType is the type of an event that cannot be read otherwise: one that this
 // version does not know may have anything in its other members.
 func (d *Decoder) eventType() (kind string) {
-	_ = d.members(func(name []byte) (err error) { // what is wrong has been said
+	_ = d.json.Members(func(name []byte) (err error) { // what is wrong has been said
 		if string(name) != `"type"` {
 			return d.json.SkipValue()
 		}
-		kind, err = d.text()
+		kind, err = d.json.Text()
 		return err
 	})
 	return kind
 }
 
 func (d *Decoder) event(e *Event) (hasPoint bool, err error) {
-	err = d.members(func(name []byte) error {
+	err = d.json.Members(func(name []byte) error {
 		switch string(name) {
 		case `"id"`:
-			s, err := d.text()
+			s, err := d.json.Text()
 			if err == nil {
 				e.ID, err = uuid.Parse(s)
 			}
 			return err
 		case `"type"`:
 			var err error
-			e.Type, err = d.text()
+			e.Type, err = d.json.Text()
 			return err
 		case `"received"`:
 			var err error
-			e.Received, err = d.time()
+			e.Received, err = d.json.Time()
 			return err
 		case `"if"`:
-			raw, err := d.value()
+			raw, err := d.json.Value()
 			if err == nil {
 				e.If, err = readCondition(raw)
 			}
 			return err
 		case `"author"`:
 			var err error
-			e.Author, err = d.text()
+			e.Author, err = d.json.Text()
 			return err
 		case `"point"`:
 			hasPoint = true
@@ -129,7 +107,7 @@ func (d *Decoder) event(e *Event) (hasPoint bool, err error) {
 // Feature reads a GeoJSON Feature of a Point into p. What it refuses is a
 // [*FieldError].
 func (d *Decoder) Feature(raw []byte, p *Point) error {
-	d.start(raw)
+	d.json.Start(raw)
 	*p = Point{Altitude: math.NaN()}
 	if err := d.feature(p); err != nil {
 		return AsFieldError(err)
@@ -143,7 +121,7 @@ func (d *Decoder) Feature(raw []byte, p *Point) error {
 // Geometry reads a GeoJSON geometry, a Point, into p. What it refuses is a
 // [*FieldError].
 func (d *Decoder) Geometry(raw []byte, p *Point) error {
-	d.start(raw)
+	d.json.Start(raw)
 	if err := d.geometry(p); err != nil {
 		return AsFieldError(err)
 	}
@@ -153,30 +131,15 @@ func (d *Decoder) Geometry(raw []byte, p *Point) error {
 	return nil
 }
 
-// AsFieldError says, of an error of jsontext, what is wrong with the JSON and
-// where; other errors it leaves as they are.
-func AsFieldError(err error) error {
-	var syntax *jsontext.SyntacticError
-	switch {
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return &FieldError{Reason: "not JSON: it ends too early"}
-	case !errors.As(err, &syntax):
-		return err
-	case errors.Is(err, jsontext.ErrDuplicateName):
-		return &FieldError{Pointer: string(syntax.JSONPointer), Reason: "it is given twice: duplicate names are refused"}
-	}
-	return &FieldError{Pointer: string(syntax.JSONPointer), Reason: "not JSON: " + syntax.Err.Error()}
-}
-
 func (d *Decoder) feature(p *Point) error {
 	var isFeature, hasGeometry bool
 	var own shown
-	err := d.members(func(name []byte) (err error) {
+	err := d.json.Members(func(name []byte) (err error) {
 		switch string(name) {
 		case `"type"`:
 			var s string
-			if s, err = d.text(); err == nil && s != "Feature" {
-				err = d.fail("it is a %q, but it must be a \"Feature\"", s)
+			if s, err = d.json.Text(); err == nil && s != "Feature" {
+				err = d.json.Fail("it is a %q, but it must be a \"Feature\"", s)
 			}
 			isFeature = true
 		case `"id"`:
@@ -191,20 +154,20 @@ func (d *Decoder) feature(p *Point) error {
 				return d.json.SkipValue()
 			}
 			own.time = true
-			p.Time, err = d.time()
+			p.Time, err = d.json.Time()
 		// Ours to give: a point that was read from Cairn goes in again.
 		case `"position"`:
-			own.position, err = d.value()
+			own.position, err = d.json.Value()
 		case `"revision"`:
-			own.revision, err = d.value()
+			own.revision, err = d.json.Value()
 		case `"received"`:
-			own.received, err = d.value()
+			own.received, err = d.json.Value()
 		case `"author"`:
-			own.author, err = d.value()
+			own.author, err = d.json.Value()
 		default:
 			name = bytes.Clone(name)
 			var value jsontext.Value
-			if value, err = d.value(); err == nil {
+			if value, err = d.json.Value(); err == nil {
 				p.addMember(name, value)
 			}
 		}
@@ -214,9 +177,9 @@ func (d *Decoder) feature(p *Point) error {
 	case err != nil:
 		return err
 	case !isFeature:
-		return d.fail(`it has no "type": "Feature"`)
+		return d.json.Fail(`it has no "type": "Feature"`)
 	case !hasGeometry:
-		return d.fail("it has no geometry")
+		return d.json.Fail("it has no geometry")
 	}
 	if own.author != nil && !own.fromCairn() {
 		p.addMember([]byte(`"author"`), own.author)
@@ -236,15 +199,15 @@ func (p *Point) addMember(name, value []byte) {
 
 func (d *Decoder) geometry(p *Point) error {
 	if d.json.PeekKind() == 'n' {
-		return d.failNext("it has no position: the geometry is null")
+		return d.json.FailNext("it has no position: the geometry is null")
 	}
 	var isPoint, hasCoordinates bool
-	err := d.members(func(name []byte) error {
+	err := d.json.Members(func(name []byte) error {
 		switch string(name) {
 		case `"type"`:
-			s, err := d.text()
+			s, err := d.json.Text()
 			if err == nil && s != "Point" {
-				err = d.fail("the geometry is a %q, but Cairn takes points: it must be a \"Point\"", s)
+				err = d.json.Fail("the geometry is a %q, but Cairn takes points: it must be a \"Point\"", s)
 			}
 			isPoint = true
 			return err
@@ -254,23 +217,23 @@ func (d *Decoder) geometry(p *Point) error {
 		case `"bbox"`, `"geodesic"`: // say nothing of a point that its coordinates do not; Google Earth Engine has the second
 			return d.json.SkipValue()
 		case `"crs"`, `"coordRefSys"`:
-			raw, err := d.value()
+			raw, err := d.json.Value()
 			if err == nil && !IsCRS84(raw) {
-				err = d.fail("%s", NotCRS84)
+				err = d.json.Fail("%s", NotCRS84)
 			}
 			return err
 		}
-		return d.failNext("a geometry has type and coordinates: put the rest into the properties")
+		return d.json.FailNext("a geometry has type and coordinates: put the rest into the properties")
 	})
 	if err == nil && (!isPoint || !hasCoordinates) {
-		err = d.fail(`it must be {"type": "Point", "coordinates": [longitude, latitude]}`)
+		err = d.json.Fail(`it must be {"type": "Point", "coordinates": [longitude, latitude]}`)
 	}
 	return err
 }
 
 func (d *Decoder) coordinates(p *Point) error {
 	if d.json.PeekKind() != '[' {
-		return d.failNext("it must be [longitude, latitude] or [longitude, latitude, altitude]")
+		return d.json.FailNext("it must be [longitude, latitude] or [longitude, latitude, altitude]")
 	}
 	if _, err := d.json.ReadToken(); err != nil {
 		return err
@@ -279,14 +242,14 @@ func (d *Decoder) coordinates(p *Point) error {
 	n := 0
 	for d.json.PeekKind() != ']' {
 		if n == len(c) {
-			return d.failNext("a position has two or three numbers")
+			return d.json.FailNext("a position has two or three numbers")
 		}
-		f, err := d.number()
+		f, err := d.json.Number()
 		if err != nil {
 			return err
 		}
 		if err := CheckCoordinate(n, f); err != nil {
-			return d.fail("%s", err.Error())
+			return d.json.Fail("%s", err.Error())
 		}
 		c[n] = f
 		n++
@@ -295,7 +258,7 @@ func (d *Decoder) coordinates(p *Point) error {
 		return err
 	}
 	if n < 2 {
-		return d.fail("a position has two or three numbers")
+		return d.json.Fail("a position has two or three numbers")
 	}
 	p.Position = orb.Point{c[0], c[1]}
 	if n == 3 {
@@ -340,15 +303,14 @@ func (d *Decoder) properties(p *Point) error {
 		return err
 	case '{':
 	default:
-		return d.failNext("the properties must be an object or null")
+		return d.json.FailNext("the properties must be an object or null")
 	}
 	begin := int(d.json.InputOffset())
-	begin += bytes.IndexByte(d.raw[begin:], '{')
 	var title, other string
-	err := d.members(func(name []byte) error {
+	err := d.json.Members(func(name []byte) error {
 		if d.Wants != nil && d.Wants(name[1:len(name)-1]) {
 			name = bytes.Clone(name[1 : len(name)-1])
-			value, err := d.value()
+			value, err := d.json.Value()
 			if err == nil {
 				d.Property(name, value)
 			}
@@ -359,7 +321,7 @@ func (d *Decoder) properties(p *Point) error {
 		if !isName && !isOther && !isTitle && !isTime || d.json.PeekKind() != '"' {
 			return d.json.SkipValue()
 		}
-		s, err := d.text()
+		s, err := d.json.Text()
 		switch {
 		case isTime && p.Time.IsZero():
 			p.Time, _ = ParseTime(s)
@@ -376,8 +338,8 @@ func (d *Decoder) properties(p *Point) error {
 		return err
 	}
 	p.Name = cmp.Or(p.Name, other, title)
-	end := int(d.json.InputOffset())
-	p.Properties = jsontext.Value(d.raw[begin:end:end])
+	whole := d.json.From(begin)
+	p.Properties = whole[bytes.IndexByte(whole, '{'):]
 	return nil
 }
 
@@ -392,14 +354,14 @@ func (d *Decoder) externalID() (jsontext.Value, error) {
 		return nil, err
 	}
 	if kind != '"' && kind != '0' {
-		return nil, d.failNext("the id must be a string or a number")
+		return nil, d.json.FailNext("the id must be a string or a number")
 	}
-	value, err := d.value()
+	value, err := d.json.Value()
 	if err != nil {
 		return nil, err
 	}
 	if _, err := IDText(value); err != nil {
-		return nil, d.fail("%s", err.Error())
+		return nil, d.json.Fail("%s", err.Error())
 	}
 	return value, nil
 }
@@ -421,90 +383,6 @@ func IDText(raw jsontext.Value) (string, error) {
 	return text, nil
 }
 
-// members reads an object and calls f with each name, in quotes and with no
-// needless escapes, when its value is next.
-func (d *Decoder) members(f func(name []byte) error) error {
-	if d.json.PeekKind() != '{' {
-		return d.failNext("it must be an object")
-	}
-	if _, err := d.json.ReadToken(); err != nil {
-		return err
-	}
-	for d.json.PeekKind() == '"' {
-		name, err := d.json.ReadValue()
-		if err != nil {
-			return err
-		}
-		if bytes.IndexByte(name, '\\') >= 0 { // "\u0074ime" is the name "time"
-			if name, err = canonicalName(name); err != nil {
-				return err
-			}
-		}
-		if err := f(name); err != nil {
-			return err
-		}
-	}
-	_, err := d.json.ReadToken() // the end, or what is wrong here
-	return err
-}
-
-// canonicalName is the one way to write a name in quotes.
-func canonicalName(name []byte) ([]byte, error) {
-	text, err := jsontext.AppendUnquote(nil, name)
-	if err != nil {
-		return nil, err
-	}
-	return jsontext.AppendQuote(nil, text)
-}
-
-// value reads the next value; it aliases the input.
-func (d *Decoder) value() (jsontext.Value, error) {
-	v, err := d.json.ReadValue()
-	if err != nil {
-		return nil, err
-	}
-	end := int(d.json.InputOffset())
-	return jsontext.Value(d.raw[end-len(v) : end : end]), nil
-}
-
-func (d *Decoder) text() (string, error) {
-	if d.json.PeekKind() != '"' {
-		return "", d.failNext("it must be a string")
-	}
-	t, err := d.json.ReadToken()
-	if err != nil {
-		return "", err
-	}
-	return t.String(), nil
-}
-
-func (d *Decoder) number() (float64, error) {
-	if kind := d.json.PeekKind(); kind != '0' {
-		return 0, d.failNext("it must be a number, not %s", kindName(kind))
-	}
-	v, err := d.json.ReadValue()
-	if err != nil {
-		return 0, err
-	}
-	f, err := strconv.ParseFloat(string(v), 64)
-	if err != nil {
-		return 0, d.fail("the number is out of range")
-	}
-	return f, nil
-}
-
-func (d *Decoder) time() (time.Time, error) {
-	s, err := d.text()
-	if err != nil {
-		return time.Time{}, err
-	}
-	t, err := ParseTime(s)
-	if err != nil {
-		return time.Time{}, d.fail("%s", err.Error())
-	}
-	return t, nil
-}
-
 // ParseTime reads an RFC 3339 time, to the microsecond that Postgres keeps.
 func ParseTime(s string) (time.Time, error) {
 	t, err := time.Parse(time.RFC3339Nano, s)
@@ -516,34 +394,4 @@ func ParseTime(s string) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("%q is out of range", s)
 	}
 	return t, nil
-}
-
-// fail is an error about the value that was read last.
-func (d *Decoder) fail(format string, args ...any) error {
-	return &FieldError{Pointer: string(d.json.StackPointer()), Reason: fmt.Sprintf(format, args...)}
-}
-
-// failNext is an error about the value that is next; where that is not even
-// JSON, it says so instead.
-func (d *Decoder) failNext(format string, args ...any) error {
-	if err := d.json.SkipValue(); err != nil {
-		return err
-	}
-	return d.fail(format, args...)
-}
-
-func kindName(k jsontext.Kind) string {
-	switch k {
-	case 'n':
-		return "null"
-	case 't', 'f':
-		return "a boolean"
-	case '"':
-		return "a string"
-	case '{':
-		return "an object"
-	case '[':
-		return "an array"
-	}
-	return "a number"
 }

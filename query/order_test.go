@@ -90,7 +90,7 @@ func TestCursorBeforeWhatIsKept(t *testing.T) {
 	}
 	r = f.get(byTime.Links[0].Href)
 	f.detail(r, http.StatusGone)
-	if got := r.header.Get("Link"); got != `<`+f.base+`/points?limit=2&sortby=-time>; rel="first"` {
+	if got := r.header.Get("Link"); got != `<`+f.base+`/points?sortby=-time&limit=2>; rel="first"` {
 		t.Errorf("by time, Link: %s", got)
 	}
 	// What is further away is asked for as before.

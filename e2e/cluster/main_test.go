@@ -4,9 +4,7 @@ package cluster
 
 import (
 	"flag"
-	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"cairn/internal/testkit"
@@ -30,16 +28,5 @@ func buildAndRun(m *testing.M) int {
 		cairnProgram = *program
 		return testkit.Run(m)
 	}
-	dir, err := os.MkdirTemp("", "cairn-cluster-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "e2e/cluster:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	cairnProgram = filepath.Join(dir, "cairn")
-	if err := testkit.Build(filepath.Join("..", ".."), cairnProgram, "."); err != nil {
-		fmt.Fprintln(os.Stderr, "e2e/cluster:", err)
-		return 1
-	}
-	return testkit.Run(m)
+	return testkit.RunBuilt(m, "cluster", testkit.BuildCairn("../..", &cairnProgram))
 }

@@ -2,9 +2,7 @@ package faults
 
 import (
 	"flag"
-	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 
 	"cairn/internal/testkit"
@@ -34,25 +32,15 @@ func buildAndRun(m *testing.M) int {
 		cairnProgram = *program
 		return testkit.Run(m)
 	}
-	dir, err := os.MkdirTemp("", "cairn-faults-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "faults:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	cairnProgram = filepath.Join(dir, "cairn")
-	overlay, err := steppedClock(dir)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "faults:", err)
-		return 1
-	}
-	flags := []string{"-overlay", overlay}
-	if *raceFlag {
-		flags = append(flags, "-race")
-	}
-	if err := testkit.Build(filepath.Join("..", ".."), cairnProgram, ".", flags...); err != nil {
-		fmt.Fprintln(os.Stderr, "faults:", err)
-		return 1
-	}
-	return testkit.Run(m)
+	return testkit.RunBuilt(m, "faults", func(dir string) error {
+		overlay, err := steppedClock(dir)
+		if err != nil {
+			return err
+		}
+		flags := []string{"-overlay", overlay}
+		if *raceFlag {
+			flags = append(flags, "-race")
+		}
+		return testkit.BuildCairn("../..", &cairnProgram, flags...)(dir)
+	})
 }

@@ -2,7 +2,6 @@ package page
 
 import (
 	"context"
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,21 +21,8 @@ import (
 
 var cairnProgram string
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "cairn-page-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "page:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	cairnProgram = filepath.Join(dir, "cairn")
-	if err := testkit.Build("../..", cairnProgram, "."); err != nil {
-		fmt.Fprintln(os.Stderr, "page:", err)
-		return 1
-	}
-	return testkit.Run(m)
+func TestMain(m *testing.M) {
+	os.Exit(testkit.RunBuilt(m, "page", testkit.BuildCairn("../..", &cairnProgram)))
 }
 
 // patience is how long a test waits for the browser, which draws by software.

@@ -3,9 +3,7 @@
 package proxy
 
 import (
-	"fmt"
 	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
@@ -22,19 +20,6 @@ const (
 // cairn is the program behind the proxies.
 var cairn string
 
-func TestMain(m *testing.M) { os.Exit(buildAndRun(m)) }
-
-func buildAndRun(m *testing.M) int {
-	dir, err := os.MkdirTemp("", "cairn-proxy-")
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "proxy:", err)
-		return 1
-	}
-	defer os.RemoveAll(dir)
-	cairn = filepath.Join(dir, "cairn")
-	if err := testkit.Build(root, cairn, "."); err != nil {
-		fmt.Fprintln(os.Stderr, "proxy:", err)
-		return 1
-	}
-	return testkit.Run(m)
+func TestMain(m *testing.M) {
+	os.Exit(testkit.RunBuilt(m, "proxy", testkit.BuildCairn(root, &cairn)))
 }

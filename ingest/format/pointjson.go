@@ -7,7 +7,6 @@ import (
 	"io"
 	"math"
 	"slices"
-	"strconv"
 	"unicode/utf8"
 
 	"cairn/event"
@@ -41,9 +40,7 @@ type PointDecoder struct {
 	Row     int64    // of warnings
 
 	seen    sighting // of the properties
-	json    jsontext.Decoder
-	source  bytes.Buffer // jsontext reads a Buffer in place
-	raw     []byte
+	json    event.Reader
 	joined  []byte // properties with the name in them
 	compact compactor
 	likes   likes
@@ -58,8 +55,7 @@ type PointDecoder struct {
 
 // Decode reads raw into p. What it refuses is a *event.FieldError.
 func (d *PointDecoder) Decode(raw []byte, p *event.Point) error {
-	d.raw, d.source = raw, *bytes.NewBuffer(raw)
-	d.json.Reset(&d.source)
+	d.json.Start(raw)
 	d.name, d.nameText, d.inner, d.hasInner, d.has = nil, nil, "", false, [2]bool{}
 	d.when = dated{}
 	if d.Options == nil {
@@ -93,26 +89,9 @@ func (d *PointDecoder) object(p *event.Point) error {
 	case kind == '[':
 		return errArray
 	case kind != '{':
-		return d.failNext("one point is an object with longitude and latitude")
+		return d.json.FailNext("one point is an object with longitude and latitude")
 	}
-	if _, err := d.json.ReadToken(); err != nil {
-		return err
-	}
-	for d.json.PeekKind() == '"' {
-		name, err := d.json.ReadValue()
-		if err != nil {
-			return err
-		}
-		if bytes.IndexByte(name, '\\') >= 0 {
-			text, _ := jsontext.AppendUnquote(nil, name) // ReadValue has checked it
-			name, _ = jsontext.AppendQuote(nil, text)
-		}
-		if err := d.field(name, p); err != nil {
-			return err
-		}
-	}
-	_, err := d.json.ReadToken() // the end, or what is wrong here
-	return err
+	return d.json.Members(func(name []byte) error { return d.field(name, p) })
 }
 
 // field reads the value of a field. Null stands for an optional one that is not
@@ -180,7 +159,7 @@ func (d *PointDecoder) unknown(name []byte) error {
 		if d.json.PeekKind() != '"' {
 			return refused
 		}
-		if name, err = d.value(); err != nil {
+		if name, err = d.json.Value(); err != nil {
 			return refused
 		}
 	}
@@ -207,47 +186,33 @@ var geoJSONTypes = []string{
 func (d *PointDecoder) coordinate(index int) (float64, error) {
 	if kind := d.json.PeekKind(); kind != '0' {
 		if kind == '"' {
-			return 0, d.failNext("it must be a number, not a string: leave the quotes out")
+			return 0, d.json.FailNext("it must be a number, not a string: leave the quotes out")
 		}
-		return 0, d.failNext("it must be a number")
+		return 0, d.json.FailNext("it must be a number")
 	}
-	v, err := d.json.ReadValue()
+	f, err := d.json.Number()
 	if err != nil {
 		return 0, err
 	}
-	f, err := strconv.ParseFloat(string(v), 64)
-	if err != nil {
-		return 0, d.fail("the number is out of range")
-	}
 	if err := event.CheckCoordinate(index, f); err != nil {
-		return 0, d.fail(err.Error())
+		return 0, d.json.Fail("%s", err.Error())
 	}
 	if index < len(d.has) {
 		if d.has[index] {
-			return 0, d.fail("it is given twice, under another name")
+			return 0, d.json.Fail("it is given twice, under another name")
 		}
 		d.has[index] = true
 	}
 	return f, nil
 }
 
-// value reads the next value; it aliases the input.
-func (d *PointDecoder) value() (jsontext.Value, error) {
-	v, err := d.json.ReadValue()
-	if err != nil {
-		return nil, err
-	}
-	end := int(d.json.InputOffset())
-	return jsontext.Value(d.raw[end-len(v) : end : end]), nil
-}
-
 // text reads a string of at most maxRunes characters: as it is written, and what
 // it says.
 func (d *PointDecoder) text(maxRunes int) (raw jsontext.Value, says []byte, err error) {
 	if d.json.PeekKind() != '"' {
-		return nil, nil, d.failNext("it must be a string")
+		return nil, nil, d.json.FailNext("it must be a string")
 	}
-	if raw, err = d.value(); err != nil {
+	if raw, err = d.json.Value(); err != nil {
 		return nil, nil, err
 	}
 	says = raw[1 : len(raw)-1]
@@ -257,16 +222,16 @@ func (d *PointDecoder) text(maxRunes int) (raw jsontext.Value, says []byte, err 
 		}
 	}
 	if n := utf8.RuneCount(says); n > maxRunes {
-		return nil, nil, d.fail(fmt.Sprintf("it has %d characters; at most %d are allowed: put the rest into the properties", n, maxRunes))
+		return nil, nil, d.json.Fail("it has %d characters; at most %d are allowed: put the rest into the properties", n, maxRunes)
 	}
 	return raw, says, nil
 }
 
 func (d *PointDecoder) id() (jsontext.Value, error) {
 	if kind := d.json.PeekKind(); kind != '"' && kind != '0' {
-		return nil, d.failNext("the id must be a string or a number")
+		return nil, d.json.FailNext("the id must be a string or a number")
 	}
-	return d.value() // the compactor checks it
+	return d.json.Value() // the compactor checks it
 }
 
 // A dated is the time of the observation, as it was given: in one field, or in two
@@ -278,9 +243,9 @@ type dated struct {
 // time reads a field of the time of the observation.
 func (d *PointDecoder) time(name string) error {
 	if kind := d.json.PeekKind(); kind != '"' && kind != '0' {
-		return d.failNext("it must be a time such as \"2026-11-21T22:43:01Z\", or a count since 1970")
+		return d.json.FailNext("it must be a time such as \"2026-11-21T22:43:01Z\", or a count since 1970")
 	}
-	value, err := d.value()
+	value, err := d.json.Value()
 	if err != nil {
 		return err
 	}
@@ -297,7 +262,7 @@ func (d *PointDecoder) time(name string) error {
 	case d.when.date != "" && d.when.date == d.when.text && isDayTime(text): // it was the date alone
 		d.when.name, d.when.text = name, text
 	default:
-		return d.fail("the time is given twice, under another name")
+		return d.json.Fail("the time is given twice, under another name")
 	}
 	return nil
 }
@@ -328,7 +293,7 @@ func (d *PointDecoder) settleTime(p *event.Point) error {
 // properties reads the object, and remembers the name that it has.
 func (d *PointDecoder) properties() (jsontext.Value, error) {
 	if d.json.PeekKind() != '{' {
-		return nil, d.failNext("the properties must be an object")
+		return nil, d.json.FailNext("the properties must be an object")
 	}
 	if _, err := d.json.ReadToken(); err != nil {
 		return nil, err
@@ -342,7 +307,7 @@ func (d *PointDecoder) properties() (jsontext.Value, error) {
 		text := name.String()
 		isName := text == "name"
 		if d.Options.wants([]byte(text)) {
-			value, err := d.value()
+			value, err := d.json.Value()
 			if err != nil {
 				return nil, err
 			}
@@ -367,8 +332,7 @@ func (d *PointDecoder) properties() (jsontext.Value, error) {
 	if _, err := d.json.ReadToken(); err != nil {
 		return nil, err
 	}
-	end := int(d.json.InputOffset())
-	return jsontext.Value(d.raw[begin:end:end]), nil
+	return d.json.From(begin), nil
 }
 
 // complete checks what only the whole object shows, and moves the name to where
@@ -399,20 +363,6 @@ func (d *PointDecoder) complete(p *event.Point) error {
 	d.joined = append(d.joined, rest...)
 	p.Properties = d.joined
 	return nil
-}
-
-// fail is an error about the value that was read last.
-func (d *PointDecoder) fail(reason string) error {
-	return &event.FieldError{Pointer: string(d.json.StackPointer()), Reason: reason}
-}
-
-// failNext is an error about the value that is next; where that is not even
-// JSON, it says so instead.
-func (d *PointDecoder) failNext(reason string) error {
-	if err := d.json.SkipValue(); err != nil {
-		return err
-	}
-	return d.fail(reason)
 }
 
 // MaxReason bounds the text of an error, in bytes: a sentence, and some of the

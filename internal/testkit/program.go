@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
+	"testing"
 )
 
 // Build makes a program of the package what in the module at dir, for tests that
@@ -21,6 +23,30 @@ func Build(dir, program, what string, flags ...string) error {
 		return fmt.Errorf("build %s: %w\n%s", what, err, out)
 	}
 	return nil
+}
+
+// RunBuilt is [Run] for tests of programs that build makes before, in a folder that is
+// gone afterwards. name is the tests'.
+func RunBuilt(m *testing.M, name string, build func(dir string) error) int {
+	dir, err := os.MkdirTemp("", "cairn-"+name+"-")
+	if err == nil {
+		defer os.RemoveAll(dir)
+		err = build(dir)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, name+":", err)
+		return 1
+	}
+	return Run(m)
+}
+
+// BuildCairn is a build for RunBuilt: cairn from the repository's root, as seen from the
+// test, goes into the folder. program is then its path.
+func BuildCairn(root string, program *string, flags ...string) func(dir string) error {
+	return func(dir string) error {
+		*program = filepath.Join(dir, "cairn")
+		return Build(root, *program, ".", flags...)
+	}
 }
 
 // Environment is this process's without what Cairn, Postgres and the nats CLI
