@@ -360,7 +360,7 @@ func (d *Decoder) externalID() (jsontext.Value, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := IDText(value); err != nil {
+	if _, err := IDBytes(value); err != nil {
 		return nil, d.json.Fail("%s", err.Error())
 	}
 	return value, nil
@@ -369,16 +369,24 @@ func (d *Decoder) externalID() (jsontext.Value, error) {
 // IDText is what a raw id, a JSON string or number, is called in paths and in
 // SQL: the string, or the number as it was written.
 func IDText(raw jsontext.Value) (string, error) {
-	text := string(raw)
+	text, err := IDBytes(raw)
+	return string(text), err
+}
+
+// IDBytes is IDText, for those who call it for every row. It may alias raw.
+func IDBytes(raw jsontext.Value) ([]byte, error) {
+	text := []byte(raw)
 	if raw.Kind() == '"' {
-		b, err := jsontext.AppendUnquote(nil, raw)
-		if err != nil {
-			return "", err
+		text = raw[1 : len(raw)-1]
+		if bytes.IndexByte(text, '\\') >= 0 {
+			var err error
+			if text, err = jsontext.AppendUnquote(nil, raw); err != nil {
+				return nil, err
+			}
 		}
-		text = string(b)
 	}
-	if text == "" || len(text) > MaxExternalID {
-		return "", fmt.Errorf("the id must have 1 to %d bytes", MaxExternalID)
+	if len(text) == 0 || len(text) > MaxExternalID {
+		return nil, fmt.Errorf("the id must have 1 to %d bytes", MaxExternalID)
 	}
 	return text, nil
 }

@@ -3,6 +3,7 @@
 package event
 
 import (
+	"encoding/hex"
 	"math"
 	"strconv"
 	"strings"
@@ -138,12 +139,12 @@ func AppendFloat(dst []byte, f float64) []byte {
 }
 
 func appendUUID(dst []byte, u uuid.UUID) []byte {
-	const hex = "0123456789abcdef"
-	for i, b := range u {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			dst = append(dst, '-')
-		}
-		dst = append(dst, hex[b>>4], hex[b&15])
-	}
-	return dst
+	var text [36]byte
+	hex.Encode(text[:8], u[:4])
+	hex.Encode(text[9:13], u[4:6])
+	hex.Encode(text[14:18], u[6:8])
+	hex.Encode(text[19:23], u[8:10])
+	hex.Encode(text[24:], u[10:])
+	text[8], text[13], text[18], text[23] = '-', '-', '-', '-'
+	return append(dst, text[:]...)
 }

@@ -109,24 +109,31 @@ func (r *Reader) Value() (jsontext.Value, error) {
 
 // Text reads a string.
 func (r *Reader) Text() (string, error) {
-	if r.PeekKind() != '"' {
-		return "", r.FailNext("it must be a string")
-	}
-	t, err := r.ReadToken()
-	if err != nil {
+	v, err := r.ReadValue()
+	switch {
+	case err != nil:
 		return "", err
+	case v[0] != '"':
+		return "", r.Fail("it must be a string")
+	case string(v) == `"Feature"`: // nearly always, of a type
+		return "Feature", nil
+	case string(v) == `"Point"`:
+		return "Point", nil
+	case bytes.IndexByte(v, '\\') < 0:
+		return string(v[1 : len(v)-1]), nil
 	}
-	return t.String(), nil
+	text, err := jsontext.AppendUnquote(nil, v)
+	return string(text), err
 }
 
 // Number reads a number that a float64 can be.
 func (r *Reader) Number() (float64, error) {
-	if kind := r.PeekKind(); kind != '0' {
-		return 0, r.FailNext("it must be a number, not %s", kindName(kind))
-	}
 	v, err := r.ReadValue()
 	if err != nil {
 		return 0, err
+	}
+	if kind := v.Kind(); kind != '0' {
+		return 0, r.Fail("it must be a number, not %s", kindName(kind))
 	}
 	f, err := strconv.ParseFloat(string(v), 64)
 	if err != nil {

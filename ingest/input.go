@@ -48,7 +48,9 @@ type input struct {
 	zstd     *zstd.Decoder
 	started  bool
 	begun    []byte // what was read of the body to see that it is packed
+	reads    int64  // calls of Read
 	unpacked int64
+	turn     int64 // of unpacked, at which others go first
 	paid     int64 // of unpacked, by points; less what refused rows cost
 	err      error // sticky
 }
@@ -70,7 +72,7 @@ var (
 func openInput(c *fiber.Ctx) (*input, error) {
 	coding := c.Request().Header.Peek(fiber.HeaderContentEncoding)
 	in := inputs.Get().(*input)
-	*in = input{body: web.RequestBody(c)}
+	*in = input{body: web.RequestBody(c), turn: format.ReadBuffer}
 	if len(coding) == 0 {
 		return in, nil
 	}
@@ -125,7 +127,11 @@ func (in *input) Read(p []byte) (int, error) {
 	if in.err != nil {
 		return 0, in.err
 	}
-	runtime.Gosched()
+	in.reads++
+	if in.unpacked >= in.turn {
+		in.turn = in.unpacked + format.ReadBuffer
+		runtime.Gosched()
+	}
 	n, err := in.read(p)
 	if err != nil && err != io.EOF {
 		err = in.problem(err)

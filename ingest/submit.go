@@ -89,8 +89,8 @@ func (s *Submitter) Outcome(ctx context.Context, position event.Position) (outco
 func identify(e *event.Event, keyed *event.Rows, row int64) {
 	switch {
 	case e.Point.ExternalID != nil:
-		text, _ := event.IDText(e.Point.ExternalID) // the decoder has checked it
-		e.ID = event.Key(text)
+		text, _ := event.IDBytes(e.Point.ExternalID) // the decoder has checked it
+		e.ID = event.KeyOf(text)
 	case keyed != nil:
 		e.ID = keyed.Key(row)
 	default:

@@ -64,6 +64,8 @@ func plainValue(raw jsontext.Value) (string, bool) {
 	switch {
 	case len(raw) == 0:
 		return "", false
+	case raw[0] == '"' && bytes.IndexByte(raw, '\\') < 0:
+		return string(raw[1 : len(raw)-1]), len(raw) > len(`""`)
 	case raw[0] == '"':
 		text, err := jsontext.AppendUnquote(nil, raw)
 		return string(text), err == nil && len(text) > 0

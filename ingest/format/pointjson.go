@@ -184,11 +184,8 @@ var geoJSONTypes = []string{
 }
 
 func (d *PointDecoder) coordinate(index int) (float64, error) {
-	if kind := d.json.PeekKind(); kind != '0' {
-		if kind == '"' {
-			return 0, d.json.FailNext("it must be a number, not a string: leave the quotes out")
-		}
-		return 0, d.json.FailNext("it must be a number")
+	if d.json.PeekKind() == '"' {
+		return 0, d.json.FailNext("it must be a number, not a string: leave the quotes out")
 	}
 	f, err := d.json.Number()
 	if err != nil {
@@ -300,18 +297,21 @@ func (d *PointDecoder) properties() (jsontext.Value, error) {
 	}
 	begin := int(d.json.InputOffset()) - 1
 	for d.json.PeekKind() == '"' {
-		name, err := d.json.ReadToken()
+		name, err := d.json.Value()
 		if err != nil {
 			return nil, err
 		}
-		text := name.String()
-		isName := text == "name"
-		if d.Options.wants([]byte(text)) {
+		text := []byte(name[1 : len(name)-1])
+		if bytes.IndexByte(text, '\\') >= 0 {
+			text, _ = jsontext.AppendUnquote(nil, name) // it was read
+		}
+		isName := string(text) == "name"
+		if d.Options.wants(text) {
 			value, err := d.json.Value()
 			if err != nil {
 				return nil, err
 			}
-			d.seen.see([]byte(text), value)
+			d.seen.see(text, value)
 			continue
 		}
 		if isName && d.json.PeekKind() == '"' {

@@ -186,7 +186,7 @@ func refuse(raw []byte, offset int, prefix, reason string) error {
 
 // checkID says what is wrong with an id, a JSON string or number.
 func checkID(id jsontext.Value) error {
-	text, err := event.IDText(id)
+	text, err := event.IDBytes(id)
 	if err != nil {
 		return err
 	}
@@ -196,7 +196,7 @@ func checkID(id jsontext.Value) error {
 		}
 		return nil
 	}
-	for _, r := range text {
+	for _, r := range string(text) {
 		if unicode.IsControl(r) {
 			return fmt.Errorf("the id must not have control characters, such as %U", r)
 		}

@@ -216,7 +216,7 @@ func (t *table) Next(p *event.Point) error {
 // behind. The end of a file of DOS is nothing, too.
 func isBlank(record []string) bool {
 	for _, cell := range record {
-		if cell != "" && strings.Trim(cell, " \t\x1a") != "" {
+		if cell != "" && (cell[0] > ' ' || strings.Trim(cell, " \t\x1a") != "") {
 			return false
 		}
 	}

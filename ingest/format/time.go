@@ -82,7 +82,7 @@ var (
 // parse reads a time. It tells whether the time had no zone, and was taken for
 // one of UTC because the user named none either.
 func (c *clock) parse(s string) (t time.Time, assumed bool, err error) {
-	if c.layout == "" && c.unit == 0 {
+	if c.layout == "" && c.unit == 0 && len(s) >= len("2026-01-02T03:04:05Z") && s[4] == '-' { // else its error is for nothing
 		if t, err := event.ParseTime(s); err == nil {
 			return t, false, nil
 		}

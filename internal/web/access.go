@@ -90,6 +90,10 @@ func permit(who *auth.Identity, scope auth.Scope) error {
 		Members: map[string]any{"scope": scope.String()}}
 }
 
+// IsKnown tells whether it is known who asks. Where it is not, there is no access
+// control.
+func IsKnown(c *fiber.Ctx) bool { return identityOf(c) != nil }
+
 // AuthorOf is the name of whoever asks; "" where that is not known.
 func AuthorOf(c *fiber.Ctx) string {
 	if who := identityOf(c); who != nil {
