@@ -207,7 +207,7 @@ func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 		works = append(works, m.seal)
 	}
 	if m.part != sealing {
-		works = append(works, m.gather, m.sweep, m.split, m.merge, m.indexChanged, m.fold, m.countCells)
+		works = append(works, m.gather, m.sweep, m.split, m.order, m.merge, m.indexChanged, m.fold, m.countCells)
 	}
 	for _, do := range works {
 		if worked, err = do(ctx, all); worked || err != nil {

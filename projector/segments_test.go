@@ -61,6 +61,51 @@ func TestAnOldTableIsSplit(t *testing.T) {
 	}
 }
 
+// The table from before segments, as the migration leaves it, becomes one in which
+// points that lie together on earth lie together, though points change meanwhile and
+// the projector is ended again and again.
+func TestAMigratedTableIsPutInOrder(t *testing.T) {
+	const headRows, old = 1000, 1500
+	b := newBench(t)
+	b.exec(fmt.Sprintf(`
+		update segments set id = 2, low = %[1]d where id = 1;
+		insert into segments (id, low, high, state) values (1, 0, %[1]d, 'sealed');
+		alter table points_1 rename to points_2;
+		create table points_1 (like points_2);
+		alter table points_1 drop column author, drop column revision;
+		alter table points_1 add column revision bigint, add column author text;
+		alter table points_1 add constraint points_1_old primary key (id), add unique (position);
+		create or replace view points as %[2]s;
+		update checkpoint set sequence = 99;
+		insert into points_1 (id, external_id, position, geom, received_at, properties)
+			select md5('p' || i)::uuid, 'p' || i, 4096 * (1 + i / 50) + i %% 50, ST_SetSRID(ST_MakePoint(i * 7919 %% 180, i * 104729 %% 90), 4326), now(), '{"v": "0"}' from generate_series(0, %[3]d) i`,
+		event.At(100, 0), viewOf(2, 1), old-1))
+	small := func(c *Config) { c.sizes = smallSizes(headRows) }
+	stop := b.start(small)
+	deleted := 0
+	for round := range 4 {
+		b.waitFor(b.publish(lineOf(event.Event{ID: b.idOf(fmt.Sprint("p", round)), Type: event.Deleted, Received: time.Now().UTC()})))
+		deleted++
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		stop = b.start(small)
+	}
+	testkit.Eventually(t, 2*patience, "the old table to be replaced", func() bool {
+		return b.count("select count(*) from segments where id = 1 and state <> 'dropped'") == 0
+	})
+	b.settle(headRows)
+	b.checkCatalogue()
+	if points := b.count("select count(*) from points"); points != old-deleted {
+		t.Errorf("%d points, want %d", points, old-deleted)
+	}
+	table := schema.Table(b.count("select id from segments where state = 'sealed'"))
+	outOfOrder := b.count(`select count(*) from (select geom, lag(geom) over (order by ctid) before from ` + table + ` where revision is null) o where before > geom`)
+	if outOfOrder > 0 {
+		t.Errorf("%d rows of %s follow one that comes behind them", outOfOrder, table)
+	}
+}
+
 func viewOf(ids ...int) string {
 	const begin = "create or replace view points as "
 	return schema.View(ids)[len(begin):]

@@ -19,8 +19,8 @@ const (
 	oldVersion = 2
 )
 
-// A table from before segments becomes a segment, though the migration is killed at
-// each of its steps and the projector where it notes what is in it: every row stays.
+// A table from before segments becomes a segment like the others, though the migration
+// is killed at each of its steps and the projector at each of its own: every row stays.
 func TestMigrationKilled(t *testing.T) {
 	logs := t.TempDir()
 	s := newSystem(t, "migration", logs, newFigures())
@@ -50,15 +50,23 @@ func TestMigrationKilled(t *testing.T) {
 		}))
 	}
 	must(s.prepareDatabase(ctx)) // migrates, and waits for the end
-	// The projector looks what the old table holds, and is killed where it notes that.
-	const noted = "SEGMENT sealed"
-	must(s.exec(ctx, "insert into faults.hold values ($1)", noted))
-	must(s.become(ctx, apart))
-	must(testrig.Until(ctx, settleBound, "the old table is looked at", s.held))
-	s.roles["projector"].kill()
+	// The projector looks what the old table holds, and puts its rows in the order of
+	// their places: a new table, that one in its place, the old one gone. It is killed
+	// where it notes each.
+	for i, step := range []string{"SEGMENT sealed", "SEGMENT filling", "CREATE INDEX", "SEGMENT dropped", "DROP TABLE"} {
+		must(s.release(ctx))
+		must(s.exec(ctx, "insert into faults.hold values ($1)", step))
+		if i == 0 {
+			must(s.become(ctx, apart))
+		} else {
+			must(s.roles["projector"].start(ctx))
+		}
+		must(testrig.Until(ctx, settleBound, "the projector is at "+step, s.held))
+		s.roles["projector"].kill()
+	}
 	must(s.release(ctx))
 	must(s.roles["projector"].start(ctx))
-	must(testrig.Until(ctx, settleBound, "it is known what the old table holds", s.known))
+	must(testrig.Until(ctx, settleBound, "the old table has become one in order", s.known))
 	after, err := s.digest(ctx)
 	must(err)
 	if after != before {
@@ -99,7 +107,8 @@ func (s *system) oldDatabase(ctx context.Context) error {
 	return nil
 }
 
-// known returns nil where the catalogue knows what the first segment holds.
+// known returns nil where the old table is gone, and the catalogue knows what the one in
+// its place holds.
 func (s *system) known(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
 	defer cancel()
@@ -109,9 +118,9 @@ func (s *system) known(ctx context.Context) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var rows *int64
-	err = conn.QueryRow(ctx, `select rows from segments where id = 1`).Scan(&rows)
+	err = conn.QueryRow(ctx, `select sum(rows) from segments where state = 'sealed' and to_regclass('points_1') is null`).Scan(&rows)
 	if err == nil && (rows == nil || *rows != oldRows) {
-		err = fmt.Errorf("the catalogue does not have the %d rows of the old table", oldRows)
+		err = fmt.Errorf("the catalogue does not have the %d rows of the old table, or it is still there", oldRows)
 	}
 	return err
 }
