@@ -313,7 +313,9 @@ func (r *reader) take(b batch, after event.Position, states []state, backlog *at
 		if wire == nil {
 			continue
 		}
-		if len(r.pending) == maxPending || r.bytes+len(wire) > maxPendingBytes {
+		// One that is larger by itself, which came in before there was a bound, is told
+		// to those for whom nothing else waits.
+		if len(r.pending) == maxPending || r.bytes > 0 && r.bytes+len(wire) > maxPendingBytes {
 			return false
 		}
 		c.hold(backlog)

@@ -1,0 +1,167 @@
+package e2e
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"sync"
+	"testing"
+	"time"
+
+	"cairn/internal/testkit"
+	"cairn/internal/testrig"
+)
+
+var soakFor = flag.Duration("soak", 15*time.Second, "how long TestSoak lasts; make soak has it last 20 minutes")
+
+const (
+	// soakStarts is how often the server is started: it is stopped in order between.
+	soakStarts = 3
+	// At the end, when all clients have left, the server may have this much more than
+	// its process had at rest: goroutines and files of pools that grew, and memory for
+	// the rows and answers that it keeps (256 and 64 MiB at most).
+	soakGoroutines = 50
+	soakFiles      = 50
+	soakBytes      = 320 << 20
+	// soakLeast is what honest clients must have got, of each, beside all attackers: a
+	// small machine that is busy otherwise gives them this in the shortest soak.
+	soakLeast = 10
+	// soakCalm bounds the wait for that: the longest deadline of a client is that of
+	// its silence (75 s), and the runtime gives memory back in its own time.
+	soakCalm = 5 * time.Minute
+)
+
+// Writers, readers and streams go on beside attackers of each kind and restarts. At the
+// end the process has what it had at rest, and each acknowledged point is there.
+func TestSoak(t *testing.T) {
+	data := testrig.DataFolder(t)
+	command := cairn("serve", "--listen", testrig.FreePort(t), "--nats-listen", testrig.FreePort(t), "--data", data,
+		"--auth", "keys", "--trusted-proxies", "127.0.0.1")
+	s := command.Serve(t)
+	k := &soak{key: addKey(t, s, data, "honest", "read,write,edit,admin"), base: s.Base, acknowledged: map[string]bool{}}
+	testkit.Eventually(t, testrig.Patience, "the key holds", func() bool { return k.get(t.Context(), "/status") == http.StatusOK })
+	mallory := addKey(t, s, data, "mallory", "read,write")
+	k.fill(t)
+	var rest levels
+	for n := range soakStarts {
+		if n > 0 {
+			if err := s.Stop(); err != nil {
+				t.Fatal(err)
+			}
+			s = command.Serve(t)
+		}
+		testkit.Eventually(t, testrig.Patience, "the keys are known", func() bool { return k.get(t.Context(), "/points?limit=10") == http.StatusOK })
+		rest = k.levels(t, s)
+		ctx, cancel := context.WithTimeout(t.Context(), *soakFor/soakStarts)
+		k.run(ctx, mallory)
+		cancel()
+		at := k.levels(t, s)
+		t.Logf("start %d: at rest %v, at the end of the attacks %v; %s", n+1, rest, at, &k.counts)
+	}
+	var now levels
+	if err := testrig.Until(t.Context(), soakCalm, "it is at rest again", func(context.Context) error {
+		now = k.levels(t, s)
+		return now.beyond(rest)
+	}); err != nil {
+		t.Errorf("at rest %v: %v", rest, err)
+	}
+	t.Logf("when all have left %v", now)
+	k.check(t)
+	s.Leave()
+}
+
+// levels are what a process holds.
+type levels struct {
+	goroutines, files int
+	bytes             int64
+}
+
+func (l levels) String() string {
+	return fmt.Sprintf("%d goroutines, %d files, %d MiB", l.goroutines, l.files, l.bytes>>20)
+}
+
+// beyond says what is more than at rest and may not be.
+func (l levels) beyond(rest levels) error {
+	if l.goroutines > rest.goroutines+soakGoroutines || l.files > rest.files+soakFiles || l.bytes > rest.bytes+soakBytes {
+		return fmt.Errorf("it has %v", l)
+	}
+	return nil
+}
+
+var goroutineMetric = regexp.MustCompile(`(?m)^go_goroutines (\d+)$`)
+
+func (k *soak) levels(t *testing.T, s *testrig.Server) levels {
+	t.Helper()
+	a, err := k.do(t.Context(), http.MethodGet, "/metrics", "", "")
+	found := goroutineMetric.FindSubmatch(a.Body)
+	files, err2 := os.ReadDir(filepath.Join("/proc", strconv.Itoa(s.PID()), "fd"))
+	if err != nil || err2 != nil || found == nil {
+		t.Fatal(err, err2, a.Status)
+	}
+	goroutines, _ := strconv.Atoi(string(found[1]))
+	return levels{goroutines, len(files), residentBytes(t, s.PID())}
+}
+
+// A soak is what goes on, and what became of it.
+type soak struct {
+	key, base string
+
+	mu           sync.Mutex
+	acknowledged map[string]bool // ids
+	counts       soakCounts
+}
+
+// soakCounts are of answers to honest clients, and of what the attackers did.
+type soakCounts struct{ points, pages, events, refused, attacks int }
+
+func (c *soakCounts) String() string {
+	return fmt.Sprintf("so far %d points acknowledged, %d pages, %d events, %d requests refused or broken, %d attacks", c.points, c.pages, c.events, c.refused, c.attacks)
+}
+
+func (k *soak) count(what func(*soakCounts)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	what(&k.counts)
+}
+
+// run has all of them go on until ctx ends. Honest clients must get on meanwhile.
+func (k *soak) run(ctx context.Context, mallory string) {
+	var group sync.WaitGroup
+	for n := range 3 {
+		group.Go(func() { k.write(ctx, n) })
+		group.Go(func() { k.read(ctx, n) })
+		group.Go(func() { k.follow(ctx) })
+	}
+	for n, a := range attacks {
+		group.Go(func() {
+			for ctx.Err() == nil {
+				a.run(ctx, &attacker{n: n, base: k.base, key: mallory})
+				k.count(func(c *soakCounts) { c.attacks++ })
+			}
+		})
+	}
+	group.Wait()
+}
+
+// check looks for all that was acknowledged.
+func (k *soak) check(t *testing.T) {
+	t.Helper()
+	if k.counts.points < soakLeast || k.counts.pages < soakLeast || k.counts.events < soakLeast {
+		t.Errorf("honest clients did not get on: %s", &k.counts)
+	}
+	for id := range k.acknowledged {
+		status := 0
+		testkit.Eventually(t, testrig.Patience, "the projection is there", func() bool {
+			status = k.get(t.Context(), "/points/"+id)
+			return status == http.StatusOK || status == http.StatusNotFound
+		})
+		if status != http.StatusOK {
+			t.Errorf("the point %s was acknowledged, and is lost", id)
+		}
+	}
+}
