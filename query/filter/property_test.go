@@ -1,0 +1,119 @@
+package filter
+
+import (
+	"context"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"cairn/internal/testkit"
+)
+
+// edges are places where longitudes and distances go wrong, if they do: the
+// antimeridian from both sides, poles, the equator's ends.
+var edges = [][2]float64{{180, 0}, {-180, 0}, {180, 89.9999}, {-180, -89.9999}, {0, 90}, {0, -90}, {179.999, 52.5}, {-179.999, 52.5}, {0, 0}}
+
+// TestParametersAsSQLAreMatch is TestSQLIsMatch for what clients write: every parameter,
+// alone and several, over rows that lie close together around the edges of the map.
+func TestParametersAsSQLAreMatch(t *testing.T) {
+	db, err := pgx.Connect(t.Context(), testkit.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close(context.Background()) }()
+	if _, err := db.Exec(t.Context(), rowsTable); err != nil {
+		t.Fatal(err)
+	}
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	r := rand.New(rand.NewPCG(seed, 1))
+	var rows []Row
+	for i := range 400 {
+		rows = append(rows, insertRandom(t, db, r, i))
+		if i%2 == 0 {
+			rows[i].X, rows[i].Y = aroundAnEdge(r)
+			if _, err := db.Exec(t.Context(), `update points set geom = ST_SetSRID(ST_MakePoint($2, $3), 4326) where id = $1`, i, rows[i].X, rows[i].Y); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	matched := map[string]int{} // by parameter
+	crossing := 0
+	for range 1_500 {
+		var list []Parameter
+		for range 1 + r.IntN(2) {
+			list = append(list, randomParameter(t, r))
+		}
+		e := Combine(list)
+		want := []int{}
+		for i := range rows {
+			if Match(e, &rows[i]) {
+				want = append(want, i)
+			}
+		}
+		got, err := selectIDs(t.Context(), db, e)
+		if err != nil {
+			t.Fatalf("%+v: %v", list, err)
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("%s: SQL has %v, Match %v", Canonical(e), got, want)
+		}
+		checkBound(t, e, rows, want)
+		for _, p := range list {
+			matched[p.Name] += len(want)
+			if box, ok := p.Expr.(Box); ok && box.West > box.East {
+				crossing += len(want)
+			}
+		}
+	}
+	for _, name := range append(slices.Clone(ParameterNames[:len(ParameterNames)-1]), PropertyPrefix+"p") {
+		if matched[name] == 0 {
+			t.Errorf("no row passed a filter with %s: the test tries nothing of it", name)
+		}
+	}
+	if crossing == 0 {
+		t.Error("no row passed a box over the antimeridian")
+	}
+}
+
+func aroundAnEdge(r *rand.Rand) (x, y float64) {
+	at := pick(r, edges)
+	off := math.Pow(10, -float64(r.IntN(8)))
+	return wrap(at[0] + off*(r.Float64()-0.5)), max(-90, min(90, at[1]+off*(r.Float64()-0.5)))
+}
+
+// randomParameter is one as a client writes it.
+func randomParameter(t *testing.T, r *rand.Rand) Parameter {
+	t.Helper()
+	instant := func() string { return timestamp(r.Int64N(5) * 1e6).Format(time.RFC3339) }
+	var name, value string
+	switch name = pick(r, append(ParameterNames[:len(ParameterNames)-1:len(ParameterNames)-1], PropertyPrefix+"p")); name {
+	case "bbox":
+		x, y := aroundAnEdge(r)
+		width, height := math.Pow(10, 2.5-float64(r.IntN(7))), math.Pow(10, 2-float64(r.IntN(7)))
+		value = fmt.Sprintf("%v,%v,%v,%v", x-width/2, max(-90, y-height/2), x+width/2, min(90, y+height/2))
+		if r.IntN(4) == 0 {
+			value = fmt.Sprintf("%v,%v,%d,%v,%v,%d", x-width/2, max(-90, y-height/2), r.IntN(2), x+width/2, min(90, y+height/2), 2+r.IntN(2))
+		}
+	case "near":
+		x, y := aroundAnEdge(r)
+		value = fmt.Sprintf("%v,%v,%v", x, y, math.Pow(10, float64(r.IntN(9))-2+r.Float64()*0.9))
+	case "datetime":
+		from, to := instant(), instant()
+		value = pick(r, []string{from, from + "/..", "../" + to, min(from, to) + "/" + max(from, to), "2000-01-01"})
+	case "name", "author":
+		value = pick(r, names[1:])
+	default:
+		value = pick(r, []string{"1", "1.0", "-1.5", `"1"`, "a", "é", "true", "false", "null", "..2", "0..", "-2..1e30", "A..b", "12345678901234567890.5", `"a\"b"`})
+	}
+	p, known, err := ParseParameter(name, value)
+	if err != nil || !known {
+		t.Fatalf("%s=%s: %v", name, value, err)
+	}
+	return p
+}
