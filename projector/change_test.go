@@ -445,6 +445,10 @@ func TestAnswersForPoints(t *testing.T) {
 	put := b.publish(lineOf(e))
 	b.waitFor(put)
 	ask("replaced", func(s bus.Stored) bool { return s.Position == created && s.Revision == put })
+	testkit.Eventually(t, patience, "/status to tell of changes", func() bool {
+		s := b.status()
+		return s.ChangesPerSecond > 0 && s.ChangesPerSecond < s.EventsPerSecond && s.Lag == 0
+	})
 	e.Type, e.If = event.Deleted, event.Condition{}
 	gone := b.publish(lineOf(e))
 	b.waitFor(gone)

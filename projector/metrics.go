@@ -46,12 +46,15 @@ func newMetrics(r prometheus.Registerer) metrics {
 	return m
 }
 
-// registerDatabase tells of the database's servers.
-func registerDatabase(r prometheus.Registerer, p *projector) {
+// registerState tells of the projection as it stands, and of the database's servers.
+func registerState(r prometheus.Registerer, p *projector) {
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
 	}
 	r.MustRegister(
+		gauge("cairn_projection_lag_seconds", "Age of the oldest event that is not applied; 0: there is none.", func() float64 {
+			return p.state.Load().lag(time.Now()).Seconds()
+		}),
 		gauge("cairn_database_timeline", "Timeline of the primary that is projected to: it rises with each promotion; 0: not known.", func() float64 {
 			if l := p.lineage.Load(); l != nil {
 				return float64(l.Timeline)

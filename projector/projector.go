@@ -94,7 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 	p := &projector{cfg: cfg, metrics: newMetrics(cfg.Server.Registry()), source: from, several: from.several(),
 		standbys: &standbys{want: cfg.TrimStandbys, log: cfg.Log, source: from, known: map[string]standby{}}}
 	defer p.standbys.end()
-	registerDatabase(cfg.Server.Registry(), p)
+	registerState(cfg.Server.Registry(), p)
 	p.maintenance = newMaintenance(cfg, from, newSegmentMetrics(cfg.Server.Registry()))
 	p.maintenance.behind = p.behind
 	reconnected := make(chan struct{}, 1)
@@ -248,7 +248,8 @@ type projector struct {
 	uploads     bool                  // the bucket of uploads is there
 	resumed     bool                  // the consumer was there
 	projecting  atomic.Bool           // a session is at work
-	lastFull    atomic.Int64          // when a full batch was applied, in nanoseconds since 1970
+	rate        rate
+	lastFull    atomic.Int64 // when a full batch was applied, in nanoseconds since 1970
 	lineage     atomic.Pointer[hosts.Lineage]
 	met         hosts.Lineage // a later primary than the one that was projected to
 	metAt       time.Time
@@ -425,6 +426,7 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 		return err
 	}
 	p.metrics.observe(b, v, time.Since(start))
+	p.rate.add(time.Now(), v)
 	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
 	if b.full() {
 		p.lastFull.Store(time.Now().UnixNano())

@@ -30,6 +30,14 @@ type state struct {
 	Oldest   time.Time // when the oldest event that is not applied came; zero: there is none
 }
 
+// lag is how long the oldest event that is not applied has waited.
+func (s *state) lag(now time.Time) time.Duration {
+	if s == nil || s.Oldest.IsZero() || s.Stream == nil || s.Stream.State.LastSeq <= s.Sequence {
+		return 0
+	}
+	return now.Sub(s.Oldest)
+}
+
 // backlog is from how many messages on that are not applied the projection is
 // behind: a batch or two of full envelopes.
 const backlog = 20
@@ -128,7 +136,13 @@ type Status struct {
 	Projecting bool           `json:"projecting"`
 	Sequence   uint64         `json:"sequence"`
 	Position   event.Position `json:"position"`
-	Stream     *StreamStatus  `json:"stream,omitempty"`
+	// EventsPerSecond are those that were applied over the last ten seconds, and
+	// ChangesPerSecond those of them that replaced or deleted a point.
+	EventsPerSecond  float64 `json:"events_per_second"`
+	ChangesPerSecond float64 `json:"changes_per_second"`
+	// Lag is the age of the oldest event that is not applied; 0: there is none.
+	Lag    float64       `json:"lag_seconds"`
+	Stream *StreamStatus `json:"stream,omitempty"`
 	// Standbys are those of the database, as its primary saw them last.
 	Standbys *StandbysStatus `json:"standbys,omitempty"`
 	// Segments are those of the table of points, as the maintenance saw them last.
@@ -203,15 +217,15 @@ func (p *projector) status(context.Context) any {
 		out.Standbys = p.standbys.status()
 	}
 	out.Sequence, out.Position = s.Sequence, event.EndOf(s.Sequence)
+	out.EventsPerSecond, out.ChangesPerSecond = p.rate.perSecond(time.Now())
 	if s.Stream != nil {
 		st := s.Stream.State
 		out.Stream = &StreamStatus{FirstSequence: st.FirstSeq, LastSequence: st.LastSeq, Bytes: st.Bytes,
 			MaxBytes: s.Stream.Config.MaxBytes, Created: bus.CreatedAt(s.Stream), ReplayFrom: st.FirstTime}
 		if st.LastSeq > s.Sequence {
 			out.Stream.Unprojected = st.LastSeq - s.Sequence
-			if !s.Oldest.IsZero() {
-				out.Stream.OldestUnprojected = time.Since(s.Oldest).Seconds()
-			}
+			out.Lag = s.lag(time.Now()).Seconds()
+			out.Stream.OldestUnprojected = out.Lag
 		}
 	}
 	return out
