@@ -28,6 +28,7 @@ type holds struct {
 	otherIDs                 int64
 	counts                   [cellRows * cellColumns]int64 // points by cell
 	zones                    []byte                        // nil: not known
+	density                  schema.Density                // nil: not known
 }
 
 // cellSQL is cellOf in SQL.
@@ -105,6 +106,27 @@ func widenZones(ctx context.Context, db pgx.Tx, s *schema.Segment, from string) 
 	return nil
 }
 
+// densityRows is how many rows of a table are counted for its density, on pages all
+// over it.
+const densityRows = 400_000
+
+// lookDensity counts how the points of a table lie, by some of its pages.
+func lookDensity(ctx context.Context, db pgx.Tx, table string, points int64) (schema.Density, error) {
+	part := min(1, densityRows/max(1, float64(points)))
+	rows, err := db.Query(ctx, fmt.Sprintf(`select `+schema.DensityCell+`, count(*) from %s tablesample system (%.4f) repeatable (1) where geom is not null group by 1`, table, 100*part))
+	if err != nil {
+		return nil, fmt.Errorf("look how the points of %s lie: %w", table, err)
+	}
+	counts := map[int]float64{}
+	var cell int
+	var n int64
+	_, err = pgx.ForEachRow(rows, []any{&cell, &n}, func() error { counts[cell] = float64(n) / part; return nil })
+	if err != nil {
+		return nil, fmt.Errorf("look how the points of %s lie: %w", table, err)
+	}
+	return schema.PackDensity(counts), nil
+}
+
 // later is the later of two times, where nil is none.
 func later(a, b *time.Time) *time.Time {
 	if a == nil || b != nil && b.After(*a) {
@@ -163,9 +185,9 @@ func (h *holds) cells() []byte {
 // write puts it into the catalogue.
 func (h *holds) write(ctx context.Context, tx pgx.Tx, id int, state string) error {
 	_, err := tx.Exec(ctx, `update segments set state = $2, rows = $3, revision = $4, west = $5, south = $6, east = $7, north = $8,
-			time_from = $9, time_to = $10, received_to = $11, cells = $12, v7_from = $13::text::uuid, v7_to = $14::text::uuid, other_ids = $15, zones = $16, copied = null
+			time_from = $9, time_to = $10, received_to = $11, cells = $12, v7_from = $13::text::uuid, v7_to = $14::text::uuid, other_ids = $15, zones = $16, density = $17, copied = null
 		where id = $1 and state in ('filling', 'sealed')`, id, state, h.rows, h.revision, h.west, h.south, h.east, h.north, h.timeFrom, h.timeTo, h.receivedTo,
-		h.cells(), h.v7From, h.v7To, h.otherIDs, h.zones)
+		h.cells(), h.v7From, h.v7To, h.otherIDs, h.zones, []byte(h.density))
 	if err != nil {
 		return fmt.Errorf("note what segment %d holds: %w", id, err)
 	}

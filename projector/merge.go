@@ -243,7 +243,11 @@ func (m *maintenance) fill(ctx context.Context, t *target, old []schema.Segment)
 			return err
 		}
 		t.holds.zones = schema.NewZones(schema.ZoneCount(*t.holds.rows))
-		return t.widen(ctx, tx, table)
+		if err := t.widen(ctx, tx, table); err != nil {
+			return err
+		}
+		t.holds.density, err = lookDensity(ctx, tx, table, *t.holds.rows)
+		return err
 	})
 	return seen, err
 }

@@ -150,13 +150,14 @@ type Segment struct {
 	LatestDone bool    // all of it was looked through for the table latest
 	LatestName *string // else: up to this name it was
 	Zones      []byte  // the span of times of each; nil: not known
+	Density    Density // nil: not known
 }
 
 // Known tells whether the catalogue knows what the segment holds.
 func (s *Segment) Known() bool { return s.OtherIDs != nil }
 
 const segmentsSelect = `select id, low, high, state, rows, revision, west, south, east, north, time_from, time_to, received_to,
-	cells, v7_from, v7_to, other_ids, dropped_at, copied, latest_done, latest_name, zones from segments order by low, id`
+	cells, v7_from, v7_to, other_ids, dropped_at, copied, latest_done, latest_name, zones, density from segments order by low, id`
 
 // A Querier is a connection, a pool or a transaction.
 type Querier interface {

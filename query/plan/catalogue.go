@@ -50,6 +50,7 @@ type segment struct {
 	v7        bool
 	other     bool            // it may have ids of another version
 	zones     *schema.Segment // nil: not known
+	density   schema.Density  // nil: not known
 }
 
 // load reads the catalogue. Its number is read before the segments: if they change
@@ -114,7 +115,7 @@ func newSegment(s *schema.Segment) *segment {
 	if s.V7From != nil && s.V7To != nil {
 		out.v7, out.v7From, out.v7To = true, *s.V7From, *s.V7To
 	}
-	out.other = *s.OtherIDs > 0
+	out.other, out.density = *s.OtherIDs > 0, s.Density
 	if len(s.Zones) > 0 {
 		out.zones = s
 	}
@@ -138,6 +139,9 @@ func (s *segment) inBox(b filter.Box) float64 {
 	}
 	if b.West > s.area.East || b.East < s.area.West || b.South > s.area.North || b.North < s.area.South {
 		return 0
+	}
+	if n, ok := s.density.InBox(b.West, b.South, b.East, b.North); ok {
+		return max(1, min(n, s.rows))
 	}
 	if s.cells == nil { // as if they lay evenly
 		return max(1, s.rows*(b.East-b.West)*(b.North-b.South)/(360*180))
