@@ -7,8 +7,8 @@
 // broker, Postgres, this process — ends the session; the next one reads the
 // checkpoint and goes on behind it. There is no other state.
 //
-// Two projectors at once are harmless: one of them meets the fence, rolls back
-// and reads again.
+// Two projectors at once are harmless: one of them waits for its turn, and if both
+// should take it, one meets the fence, rolls back and reads again.
 package projector
 
 import (
@@ -24,6 +24,7 @@ import (
 	"cairn/internal/hosts"
 	"cairn/internal/web"
 
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"golang.org/x/sync/errgroup"
@@ -152,7 +153,7 @@ func Run(ctx context.Context, cfg Config) error {
 			pause = mismatchPause
 		}
 		rest(ctx, pause)
-		pause = min(2*pause, p.pauseMax())
+		pause = min(2*pause, p.pauseMax(err))
 	}
 	return nil
 }
@@ -177,9 +178,10 @@ func (p *projector) timeout() jetstream.JetStreamOpt {
 // defaultTimeout is that of the client of JetStream.
 const defaultTimeout = 5 * time.Second
 
-func (p *projector) pauseMax() time.Duration {
+func (p *projector) pauseMax(err error) time.Duration {
+	var unreached *pgconn.ConnectError
 	switch {
-	case p.several:
+	case p.several && errors.As(err, &unreached):
 		return severalPause
 	case p.replicated:
 		return replicatedPause
@@ -251,6 +253,7 @@ type projector struct {
 	rate        rate
 	lastFull    atomic.Int64 // when a full batch was applied, in nanoseconds since 1970
 	lineage     atomic.Pointer[hosts.Lineage]
+	backend     uint32        // of the last connection that had the turn
 	met         hosts.Lineage // a later primary than the one that was projected to
 	metAt       time.Time
 }
@@ -288,6 +291,9 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	}
 	lineage, err := hosts.Of(ctx, conn.PgConn())
 	if err != nil {
+		return err
+	}
+	if err := p.await(ctx, conn, lineage); err != nil {
 		return err
 	}
 	at, err := readCheckpoint(ctx, conn)

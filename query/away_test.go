@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"cairn/event"
+	"cairn/internal/hosts"
 	"cairn/internal/testkit"
 )
 
@@ -195,7 +196,7 @@ func TestSessionOnlyReads(t *testing.T) {
 
 func TestOpenRefuses(t *testing.T) {
 	for _, url := range []string{"postgres://[", "postgres://x/y?default_query_exec_mode=simple_protocol"} {
-		if pool, err := openPool(t.Context(), url); err == nil {
+		if pool, err := openPool(t.Context(), url, &hosts.Seen{}); err == nil {
 			pool.Close()
 			t.Errorf("%s is taken", url)
 		}

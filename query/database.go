@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"runtime"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"cairn/internal/hosts"
 	"cairn/schema"
 )
 
@@ -59,7 +62,7 @@ var session = map[string]string{
 }
 
 // openPool prepares connections. It makes none: the database may be away.
-func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
+func openPool(ctx context.Context, url string, seen *hosts.Seen) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
 		return nil, fmt.Errorf("read the database URL: %w", err)
@@ -74,9 +77,7 @@ func openPool(ctx context.Context, url string) (*pgxpool.Pool, error) {
 			cfg.ConnConfig.RuntimeParams[name] = value
 		}
 	}
-	if cfg.ConnConfig.ConnectTimeout == 0 || cfg.ConnConfig.ConnectTimeout > connectTimeout {
-		cfg.ConnConfig.ConnectTimeout = connectTimeout
-	}
+	hosts.ToRead(&cfg.ConnConfig.Config, url, connectTimeout, seen)
 	if !givesPoolSize(url) {
 		cfg.MaxConns = max(minPoolSize, int32(connectionsPerCore*runtime.GOMAXPROCS(0)))
 	}
@@ -119,6 +120,11 @@ func givesPoolSize(url string) bool {
 // bounded is the context of a statement.
 func (s *service) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(s.stopping), statementTimeout+statementGrace)
+}
+
+// cutOff tells whether a connection ended in the middle of an answer.
+func cutOff(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
 
 // drain reads a little more, so that the connection can serve on, and closes it

@@ -24,7 +24,7 @@ import (
 )
 
 // replica runs the whole role, with a NATS server, until the test ends.
-func replica(t testing.TB, url string, nats *server.Server) *fixture {
+func replica(t testing.TB, url string, nats *server.Server, change ...func(*Config)) *fixture {
 	t.Helper()
 	log := testkit.Log(t)
 	server, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Log: log, Version: "test"}, 1)
@@ -34,9 +34,11 @@ func replica(t testing.TB, url string, nats *server.Server) *fixture {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 2)
 	go func() { ended <- server.Run(ctx) }()
-	go func() {
-		ended <- Run(ctx, Config{Server: server, DatabaseURL: url, Bus: nats.Endpoint(bus.UserQuery), Log: log})
-	}()
+	cfg := Config{Server: server, DatabaseURL: url, Bus: nats.Endpoint(bus.UserQuery), Log: log}
+	for _, c := range change {
+		c(&cfg)
+	}
+	go func() { ended <- Run(ctx, cfg) }()
 	f := &fixture{t: t, base: "http://" + server.Addr(), client: &http.Client{Timeout: time.Minute, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}}
 	f.stop = sync.OnceFunc(func() {
 		f.client.CloseIdleConnections()

@@ -24,11 +24,13 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"cairn/bus"
 	"cairn/internal/auth"
+	"cairn/internal/hosts"
 	"cairn/internal/web"
 	"cairn/query/answer"
 	"cairn/query/page"
@@ -50,6 +52,9 @@ type Config struct {
 	// MapStyle is the URL of a MapLibre style that the map page draws under the
 	// points; "" for the outline of the world that is in the binary.
 	MapStyle string
+	// MaxLag is how far the database may be behind what was projected for the role to be
+	// ready; 0: however far.
+	MaxLag time.Duration
 	// Hint is where the ingest role beside tells what its writers know.
 	Hint *bus.Hint
 	Log  *slog.Logger
@@ -62,6 +67,9 @@ type service struct {
 	writable bool
 	// forwarder passes writes on; nil where ingest is beside, or nowhere.
 	forwarder *forwarder
+	primaries *hosts.Seen   // those that were seen
+	several   bool          // it is several servers
+	maxLag    time.Duration // 0: none
 	pool      *pgxpool.Pool
 	feed      *pgxpool.Pool // of the change feed and the tracker
 	reader    *plan.Reader
@@ -102,7 +110,7 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer nc.Close()
-	if err := bus.OnApplied(nc, func(a bus.Applied) { s.tracker.Saw(a.Sequence) }); err != nil {
+	if err := bus.OnApplied(nc, s.heard); err != nil {
 		s.close()
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
@@ -118,13 +126,14 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 		Routes: s.routes(),
 		// A refusal is a correct answer too: a database that is down, which
 		// all replicas share, shows in /status and empties no proxy's list.
-		Ready:  func() error { return nil },
+		Ready:  s.ready,
 		Status: s.status,
 	})
 	var group sync.WaitGroup
 	group.Go(func() { s.tail.run(ctx) })
 	group.Go(func() { s.newest.run(ctx) })
 	group.Go(func() { s.collect(ctx) })
+	group.Go(func() { s.watchLag(ctx) })
 	s.tracker.Run(ctx)
 	group.Wait()
 	for range maxStreams { // who has all places is alone
@@ -138,7 +147,8 @@ func (s *service) close() {
 }
 
 func open(ctx context.Context, cfg Config) (*service, error) {
-	pool, err := openPool(ctx, cfg.DatabaseURL)
+	seen := &hosts.Seen{}
+	pool, err := openPool(ctx, cfg.DatabaseURL, seen)
 	if err != nil {
 		return nil, err
 	}
@@ -147,7 +157,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 		pool.Close()
 		return nil, err
 	}
-	s := &service{log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, feed: feed, stopping: ctx,
+	s := &service{primaries: seen, several: hosts.Several(&pool.Config().ConnConfig.Config), maxLag: cfg.MaxLag, log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, feed: feed, stopping: ctx,
 		streams: make(chan struct{}, maxStreams), streamShares: web.NewShares("streams", addressStreams), turns: make(chan struct{}, catchUps), places: newPlaces(catchUpPlaces),
 		downloads: newSeats("downloads", maxDownloads, addressDownloads), tracks: newSeats("tracks", maxTracks, addressTracks), making: newMaking()}
 	// Whichever comes first: the server's drain, or the role's own end.
@@ -164,6 +174,8 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	s.reader = plan.New(pool, s.metrics.observe)
 	s.tracker = answer.NewTracker(s.checkpoint, s.wentBack)
 	s.cache = answer.NewCache(ctx, s.tracker, cfg.Log, cfg.Server.Registry(), answer.Bytes)
+	s.cache.Again(s.again)
+	registerLag(cfg.Server.Registry(), s)
 	s.tiles = newTiler(ctx, s.reader)
 	if s.mapPage, err = page.New(cfg.MapStyle); err != nil {
 		s.close()

@@ -40,4 +40,4 @@ type statement struct {
 const checkpointSelect = `select sequence from checkpoint where id`
 
 // statusSelect is for people.
-const statusSelect = `select sequence, (select count(*) from parked) from checkpoint where id`
+const statusSelect = `select sequence, (select count(*) from parked), pg_is_in_recovery() from checkpoint where id`

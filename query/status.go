@@ -5,8 +5,10 @@ import (
 	"errors"
 
 	"cairn/event"
+	"cairn/internal/hosts"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 )
 
 type status struct {
@@ -14,7 +16,12 @@ type status struct {
 	Sequence uint64         `json:"sequence"`
 	Position event.Position `json:"position"`
 	Parked   int64          `json:"parked"`
-	Pool     poolStatus     `json:"pool"`
+	// Server is the one that answered, Standby whether it is one, and Lag how far it is
+	// behind what was projected.
+	Server  string     `json:"server,omitempty"`
+	Standby bool       `json:"standby"`
+	Lag     float64    `json:"lag_seconds"`
+	Pool    poolStatus `json:"pool"`
 }
 
 type poolStatus struct {
@@ -33,7 +40,10 @@ func (s *service) status(ctx context.Context) any {
 		Acquired: pool.AcquireCount(), Waited: pool.EmptyAcquireCount(),
 	}}
 	var sequence int64
-	err := s.pool.QueryRow(ctx, statusSelect).Scan(&sequence, &st.Parked)
+	err := s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+		st.Server = hosts.HostOf(c.Conn().PgConn())
+		return c.QueryRow(ctx, statusSelect).Scan(&sequence, &st.Parked, &st.Standby)
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errNoCheckpoint
 	}
@@ -46,6 +56,7 @@ func (s *service) status(ctx context.Context) any {
 		return st
 	}
 	st.Sequence = uint64(sequence)
+	st.Lag = s.tracker.Behind(st.Sequence).Seconds()
 	if sequence > 0 {
 		st.Position = event.EndOf(st.Sequence)
 	}

@@ -7,6 +7,9 @@
 //	make e2e-cluster
 //	make e2e-cluster ROUNDS=100 SEED=7
 //
+// TestFailover does the same to the database: a primary with two standbys, of which
+// one after the other is promoted.
+//
 // It fails for what is lost, doubled, changed, or could not be read; the gaps are
 // told, not judged: they are ratios of one machine that does all of it.
 package cluster

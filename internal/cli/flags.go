@@ -197,6 +197,10 @@ type replayFlags struct {
 	ReplayBytes int64         `env:"CAIRN_REPLAY_BYTES" placeholder:"BYTES" help:"How many bytes of it stay at most; 0: half of the stream's bound."`
 }
 
+type lagFlag struct {
+	MaxLag time.Duration `env:"CAIRN_MAX_LAG" placeholder:"DURATION" help:"Not ready while the database that is read, a standby, is further behind what was projected, such as 10s; 0: however far."`
+}
+
 type standbysFlag struct {
 	TrimStandbys string `default:"auto" env:"CAIRN_TRIM_STANDBYS" placeholder:"auto|off|N" help:"Which standbys of the database must have what is removed from the stream, since one of them may be promoted: all that follow or have a slot (${default}), none, or the same where there are at least N."`
 }

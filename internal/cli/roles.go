@@ -149,6 +149,7 @@ type queryCmd struct {
 	databaseFlag
 	natsURLFlag
 	natsPasswordsFlag
+	lagFlag
 	mapFlag
 	publicFlag
 	ingestURLFlag
@@ -172,7 +173,7 @@ func (c *queryCmd) Run(s *session) error {
 		if err := c.publish(server); err != nil {
 			return err
 		}
-		return query.Run(ctx, query.Config{Server: server, IngestURL: c.IngestURL, MapStyle: c.MapStyle, Bus: endpoint, DatabaseURL: url, Log: log})
+		return query.Run(ctx, query.Config{Server: server, IngestURL: c.IngestURL, MapStyle: c.MapStyle, MaxLag: c.MaxLag, Bus: endpoint, DatabaseURL: url, Log: log})
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
@@ -26,6 +27,7 @@ const (
 // bounded by bytes; the least recently asked go first. What it evicts still
 // answers those who hold it.
 type Cache struct {
+	again   func(error, time.Duration) bool // nil: never
 	log     *slog.Logger
 	tracker *Tracker
 	metrics *metrics
@@ -46,6 +48,10 @@ func NewCache(stopping context.Context, t *Tracker, log *slog.Logger, r promethe
 	c.metrics = newMetrics(r, c)
 	return c
 }
+
+// Again sets what tells whether a request that failed is to be run again, after so
+// long; it may wait before it says so. It is called before the first request.
+func (c *Cache) Again(again func(err error, after time.Duration) bool) { c.again = again }
 
 // Find returns the request that was spelled in these bytes before, or nil.
 func (c *Cache) Find(name []byte) *Request {

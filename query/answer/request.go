@@ -105,7 +105,7 @@ func (c *Cache) Get(r *Request, least uint64) (a *Cached, age time.Duration, sta
 	a, stale, err = c.answer(r, least)
 	if stale {
 		c.metrics.stale.Inc()
-		age = c.tracker.Now() - c.tracker.since(a.Sequence, a.at)
+		age = max(c.tracker.Now()-c.tracker.since(a.Sequence, a.at), c.tracker.Behind(a.Sequence))
 	}
 	return a, age, stale, err
 }
@@ -220,8 +220,13 @@ func (c *Cache) query(r *Request, f *inFlight) {
 		r.mu.Unlock()
 		close(f.done)
 	}()
+	began := time.Now()
 	snapshot := c.tracker.Begin()
 	a, err := r.run()
+	for err != nil && c.again != nil && c.stopping.Err() == nil && c.again(err, time.Since(began)) {
+		snapshot = c.tracker.Begin()
+		a, err = r.run()
+	}
 	if err != nil {
 		f.err = err
 		return

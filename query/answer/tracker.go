@@ -10,6 +10,7 @@ package answer
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -34,7 +35,21 @@ const (
 	// grudge is how long a look that failed keeps requests from being tried
 	// where an older answer is at hand. The next look comes before.
 	grudge = pollTimeout + 2*PollEvery
+	// goneAfter is how long all that the database says must be less than what it had
+	// shown, until it counts as another than before, from which what is cached never
+	// was: a server that is asked in another's place, as after a promotion, may be
+	// behind that for a moment.
+	goneAfter = 3 * time.Second
+	// maxHeard bounds the announcements that are remembered while the database is
+	// behind them: some minutes of a busy projection.
+	maxHeard = 4096
 )
+
+// heard is an announcement, and when it came.
+type heard struct {
+	sequence uint64
+	at       time.Duration
+}
 
 // A Tracker knows how far the projection has come: which answers are current,
 // and when a request that waits for a position may be asked.
@@ -60,6 +75,8 @@ type Tracker struct {
 	confirmed uint64        // the highest that the database has shown
 	failed    error         // why the last look failed; nil where it did not
 	failedAt  time.Duration // when that was
+	heard     []heard       // those that the database has not shown yet, in order
+	backSince time.Duration // since when it only shows less than before; 0: it does not
 	waiting   int           // how many wait for a position
 	watching  int           // how many want to hear of every rise
 	moved     chan struct{} // closed when confirmed rises
@@ -83,6 +100,13 @@ func (t *Tracker) Saw(sequence uint64) {
 	news := sequence > t.hinted
 	wanted := t.waiting > 0
 	t.hinted = max(t.hinted, sequence)
+	if news && sequence > t.confirmed {
+		if len(t.heard) < maxHeard {
+			t.heard = append(t.heard, heard{sequence, t.Now()})
+		} else {
+			t.heard[maxHeard-1].sequence = sequence // as if it had come earlier
+		}
+	}
 	t.aim()
 	t.mu.Unlock()
 	if news && wanted {
@@ -129,26 +153,61 @@ func (t *Tracker) last() Snapshot {
 	return Snapshot{time.Duration(t.checked.Load()), t.confirmed}
 }
 
-// Read takes the checkpoint that a statement, begun at s, has read. If it is
-// less than what had been shown before the statement began, the database is
-// another than before: a backup was restored, or it is one of several replicas.
+// Read takes the checkpoint that a statement, begun at s, has read. If all that is
+// read for a while is less than what had been shown before, the database is another
+// than before: a backup was restored.
 func (t *Tracker) Read(s Snapshot, sequence uint64) {
 	t.mu.Lock()
 	t.failed = nil
 	t.checked.Store(max(t.checked.Load(), int64(s.at)))
-	gone := sequence < s.confirmed && sequence < t.confirmed
-	if gone {
-		t.hinted, t.confirmed = sequence, sequence
-	} else if sequence > t.confirmed {
+	less := sequence < s.confirmed && sequence < t.confirmed
+	gone := less && t.backSince != 0 && s.at-t.backSince >= goneAfter
+	switch {
+	case gone:
+		t.hinted, t.confirmed, t.heard, t.backSince = sequence, sequence, nil, 0
+	case less && t.backSince == 0:
+		t.backSince = max(s.at, 1)
+	case sequence >= t.confirmed:
+		t.backSince = 0
+	}
+	if sequence > t.confirmed {
 		t.confirmed = sequence
 		close(t.moved)
 		t.moved = make(chan struct{})
+		seen := 0
+		for seen < len(t.heard) && t.heard[seen].sequence <= sequence {
+			seen++
+		}
+		t.heard = slices.Delete(t.heard, 0, seen)
 	}
 	t.aim()
 	t.mu.Unlock()
 	if gone {
 		t.back()
 	}
+}
+
+// Behind is how long ago the projection came past a sequence, as far as was
+// announced: the age of what has seen no more.
+func (t *Tracker) Behind(sequence uint64) time.Duration {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, h := range t.heard {
+		if h.sequence > sequence {
+			return t.Now() - h.at
+		}
+	}
+	return 0
+}
+
+// Lag is how far the database is behind what was announced. Where nobody has asked
+// it for a while, it is asked.
+func (t *Tracker) Lag() time.Duration {
+	lag := t.Behind(t.Shown())
+	if lag > currency {
+		t.touch()
+	}
+	return lag
 }
 
 // Target is what a current answer has seen: the highest sequence announced or

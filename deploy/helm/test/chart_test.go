@@ -56,6 +56,7 @@ var matrix = [][]choice{
 	{
 		{"bundled", ""},
 		{"own database", "database: {existingSecret: points-app}\npostgres: {enabled: false}"},
+		{"standbys", "database: {existingSecret: points-app, readSecret: points-read, trimStandbys: 2}\nquery: {maxLag: 10s}"},
 		{"own database, bundled left on", "database: {existingSecret: points-app, existingSecretKey: url}"},
 	},
 	{

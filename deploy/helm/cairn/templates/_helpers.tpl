@@ -45,6 +45,16 @@ helm.sh/chart: {{ printf "%s-%s" (index . 0).Chart.Name (index . 0).Chart.Versio
 {{- end }}
 {{- end }}
 
+{{/* The database for those who only read. */}}
+{{- define "cairn.readDatabase" -}}
+{{- if .Values.database.readSecret -}}
+- name: DATABASE_URL
+  valueFrom: {secretKeyRef: {name: {{ .Values.database.readSecret }}, key: {{ .Values.database.readSecretKey }}}}
+{{- else -}}
+{{ include "cairn.database" . }}
+{{- end }}
+{{- end }}
+
 {{/* The addresses of the queue's nodes; called with (list $ "nats://" 4222). */}}
 {{- define "cairn.nodes" -}}
 {{- $name := include "cairn.name" (index . 0) -}}
