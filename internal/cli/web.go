@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"slices"
+	"time"
 
 	"cairn/bus"
 	"cairn/internal/auth"
@@ -16,14 +17,15 @@ import (
 
 // webFlags are how a role listens, and whom it lets in.
 type webFlags struct {
-	Auth           []string `enum:"none,keys,jwt" env:"CAIRN_AUTH" placeholder:"none|keys|jwt,…" help:"Whom to let in: everybody (none), who has an access key (keys; see 'cairn keys'), who has a token of --jwt-issuer (jwt). Default: none where only this machine can connect; else it must be chosen."`
-	JWTIssuer      string   `name:"jwt-issuer" env:"CAIRN_JWT_ISSUER" placeholder:"URL" help:"OpenID Connect issuer of tokens."`
-	JWTAudience    string   `name:"jwt-audience" env:"CAIRN_JWT_AUDIENCE" placeholder:"NAME" help:"The audience that tokens must be for."`
-	TLSCert        string   `name:"tls-cert" env:"CAIRN_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate with its chain, PEM: HTTPS instead of HTTP, and TLS for the queue's port where other machines can connect to it. Read again when it changes."`
-	TLSKey         string   `name:"tls-key" env:"CAIRN_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
-	AllowOrigins   []string `env:"CAIRN_ALLOW_ORIGINS" placeholder:"ORIGIN,…" help:"Origins whose pages may write, such as https://maps.example.org, or * for all (none)."`
-	TrustedProxies []string `env:"CAIRN_TRUSTED_PROXIES" placeholder:"NETWORK,…" help:"Networks of the proxies whose X-Forwarded-* and Forwarded are believed, such as 10.1.2.0/24, or none. Default: this machine and private networks."`
-	MaxConnections int      `env:"CAIRN_MAX_CONNECTIONS" placeholder:"NUMBER" help:"Bound on HTTP connections. Default: what the limit of open files leaves, with room for other files."`
+	Auth           []string      `enum:"none,keys,jwt" env:"CAIRN_AUTH" placeholder:"none|keys|jwt,…" help:"Whom to let in: everybody (none), who has an access key (keys; see 'cairn keys'), who has a token of --jwt-issuer (jwt). Default: none where only this machine can connect; else it must be chosen."`
+	JWTIssuer      string        `name:"jwt-issuer" env:"CAIRN_JWT_ISSUER" placeholder:"URL" help:"OpenID Connect issuer of tokens."`
+	JWTAudience    string        `name:"jwt-audience" env:"CAIRN_JWT_AUDIENCE" placeholder:"NAME" help:"The audience that tokens must be for."`
+	TLSCert        string        `name:"tls-cert" env:"CAIRN_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate with its chain, PEM: HTTPS instead of HTTP, and TLS for the queue's port where other machines can connect to it. Read again when it changes."`
+	TLSKey         string        `name:"tls-key" env:"CAIRN_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
+	AllowOrigins   []string      `env:"CAIRN_ALLOW_ORIGINS" placeholder:"ORIGIN,…" help:"Origins whose pages may write, such as https://maps.example.org, or * for all (none)."`
+	TrustedProxies []string      `env:"CAIRN_TRUSTED_PROXIES" placeholder:"NETWORK,…" help:"Networks of the proxies whose X-Forwarded-* and Forwarded are believed, such as 10.1.2.0/24, or none. Default: this machine and private networks."`
+	DrainWait      time.Duration `env:"CAIRN_DRAIN_WAIT" placeholder:"DURATION" help:"How long to serve on after a stop was asked for, while /readyz says so: until proxies have noticed, such as 5s (0)."`
+	MaxConnections int           `env:"CAIRN_MAX_CONNECTIONS" placeholder:"NUMBER" help:"Bound on HTTP connections. Default: what the limit of open files leaves, with room for other files."`
 }
 
 // authority is nil where everybody is let in.
@@ -87,7 +89,7 @@ type listening struct {
 // listen binds the address for a number of roles.
 func (f webFlags) listen(s *session, address string, roles int, log *slog.Logger) (*listening, error) {
 	l := &listening{scheme: "http", log: log}
-	cfg := web.Config{Listen: address, Version: s.build.Version, Log: log, MaxConnections: f.MaxConnections}
+	cfg := web.Config{Listen: address, Version: s.build.Version, Log: log, MaxConnections: f.MaxConnections, DrainWait: f.DrainWait}
 	var err error
 	if cfg.Origins, err = web.ParseOrigins(slices.DeleteFunc(f.AllowOrigins, func(o string) bool { return o == "" })); err != nil {
 		return nil, usageError{err}

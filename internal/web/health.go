@@ -23,7 +23,7 @@ func (s *Server) health(roles []Role, needs []need) []Route {
 
 	// GET /readyz: every role can answer something correct, be it a refusal.
 	ready := func(c *fiber.Ctx) error {
-		if s.stopping.Err() != nil {
+		if s.leaving.Load() || s.stopping.Err() != nil {
 			return Unavailable("stopping", time.Second)
 		}
 		if len(roles) < s.expected {

@@ -62,6 +62,9 @@ type Config struct {
 	Access *auth.Authority
 	// Origins are those whose pages may write.
 	Origins Origins
+	// DrainWait is how long it serves on after a stop was asked for, while /readyz says
+	// that it is stopping: until proxies have noticed.
+	DrainWait time.Duration
 }
 
 // A Role is what one part of Cairn answers.
@@ -91,6 +94,7 @@ type Server struct {
 	needs      []need
 	handler    atomic.Pointer[fasthttp.RequestHandler]
 	expected   int
+	leaving    atomic.Bool     // a stop was asked for
 	stopping   context.Context //nolint:containedctx // ends when the server begins to drain
 	drain      context.CancelFunc
 }
@@ -239,6 +243,12 @@ func (s *Server) Run(ctx context.Context) error {
 	case err := <-served:
 		return fmt.Errorf("serve HTTP on %s: %w", s.Addr(), err)
 	case <-ctx.Done():
+	}
+	s.leaving.Store(true)
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve HTTP on %s: %w", s.Addr(), err)
+	case <-time.After(s.cfg.DrainWait):
 	}
 	s.drain()
 	bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTimeout)
