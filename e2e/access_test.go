@@ -128,8 +128,8 @@ func TestWritesWithinAnArea(t *testing.T) {
 // With --auth keys, nothing but health is told to who has none; who has one may
 // what it is for, and is the author of what it writes.
 func TestAccessKeys(t *testing.T) {
-	data := testrig.DataFolder(t)
-	s := serve(t, data, "--auth", "keys")
+	data, mqtt := testrig.DataFolder(t), freePort(t)
+	s := serve(t, data, "--auth", "keys", "--mqtt-listen", mqtt)
 	queue := s.NATS()
 	key := func(name, scope string) string {
 		p, code := run(t, "keys", "add", name, "--scope", scope, "--data", data, "--nats-url", queue)
@@ -153,7 +153,9 @@ func TestAccessKeys(t *testing.T) {
 		if len(api.Paths) < 5 {
 			t.Fatalf("only %d paths are described", len(api.Paths))
 		}
+		var paths []string
 		for path, methods := range api.Paths {
+			paths = append(paths, path)
 			for method := range methods {
 				a := ask(t, strings.ToUpper(method), s.Base+strings.NewReplacer("{", "", "}", "").Replace(path), "", "")
 				open := path == "/livez" || path == "/readyz"
@@ -173,7 +175,9 @@ func TestAccessKeys(t *testing.T) {
 				t.Error("the queue lets somebody in who has no password")
 			}
 		}
-		probeProcesses(t, s, data)
+		probePaths(t, s.Base, paths)
+		probeMQTT(t, mqtt)
+		probeProcesses(t, s, data, mqtt)
 	})
 	t.Run("written by a key", func(t *testing.T) {
 		if a := ask(t, http.MethodPost, s.Base+"/point", phone, paris); a.Status != http.StatusAccepted {

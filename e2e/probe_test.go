@@ -4,6 +4,8 @@ import (
 	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -12,14 +14,15 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"cairn/internal/testkit"
 	"cairn/internal/testrig"
 )
 
-// probeProcesses sees that nothing of the server listens but HTTP and the queue, and
+// probeProcesses sees that nothing of the server listens but HTTP, MQTT and the queue, and
 // that nobody else can reach the database's socket.
-func probeProcesses(t *testing.T, s *testrig.Server, data string) {
+func probeProcesses(t *testing.T, s *testrig.Server, data, mqtt string) {
 	t.Helper()
 	text, err := os.ReadFile(filepath.Join(data, "postgres", "postmaster.pid"))
 	if err != nil {
@@ -45,7 +48,7 @@ func probeProcesses(t *testing.T, s *testrig.Server, data string) {
 		return u.Port()
 	}
 	for _, port := range listening(t, s.PID()) {
-		if port != known(s.Base) && port != known(s.NATS()) {
+		if port != known(s.Base) && port != known(s.NATS()) && port != known("mqtt://"+mqtt) {
 			t.Errorf("the server listens at port %s, too", port)
 		}
 	}
@@ -63,6 +66,86 @@ func probeProcesses(t *testing.T, s *testrig.Server, data string) {
 	}
 	if !closed {
 		t.Errorf("everybody can enter %s, where the database's socket is", socket)
+	}
+}
+
+// probePaths asks, without a key, for what a scanner asks for, and for every path in
+// other spellings: only health is told.
+func probePaths(t *testing.T, base string, paths []string) {
+	t.Helper()
+	scanned := append(slices.Clone(paths), "/", "/api", "/docs", "/openapi.json", "/swagger", "/debug/pprof/", "/debug/vars", "/.env", "/.git/config", "/healthz", "/health", "/static/app.js",
+		"/lib/maplibre-gl.js", "/status", "/metrics", "/stream", "/stream?latest", "/latest", "/tracks", "/tracks/x", "/points.csv", "/points.parquet", "/points/x", "/point/uploads/x", "/favicon.ico", "/robots.txt",
+		"/collections/points/tiles/WebMercatorQuad/0/0/0", "*")
+	for _, path := range scanned {
+		if path == "/livez" || path == "/readyz" {
+			continue
+		}
+		path = strings.NewReplacer("{", "", "}", "").Replace(path)
+		for i, spelling := range []string{path, path + "/", "/" + path, path + "?f=html", path + "?key=", path + "?key=cairn_", "/livez/.." + path, path + "%20", path + ";a=b", strings.ToUpper(path), "/x/../" + path} {
+			methods := []string{"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "TRACE", "CONNECT", "PROPFIND"}
+			if i > 0 {
+				methods = methods[:1]
+			}
+			for _, method := range methods {
+				status, body := probe(t, base, method, spelling)
+				switch status {
+				case http.StatusUnauthorized, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest, http.StatusNotImplemented:
+				default:
+					t.Errorf("%s %s without a key: %d %.200s", method, spelling, status, body)
+				}
+			}
+		}
+	}
+}
+
+// probe sends a request line as it is, on a connection of its own.
+func probe(t *testing.T, base, method, target string) (status int, body string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", strings.TrimPrefix(base, "http://"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(testrig.Patience))
+	if _, err := fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 0\r\n\r\n", method, target); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := http.ReadResponse(bufio.NewReader(conn), &http.Request{Method: method})
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, target, err)
+	}
+	defer answer.Body.Close()
+	text, err := io.ReadAll(io.LimitReader(answer.Body, 4<<10))
+	if err != nil {
+		t.Fatalf("%s %s: %v", method, target, err)
+	}
+	return answer.StatusCode, string(text)
+}
+
+// probeMQTT sees that nobody is let in without a key, whatever they say first.
+func probeMQTT(t *testing.T, address string) {
+	t.Helper()
+	text := func(s string) string { return string(rune(0)) + string(rune(len(s))) + s }
+	hello := func(flags byte, rest string) string {
+		body := text("MQTT") + "\x04" + string(rune(flags)) + "\x00\x3c" + text("c") + rest
+		return "\x10" + string(rune(len(body))) + body
+	}
+	const password, publish = 0x42, "\x32\x07\x00\x01a\x00\x01{}"
+	for name, said := range map[string]string{
+		"nobody": hello(2, "") + publish, "no packet": publish, "HTTP": "GET /points HTTP/1.1\r\n\r\n",
+		"a subscription": "\x82\x06\x00\x01\x00\x01#\x00", "half a password": hello(password, text("x")) + publish,
+	} {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = conn.SetDeadline(time.Now().Add(testrig.Patience))
+		_, _ = io.WriteString(conn, said)
+		answer, _ := io.ReadAll(conn) // a reset is an end, too
+		_ = conn.Close()
+		if refused := len(answer) == 4 && answer[0] == 0x20 && (answer[3] == 4 || answer[3] == 5); len(answer) > 0 && !refused {
+			t.Errorf("MQTT, %s: % x", name, answer)
+		}
 	}
 }
 
