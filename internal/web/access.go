@@ -32,7 +32,7 @@ func (s *Server) guard(r Route) fiber.Handler {
 
 // admit notes who asks, or says why they may not use the route.
 func (s *Server) admit(c *fiber.Ctx, r Route) error {
-	who, err := s.cfg.Access.Identify(tokenOf(c.Context()), time.Now())
+	who, err := s.cfg.Access.Identify(tokenOf(c.Context()), c.Context().Time()) // when it came: no clock is asked again
 	if err != nil {
 		return unidentified(c, err)
 	}
@@ -51,21 +51,32 @@ func (s *Server) admit(c *fiber.Ctx, r Route) error {
 // that nothing has changed since, and hand on what it had: the tag of a point is its
 // revision, whoever asks. A key in the URL leaves no Authorization that would warn it.
 func keepApart(h *fasthttp.ResponseHeader) {
-	switch string(h.Peek(fiber.HeaderCacheControl)) {
+	switch string(h.PeekBytes(fieldCacheControl)) {
 	case "":
-		h.Set(fiber.HeaderCacheControl, "no-store")
+		h.SetCanonical(fieldCacheControl, noStore)
 	case "no-cache":
-		h.Set(fiber.HeaderCacheControl, "private, no-cache")
+		h.SetCanonical(fieldCacheControl, privately)
 	}
-	switch vary := string(h.Peek(fiber.HeaderVary)); vary {
+	switch vary := string(h.PeekBytes(fieldVary)); vary {
 	case "":
-		h.Set(fiber.HeaderVary, fiber.HeaderAuthorization)
+		h.SetCanonical(fieldVary, byAuthorization)
 	case fiber.HeaderAcceptEncoding: // what is asked for most
-		h.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding+", "+fiber.HeaderAuthorization)
+		h.SetCanonical(fieldVary, byCodingAndAuthorization)
 	default:
 		h.Set(fiber.HeaderVary, vary+", "+fiber.HeaderAuthorization)
 	}
 }
+
+// As fasthttp keeps them: of text they would be made anew at each request, which is
+// much of what asking for a key costs.
+var (
+	fieldCacheControl        = []byte(fiber.HeaderCacheControl)
+	fieldVary                = []byte(fiber.HeaderVary)
+	noStore                  = []byte("no-store")
+	privately                = []byte("private, no-cache")
+	byAuthorization          = []byte(fiber.HeaderAuthorization)
+	byCodingAndAuthorization = []byte(fiber.HeaderAcceptEncoding + ", " + fiber.HeaderAuthorization)
+)
 
 // Permit says why whoever asks may not do what needs the scope, or nil: for
 // handlers where the body decides. Where there is no access control, all may.
