@@ -40,7 +40,7 @@ var parts = []struct {
 	run  func(context.Context, *system, settings) error
 }{
 	{"post", benchPost}, {"bulk", benchBulk}, {"visible", benchVisible}, {"cached", benchCached}, {"auth", benchAuth}, {"calm", benchCalm},
-	{"commit", benchCommit}, {"stream", benchStream}, {"cluster", benchCluster},
+	{"fair", benchFair}, {"commit", benchCommit}, {"stream", benchStream}, {"cluster", benchCluster},
 }
 
 func main() {
