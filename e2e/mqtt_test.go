@@ -2,10 +2,12 @@ package e2e
 
 import (
 	"bufio"
+	"context"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os/exec"
 	"strings"
 	"sync"
@@ -133,11 +135,55 @@ func TestMQTTKilled(t *testing.T) {
 		}
 	}
 	// And what people have.
-	host, port, _ := net.SplitHostPort(address)
-	out, err := exec.CommandContext(t.Context(), "mosquitto_pub", "-h", host, "-p", port, "-q", "1", "-t", "owntracks/mosquitto/pub", "-m",
-		`{"_type":"location","lat":1,"lon":2,"tst":1790000000}`).CombinedOutput()
-	if err != nil {
+	if out, err := mosquitto(t, address, "owntracks/mosquitto/pub"); err != nil {
 		t.Fatalf("mosquitto_pub: %v %s", err, out)
 	}
 	testkit.Eventually(t, time.Minute, "what mosquitto_pub sent", func() bool { return len(trackOf(t, s.Base, "mosquitto/pub")) == 1 })
+}
+
+// mosquitto publishes a fix to a topic by mosquitto_pub, of quality 1, with further
+// arguments.
+func mosquitto(t *testing.T, address, topic string, args ...string) ([]byte, error) {
+	t.Helper()
+	host, port, err := net.SplitHostPort(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), testrig.Patience)
+	defer cancel()
+	args = append([]string{"-h", host, "-p", port, "-q", "1", "-t", topic, "-m", `{"_type":"location","lat":1,"lon":2,"tst":1790000000}`}, args...)
+	return exec.CommandContext(ctx, "mosquitto_pub", args...).CombinedOutput()
+}
+
+// With a certificate of its own, and keys: a device publishes to its topics, encrypted,
+// and nobody else does.
+func TestMQTTEncryptedWithKeys(t *testing.T) {
+	data, address := testrig.DataFolder(t), freePort(t)
+	c := testkit.NewCertificate(t, testkit.Folder(t))
+	s := serve(t, data, "--auth", "keys", "--mqtt-listen", address, "--mqtt-tls-cert", c.Cert, "--mqtt-tls-key", c.Key)
+	van, reader := addKey(t, s, data, "van", "write"), addKey(t, s, data, "reader", "read")
+	encrypted := []string{"--cafile", c.CA, "-u", "any", "-P"}
+	testkit.Eventually(t, time.Minute, "the key holds", func() bool {
+		_, err := mosquitto(t, address, "owntracks/van/1", append(encrypted, van)...)
+		return err == nil
+	})
+	for name, tt := range map[string]struct {
+		topic string
+		args  []string
+	}{
+		"not encrypted":     {"owntracks/van/2", []string{"-u", "any", "-P", van}},
+		"no password":       {"owntracks/van/2", []string{"--cafile", c.CA}},
+		"nobody's key":      {"owntracks/van/2", append(encrypted, "cairn_nobody")},
+		"a reader's":        {"owntracks/van/2", append(encrypted, reader)},
+		"another's topic":   {"owntracks/lorry/2", append(encrypted, van)},
+		"the topics of all": {"points", append(encrypted, van)},
+	} {
+		if out, err := mosquitto(t, address, tt.topic, tt.args...); err == nil {
+			t.Errorf("%s: it is taken: %s", name, out)
+		}
+	}
+	testkit.Eventually(t, time.Minute, "what it sent is there, and nothing else", func() bool {
+		a := ask(t, http.MethodGet, s.Base+"/points", reader, "")
+		return strings.Count(string(a.Body), `"Feature"`) == 1 && strings.Contains(string(a.Body), "van/1")
+	})
 }

@@ -166,7 +166,9 @@ type changeFlags struct {
 }
 
 type mqttFlag struct {
-	MQTTListen string `name:"mqtt-listen" env:"CAIRN_MQTT_LISTEN" placeholder:"HOST:PORT" help:"Where devices publish by MQTT 3.1.1, such as :1883; with --tls-cert encrypted. Empty: nowhere."`
+	MQTTListen  string `name:"mqtt-listen" env:"CAIRN_MQTT_LISTEN" placeholder:"HOST:PORT" help:"Where devices publish by MQTT 3.1.1, such as :1883; with --tls-cert encrypted. Empty: nowhere."`
+	MQTTTLSCert string `name:"mqtt-tls-cert" env:"CAIRN_MQTT_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate for MQTT alone, PEM, where a proxy has that of HTTP. Default: --tls-cert."`
+	MQTTTLSKey  string `name:"mqtt-tls-key" env:"CAIRN_MQTT_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
 }
 
 // open binds the address; nil: there is none.
@@ -177,10 +179,17 @@ func (f mqttFlag) open(w webFlags, log *slog.Logger) (*ingest.MQTT, error) {
 	if _, err := w.authority(f.MQTTListen, log); err != nil {
 		return nil, err
 	}
+	cert, key := f.MQTTTLSCert, f.MQTTTLSKey
+	if (cert == "") != (key == "") {
+		return nil, usagef("--mqtt-tls-cert and --mqtt-tls-key go together")
+	}
+	if cert == "" {
+		cert, key = w.TLSCert, w.TLSKey
+	}
 	m := &ingest.MQTT{}
 	var err error
-	if w.TLSCert != "" {
-		if m.TLS, err = web.LoadTLS(w.TLSCert, w.TLSKey); err != nil {
+	if cert != "" {
+		if m.TLS, err = web.LoadTLS(cert, key); err != nil {
 			return nil, usageError{err}
 		}
 		m.TLS.NextProtos = nil // those are HTTP's

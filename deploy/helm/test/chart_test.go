@@ -73,6 +73,7 @@ var matrix = [][]choice{
 		{"defaults", ""},
 		{"own everything", "nats: {existingSecret: mine}\nserviceAccount: {create: false, name: mine}\nnetworkPolicy: {enabled: false}\nimagePullSecrets: [{name: registry}]\nimage: {tag: v1.2.3}\npodAnnotations: {a: b}\nmaxBytes: 8589934592"},
 		{"access", "auth: {mode: 'keys,jwt', jwtIssuer: https://issuer.example, jwtAudience: cairn, allowOrigins: [https://maps.example]}\ntrustedProxies: [10.1.0.0/16]"},
+		{"mqtt", "mqtt: {enabled: true, port: 8883, tlsSecret: mqtt-tls, annotations: {a: b}}\nauth: {mode: keys}"},
 		{"account", "serviceAccount: {annotations: {a: b}}\nlogLevel: debug"},
 		{"restoring", "restoring: true"},
 		{"three nodes", "ingest: {replicas: 3, preStopSleepSeconds: 5}"},
@@ -109,6 +110,27 @@ func TestThreeNodes(t *testing.T) {
 		if single := render(t, load(t), parse(t, ""))["cairn/templates/ingest.yaml"]; strings.Contains(single, text) {
 			t.Errorf("a single node has %s", text)
 		}
+	}
+}
+
+// TestMQTT looks at what devices need to reach ingest, and at what is not there without.
+func TestMQTT(t *testing.T) {
+	files := render(t, load(t), parse(t, "mqtt: {enabled: true, port: 8883, tlsSecret: points-tls}"))
+	all := files["cairn/templates/ingest.yaml"] + files["cairn/templates/networkpolicy.yaml"]
+	for what, text := range map[string]string{
+		"ingest listens":          `{name: CAIRN_MQTT_LISTEN, value: ":1883"}`,
+		"by the secret's":         "{name: CAIRN_MQTT_TLS_CERT, value: /mqtt-tls/tls.crt}",
+		"which is there":          "secret: {secretName: points-tls}",
+		"the service leads there": "{name: mqtt, port: 8883, targetPort: mqtt}",
+		"from outside":            "type: LoadBalancer",
+		"the policy lets them":    "- ports: [{port: mqtt}]",
+	} {
+		if !strings.Contains(all, text) {
+			t.Errorf("%s: %q is not in the objects", what, text)
+		}
+	}
+	if plain := render(t, load(t), parse(t, "")); strings.Contains(plain["cairn/templates/ingest.yaml"]+plain["cairn/templates/networkpolicy.yaml"], "mqtt") {
+		t.Error("it is there unasked")
 	}
 }
 
@@ -280,6 +302,7 @@ func TestSchema(t *testing.T) {
 	for _, values := range []string{
 		"query: {replica: 3}", "maxBytes: 1", "maxBytes: lots", "logLevel: loud", "replayAge: a day", "ingres: {}",
 		"ingest: {persistence: {size: big}}", "query: {autoscaling: {minReplicas: 0}}", "ingest: {replicas: 2}",
+		"mqtt: {port: 0}", "mqtt: {serviceType: Public}",
 	} {
 		if err := chartutil.ValidateAgainstSchema(c, chartutil.CoalesceTables(parse(t, values), c.Values)); err == nil {
 			t.Errorf("%s is let in", values)
