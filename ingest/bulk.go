@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -73,6 +74,11 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 	}
 	defer u.release()
 	defer web.RollDeadline(c, h.limits.readStall, h.limits.flushAge, u.flush)()
+	body, release, err := h.hold(k, in, body)
+	defer release()
+	if err != nil {
+		return u.answer(c, nil, w, u.failure(in.failure(err)))
+	}
 	r := readers.Get().(*bufio.Reader)
 	r.Reset(body)
 	defer func() { r.Reset(nil); readers.Put(r) }()
@@ -89,6 +95,30 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 		err = u.run(source)
 	}
 	return u.answer(c, source, w, u.failure(in.failure(err)))
+}
+
+const (
+	// maxHeld bounds a body of GeoJSON that is looked through before its first row
+	// goes in, and maxHolding all such at once; one beyond them is read as it comes.
+	maxHeld    = 8 << 20
+	maxHolding = 32 << 20
+)
+
+// hold looks for what stands behind the rows of a body and is about all of them: a
+// reference system. It reads a body whose length is known and small.
+func (h *handler) hold(k format.Kind, in *input, body io.Reader) (_ io.Reader, release func(), err error) {
+	length := in.body.Length()
+	if k != format.JSON && k != format.GeoJSON || in.coded() || length <= 0 || length > maxHeld {
+		return body, func() {}, nil
+	}
+	release = func() { h.holding.Add(-length) }
+	if h.holding.Add(length) > maxHolding {
+		return body, release, nil
+	}
+	text := make([]byte, length)
+	n, _ := io.ReadFull(body, text) // an error comes again behind the text
+	err = format.ForeignCRS(func() (io.Reader, error) { return bytes.NewReader(text[:n]), nil })
+	return io.MultiReader(bytes.NewReader(text[:n]), body), release, err
 }
 
 // enter waits for the upload's turn, and takes it from one that creeps.
@@ -256,7 +286,7 @@ func broken(err error, s summary, row int64) error {
 	told := s.problem(p.Status, p.Detail)
 	told.Pointer, told.RetryAfter = p.Pointer, p.RetryAfter
 	told.Members["row"] = row
-	if s.Accepted > 0 && p.Status != http.StatusUnprocessableEntity {
+	if late := p.Pointer == "/crs" || p.Pointer == "/coordRefSys"; s.Accepted > 0 && p.Status != http.StatusUnprocessableEntity && !late {
 		told.Detail += "; what was accepted stays, and sending the whole body again with the same Idempotency-Key adds nothing twice"
 	}
 	return told

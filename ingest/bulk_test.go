@@ -208,3 +208,24 @@ func TestEventSize(t *testing.T) {
 		want(t, http.StatusAccepted, `"accepted":2`, `{"row":2,"reason":"it is larger than 262144 bytes"}`)
 	q.events(t)
 }
+
+// A reference system behind the features is seen before the first of them goes in,
+// where the length of the body is known; else the answer says what that means.
+func TestReferenceSystemBehindTheFeatures(t *testing.T) {
+	body := `{"type":"FeatureCollection","features":[` + strings.Repeat(feature("", "null")+",", 2000) + feature("", "null") + `],"crs":{"type":"name","properties":{"name":"urn:ogc:def:crs:EPSG::4267"}}}`
+	for name, packed := range map[string]bool{"known length": false, "packed": true} {
+		t.Run(name, func(t *testing.T) {
+			q := &fakeQueue{}
+			address := serve(t, q, testLimits())
+			if !packed {
+				post(t, address, "/point", geojson, body).want(t, http.StatusBadRequest, "/crs", "WGS 84")
+				if n := len(q.events(t)); n != 0 {
+					t.Errorf("%d events", n)
+				}
+				return
+			}
+			post(t, address, "/point", geojson, string(gzipped(body)), "Content-Encoding", "gzip").
+				want(t, http.StatusBadRequest, `"accepted":2001`, "those accepted are wrong", `"position":`)
+		})
+	}
+}

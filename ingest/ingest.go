@@ -12,6 +12,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"sync/atomic"
 	"time"
 
 	"github.com/gofiber/fiber/v2"
@@ -66,7 +67,8 @@ type handler struct {
 	log     *slog.Logger
 	limits  limits
 	uploads chan struct{}
-	shares  *web.Shares // of them
+	holding atomic.Int64 // bytes; see hold
+	shares  *web.Shares  // of them
 	memory  *memory
 	// read asks for a point as it is in the database.
 	read func(context.Context, uuid.UUID) (bus.Stored, error)

@@ -104,6 +104,9 @@ func (h *handler) postItem(c *fiber.Ctx) error {
 		h.submit.rejected.Inc()
 		return pointProblem(err)
 	}
+	if err := h.notOfMany(web.AuthorOf(c), key); err != nil {
+		return err
+	}
 	r.event().Point.DropReadOnly()
 	return h.create(c, r, key, park)
 }

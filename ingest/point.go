@@ -79,6 +79,9 @@ func (h *handler) postPoint(c *fiber.Ctx) error {
 	if whole {
 		err = r.decoder.Decode(r.body, &r.event().Point)
 		if err == nil {
+			if err = h.notOfMany(web.AuthorOf(c), key); err != nil {
+				return err
+			}
 			return h.create(c, r, key, mode)
 		}
 		if !format.IsMany(err) && !format.HasMark(r.body) {

@@ -260,6 +260,23 @@ func (h *handler) getUpload(c *fiber.Ctx) error {
 	}{state, r})
 }
 
+// notOfMany is the problem of a request of one point whose key an upload has. Where
+// that cannot be looked up, the point goes in: its id is of no row of the upload.
+func (h *handler) notOfMany(author, idempotencyKey string) error {
+	if idempotencyKey == "" {
+		return nil
+	}
+	key := rememberedAs(author, idempotencyKey)
+	h.memory.mu.Lock()
+	_, used := h.memory.running[key]
+	h.memory.mu.Unlock()
+	if !used && h.remembered(key) == nil {
+		return nil
+	}
+	return &web.Problem{Status: http.StatusUnprocessableEntity,
+		Detail: "this " + headerIdempotencyKey + " was used for an upload of many points: nothing is stored. Send the point with a key of its own"}
+}
+
 // usedForOne tells whether the key is that of the author's request of one point.
 func (h *handler) usedForOne(author, idempotencyKey string) bool {
 	stored, known := h.look(target{key: event.RowsOf(event.OnePoint, author, idempotencyKey).Key(1)})

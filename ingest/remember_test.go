@@ -147,8 +147,10 @@ func TestKeyOfAnotherBody(t *testing.T) {
 	r.do("POST", "/point", csvType, "lon,lat\n1,2\n", keyed, "one").want(t, http.StatusUnprocessableEntity, "one point")
 	r.do("POST", "/point", asJSON, point(2, ""), keyed, "one", waiting, long).want(t, http.StatusConflict, "was used for another point")
 	r.do("POST", "/point", asJSON, point(2, ""), keyed, "one").want(t, http.StatusAccepted, "if this Idempotency-Key was used")
-	// A point under an upload's key does not stop the upload's retry.
-	r.do("POST", "/point", asJSON, point(3, ""), keyed, "k", waiting, long).want(t, http.StatusCreated)
+	// The key of many is not that of one point, and a refused one does not stop the upload's retry.
+	for _, path := range []string{"/point", "/collections/points/items"} {
+		r.do("POST", path, asJSON, point(3, ""), keyed, "k", waiting, long).want(t, http.StatusUnprocessableEntity, "upload of many points")
+	}
 	r.do("POST", "/point", ndjson, body, keyed, "k", waiting, long).want(t, http.StatusOK, `"unchanged":4000`)
 }
 

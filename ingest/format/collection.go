@@ -322,6 +322,9 @@ func (c *collection) readCRS(name string) error {
 	if event.IsCRS84(raw) {
 		return nil
 	}
+	if c.number > 0 {
+		return problemAt("/"+name, event.NotCRS84+". It stands behind the features, and was seen when they had been taken for that: those accepted are wrong; delete them")
+	}
 	return problemAt("/"+name, event.NotCRS84)
 }
 

@@ -45,6 +45,12 @@ func (f *file) read(ctx context.Context, o *openFile, bytesRead *atomic.Int64) (
 	if s.kind == 0 {
 		s.kind = format.JSON // which says what is wrong
 	}
+	if s.kind == format.JSON || s.kind == format.GeoJSON {
+		if err := foreignCRS(o); err != nil {
+			closer()
+			return nil, inWords(err)
+		}
+	}
 	query := f.query
 	if s.kind != format.Table {
 		query, _ = forOthers(query)
@@ -63,6 +69,21 @@ func (f *file) read(ctx context.Context, o *openFile, bytesRead *atomic.Int64) (
 		return nil, cmp.Or(in.err, inWords(err))
 	}
 	return s, nil
+}
+
+// foreignCRS looks through the whole file for a reference system.
+func foreignCRS(o *openFile) error {
+	closer := func() {}
+	defer func() { closer() }()
+	return format.ForeignCRS(func() (r io.Reader, err error) {
+		closer()
+		closer = func() {}
+		r, end, err := unpack(bufio.NewReaderSize(io.NewSectionReader(o, 0, o.size), format.ReadBuffer))
+		if err == nil {
+			closer = end
+		}
+		return r, err
+	})
 }
 
 // inWords is a problem's own sentence, without the status of an answer that
