@@ -24,6 +24,7 @@ type webFlags struct {
 	TLSKey         string        `name:"tls-key" env:"CAIRN_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
 	AllowOrigins   []string      `env:"CAIRN_ALLOW_ORIGINS" placeholder:"ORIGIN,…" help:"Origins whose pages may write, such as https://maps.example.org, or * for all (none)."`
 	TrustedProxies []string      `env:"CAIRN_TRUSTED_PROXIES" placeholder:"NETWORK,…" help:"Networks of the proxies whose X-Forwarded-* and Forwarded are believed, such as 10.1.2.0/24, or none. Default: this machine and private networks."`
+	ProxyProtocol  bool          `env:"CAIRN_PROXY_PROTOCOL" help:"Those proxies may say whose connection they pass on by the PROXY protocol, version 1 or 2, as HAProxy does with send-proxy-v2."`
 	DrainWait      time.Duration `env:"CAIRN_DRAIN_WAIT" placeholder:"DURATION" help:"How long to serve on after a stop was asked for, while /readyz says so: until proxies have noticed, such as 5s (0)."`
 	MaxConnections int           `env:"CAIRN_MAX_CONNECTIONS" placeholder:"NUMBER" help:"Bound on HTTP connections. Default: what the limit of open files leaves, with room for other files."`
 }
@@ -96,6 +97,9 @@ func (f webFlags) listen(s *session, address string, roles int, log *slog.Logger
 	}
 	if cfg.Proxies, err = web.ParseProxies(f.TrustedProxies); err != nil {
 		return nil, usageError{err}
+	}
+	if cfg.ProxyProtocol = f.ProxyProtocol; f.ProxyProtocol && cfg.Proxies != nil && len(cfg.Proxies) == 0 {
+		return nil, usagef("--proxy-protocol is for proxies that are trusted, and --trusted-proxies is none")
 	}
 	if l.authority, err = f.authority(address, log); err != nil {
 		return nil, err

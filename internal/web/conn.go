@@ -51,8 +51,9 @@ type conn struct {
 	closed atomic.Bool
 
 	// These belong to the goroutine that serves the connection.
-	framing framing
-	failure error // why nothing more can be read: also a *Problem
+	passedOn *proxied // until it is known whose connection it is; nil: it is the other end's
+	framing  framing
+	failure  error // why nothing more can be read: also a *Problem
 }
 
 // rolling is how long the reads of one body may wait.
@@ -74,6 +75,11 @@ func (c *conn) Read(p []byte) (int, error) {
 	if c.framing.state <= inFields {
 		c.all.settle(c) // whatever was answered has been sent
 		c.waiting.Store(time.Now().UnixNano())
+	}
+	if c.passedOn != nil {
+		if c.failure = c.name(); c.failure != nil {
+			return 0, c.failure
+		}
 	}
 	n, err := c.readRolling(p)
 	c.waiting.Store(0)

@@ -66,7 +66,9 @@ func MaxConnections() int {
 type connections struct {
 	max     int
 	proxies Proxies
-	log     *slog.Logger
+	// passedOn says that the proxies may name a connection's client by the PROXY protocol.
+	passedOn bool
+	log      *slog.Logger
 
 	mu        sync.Mutex
 	all       map[*conn]struct{}
@@ -105,6 +107,10 @@ func (a *connections) register(r prometheus.Registerer) {
 // admit takes a connection in, or returns nil.
 func (a *connections) admit(raw net.Conn, encrypted *tls.Config) *conn {
 	c := &conn{Conn: raw, all: a, address: addressOf(raw.RemoteAddr())}
+	if a.passedOn && a.proxies.trust(c.address) {
+		p := newProxied(raw)
+		c.Conn, c.passedOn, raw = p, &p, p
+	}
 	if encrypted != nil {
 		c.Conn, c.encrypted = tls.Server(raw, encrypted), true
 	}
@@ -154,8 +160,13 @@ func (a *connections) leave(c *conn) {
 		return
 	}
 	delete(a.all, c)
-	if a.byAddress[c.address]--; a.byAddress[c.address] == 0 {
-		delete(a.byAddress, c.address)
+	a.uncount(c.address)
+}
+
+// uncount takes one off an address' account. The lock is held.
+func (a *connections) uncount(address netip.Addr) {
+	if a.byAddress[address]--; a.byAddress[address] == 0 {
+		delete(a.byAddress, address)
 	}
 }
 

@@ -56,6 +56,9 @@ type Config struct {
 	// Proxies are those whose word on a client is taken; nil: those on this machine
 	// and in private networks.
 	Proxies Proxies
+	// ProxyProtocol lets the proxies name the client of a connection by the PROXY
+	// protocol, versions 1 and 2.
+	ProxyProtocol bool
 	// TLS is for HTTPS; nil: HTTP.
 	TLS *tls.Config
 	// Access knows who asks; nil: nobody is asked who they are.
@@ -110,6 +113,7 @@ func Listen(cfg Config, roles int) (*Server, error) {
 		return nil, fmt.Errorf("listen for HTTP: %w", err)
 	}
 	conns := newConnections(cfg.MaxConnections, cfg.Proxies, cfg.Log)
+	conns.passedOn = cfg.ProxyProtocol
 	s := &Server{cfg: cfg, listener: &listener{Listener: l, conns: conns, encrypted: cfg.TLS}, conns: conns, expected: roles, registry: prometheus.NewRegistry(), mounted: make(chan struct{})}
 	s.stopping, s.drain = context.WithCancel(context.Background())
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))

@@ -72,7 +72,7 @@ var matrix = [][]choice{
 	{
 		{"defaults", ""},
 		{"own everything", "nats: {existingSecret: mine}\nserviceAccount: {create: false, name: mine}\nnetworkPolicy: {enabled: false}\nimagePullSecrets: [{name: registry}]\nimage: {tag: v1.2.3}\npodAnnotations: {a: b}\nmaxBytes: 8589934592"},
-		{"access", "auth: {mode: 'keys,jwt', jwtIssuer: https://issuer.example, jwtAudience: cairn, allowOrigins: [https://maps.example]}\ntrustedProxies: [10.1.0.0/16]"},
+		{"access", "auth: {mode: 'keys,jwt', jwtIssuer: https://issuer.example, jwtAudience: cairn, allowOrigins: [https://maps.example]}\ntrustedProxies: [10.1.0.0/16]\nproxyProtocol: true"},
 		{"mqtt", "mqtt: {enabled: true, port: 8883, tlsSecret: mqtt-tls, annotations: {a: b}}\nauth: {mode: keys}"},
 		{"account", "serviceAccount: {annotations: {a: b}}\nlogLevel: debug"},
 		{"restoring", "restoring: true"},

@@ -143,4 +143,7 @@ readinessProbe:
 {{- with .Values.trustedProxies }}
 - {name: CAIRN_TRUSTED_PROXIES, value: {{ join "," . | quote }}}
 {{- end }}
+{{- if .Values.proxyProtocol }}
+- {name: CAIRN_PROXY_PROTOCOL, value: "true"}
+{{- end }}
 {{- end }}
