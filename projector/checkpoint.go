@@ -69,10 +69,11 @@ func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c c
 		if !c.streamCreated.IsZero() {
 			return nil, c, mismatch(remedyRestore, "the stream %s, which this database has applied up to sequence %d, is gone", bus.Stream, c.sequence)
 		}
-		if s, err = bus.CreateReplicated(ctx, js, c.sequence, cfg.MaxBytes, cfg.replicas()); err != nil {
+		bound := streamBound(ctx, js, cfg)
+		if s, err = bus.CreateReplicated(ctx, js, c.sequence, bound, cfg.replicas()); err != nil {
 			return nil, c, err
 		}
-		cfg.Log.Info("created the stream", "stream", bus.Stream, "first_sequence", c.sequence+1, "max_bytes", cfg.MaxBytes)
+		cfg.Log.Info("created the stream", "stream", bus.Stream, "first_sequence", c.sequence+1, "max_bytes", bound)
 	case err != nil:
 		return nil, c, fmt.Errorf("look up stream %s: %w", bus.Stream, err)
 	}
@@ -107,6 +108,26 @@ func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c c
 		return s, c, mismatch(remedyRestore, "message %d of the stream %s is not the one that this database applied: its store was damaged and has used sequences again", c.sequence, bus.Stream)
 	}
 	return s, c, nil
+}
+
+// diskShare is the part of a node's free disk that the stream may have: a tenth.
+const diskShare = 10
+
+// streamBound is what the settings ask for, or less where a node of the queue has too
+// little disk. Where none tells, as a queue that others run, it is what this process'
+// own disk allows.
+func streamBound(ctx context.Context, js jetstream.JetStream, cfg Config) int64 {
+	nodes, err := bus.AskNodes(ctx, js.Conn(), cfg.replicas())
+	if err != nil || len(nodes) == 0 || cfg.WantBytes == 0 {
+		return cfg.MaxBytes
+	}
+	bound := cfg.WantBytes
+	for _, n := range nodes {
+		if n.DiskFree > 0 {
+			bound = min(bound, n.DiskFree/diskShare)
+		}
+	}
+	return max(bound, bus.MinMaxBytes)
 }
 
 func compare(c checkpoint, created time.Time, state jetstream.StreamState) error {

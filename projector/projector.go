@@ -68,8 +68,10 @@ type Config struct {
 	Server      *web.Server
 	Bus         bus.Endpoint
 	DatabaseURL string
-	// MaxBytes bounds the stream, should it have to be created.
-	MaxBytes int64
+	// MaxBytes bounds the stream, should it have to be created, as the disk of this
+	// process allows; WantBytes is what is asked for, where the queue's own nodes say
+	// what their disks allow. 0: MaxBytes is all there is to say.
+	MaxBytes, WantBytes int64
 	// Replicas is how many copies of the stream there are to be; 0: as many as the
 	// queue in this process keeps, else one.
 	Replicas int

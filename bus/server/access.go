@@ -77,8 +77,8 @@ var accesses = map[string]access{
 
 // insiders are the users in [account], with what they may publish to and hear.
 var insiders = map[string]struct{ publish, subscribe []string }{
-	// The projector makes the stream, reads it, trims it, announces how far it is,
-	// and answers for single points.
+	// The projector makes the stream, for which it asks the nodes how much disk they
+	// have, reads it, trims it, announces how far it is, and answers for single points.
 	bus.UserProjector: {
 		publish: append([]string{
 			api + "STREAM.INFO." + bus.Stream, api + "STREAM.CREATE." + bus.Stream, api + "STREAM.PURGE." + bus.Stream,
@@ -87,7 +87,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 			api + "CONSUMER.CREATE." + bus.Stream + ".*", api + "CONSUMER.INFO." + bus.Stream + ".*",
 			api + "CONSUMER.DELETE." + bus.Stream + ".*", api + "CONSUMER.RESET." + bus.Stream + ".*",
 			api + "CONSUMER.MSG.NEXT." + bus.Stream + ".*", "$JS.ACK." + bus.Stream + ".>",
-			bus.SubjectApplied, answers,
+			bus.SubjectApplied, answers, bus.SubjectNode,
 		}, readKeys...),
 		subscribe: []string{inboxes, bus.SubjectRead},
 	},

@@ -115,7 +115,7 @@ func TestInsidersHaveWhatTheyNeed(t *testing.T) {
 		bus.UserProjector: {
 			"$JS.API.STREAM.PURGE.POINTS", // trims
 			"$JS.API.CONSUMER.DELETE.POINTS.projector", "$JS.API.CONSUMER.RESET.POINTS.projector", "$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",
-			"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.SubjectApplied,
+			"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.SubjectApplied, bus.SubjectNode,
 			"$JS.API.STREAM.CREATE.KV_cairn-uploads", "$JS.API.DIRECT.GET.KV_cairn-keys",
 		},
 		bus.UserAdmin: {

@@ -109,7 +109,7 @@ func (c *serveCmd) Run(s *session) error {
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: db.url,
-			MaxBytes: q.bound, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, Log: log})
+			MaxBytes: q.bound, WantBytes: c.MaxBytes, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, Log: log})
 	})
 	if db.cluster != nil {
 		addActor(&g, s.ctx, func(ctx context.Context) error { db.cluster.Watch(ctx); return nil })
