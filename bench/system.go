@@ -217,8 +217,9 @@ func (s *system) settle(ctx context.Context) error {
 
 const (
 	// quietLooks is how often in a row nothing is being sealed or merged before all
-	// is: the projector looks for more every second.
-	quietLooks, quietEvery = 50, 100 * time.Millisecond
+	// is: the projector looks for more every second, from some seconds after the last
+	// full batch on.
+	quietLooks, quietEvery = 100, 100 * time.Millisecond
 	// mergedWithin bounds the wait for what a bulk load left to merge.
 	mergedWithin = 30 * time.Minute
 )
