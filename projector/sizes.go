@@ -11,10 +11,11 @@ var sizes = segmentSizes{
 	// A search in an area looks into each segment once, so there should be few.
 	// With eight of a size merged into one of the next, a row is copied twice.
 	fan: 8,
-	// Four of those of eight heads, which may be somewhat above their size. In a larger
-	// one a search in a dense place, which reads all that lies there for the newest
-	// hundred, would cost more than in the first million rows.
-	most: 9 << 19,
+	// Two of those of eight heads, which may be somewhat above their size. A search in
+	// a dense place reads all that lies there for the newest hundred: in a larger one
+	// it would cost more than in the first million rows. In smaller ones an id that the
+	// client gave would have to be looked for in more tables.
+	most: 9 << 18,
 	// Each is a search more for a reader, 50 µs.
 	lazy: 128,
 	// Longer than any statement of a reader that still knows the old catalogue.

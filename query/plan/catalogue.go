@@ -140,9 +140,6 @@ func (s *segment) inBox(b filter.Box) float64 {
 	if b.West > s.area.East || b.East < s.area.West || b.South > s.area.North || b.North < s.area.South {
 		return 0
 	}
-	if n, ok := s.density.InBox(b.West, b.South, b.East, b.North); ok {
-		return max(1, min(n, s.rows))
-	}
 	if s.cells == nil { // as if they lay evenly
 		return max(1, s.rows*(b.East-b.West)*(b.North-b.South)/(360*180))
 	}
@@ -155,6 +152,9 @@ func (s *segment) inBox(b filter.Box) float64 {
 				sum += max(1, 0.75*math.Ldexp(1, int(n))*width*height*s.scale)
 			}
 		}
+	}
+	if n, ok := s.density.InBox(b.West, b.South, b.East, b.North); ok && sum > 0 {
+		return max(1, min(n, s.rows))
 	}
 	return sum
 }

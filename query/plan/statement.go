@@ -111,12 +111,13 @@ func (s *statement) branch(st step, x *filter.Extent) string {
 	case along:
 		return "select " + s.selected() + " from " + st.segment.table + " where " + s.passing() + s.narrowed(st) + sorted + " limit " + s.limit
 	case bounded:
-		// One row more than the limit is there if all of the walk was used up:
-		// it holds the position that was reached.
+		// One row more than the limit is there if all of the walk was used up: it
+		// holds the position that was reached. Postgres comes to that part only
+		// where the page is not full by then, and an index alone answers it.
 		n := strconv.Itoa(st.walk)
+		walk := " from " + st.segment.table + " where " + s.after + s.narrowed(st) + sorted + " limit " + n
 		edge := map[string]string{"desc": "min", "asc": "max"}[s.order.direction]
-		return "with w as materialized (select * from " + st.segment.table + " where " + s.after + s.narrowed(st) + sorted + " limit " + n + ")" +
-			" (select " + s.selected() + " from w where " + s.passing() + " limit " + s.limit + ")" +
+		return "(select " + s.selected() + " from (select *" + walk + ") w where " + s.passing() + " limit " + s.limit + ")" +
 			" union all select " + s.columns(func(i int) string {
 			switch i {
 			case ColPosition:
@@ -125,7 +126,7 @@ func (s *statement) branch(st step, x *filter.Extent) string {
 				return "-1::bigint"
 			}
 			return "null::" + outputs[i].sqlType
-		}, "null") + " from (select count(*) as n, " + edge + "(position) as edge from w) m where n = " + n
+		}, "null") + " from (select count(*) as n, " + edge + "(position) as edge from (select position" + walk + ") w) m where n = " + n
 	default:
 		return "select " + s.selected() + " from " + s.gathered(st, x) + " s where " + s.passing() + sorted + " limit " + s.limit
 	}
