@@ -52,6 +52,11 @@ func coordinate(cell string, axis int, comma bool) (float64, error) {
 	}
 	f, err := decimal(cell, comma)
 	if err == errNotNumber {
+		if cell = strings.TrimSpace(cell); cell != "" { // no-break spaces, as web pages have them
+			f, err = decimal(cell, comma)
+		}
+	}
+	if err == errNotNumber {
 		f, err = angle(cell, axis, comma)
 	}
 	if err != nil {

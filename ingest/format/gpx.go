@@ -65,19 +65,47 @@ func (x *xmlReader) gpxPoint(start xml.StartElement) (foundPoint, error) {
 			if t.Name.Local == "extensions" || strings.HasSuffix(t.Name.Local, "Extension") {
 				continue // what is in it counts as the point's own
 			}
-			text := attribute(t, "href")
-			if text == "" {
-				if text, err = x.text(); err != nil {
-					return found, err
-				}
+			if err := x.gpxLeaves(&found, t, &size); err != nil {
+				return found, err
 			}
-			if size += len(text) + len(t.Name.Local); size > MaxRowBytes {
+		}
+	}
+}
+
+// gpxLeaves reads an element of a point: those within it that have no others are its
+// fields, as an address has.
+func (x *xmlReader) gpxLeaves(found *foundPoint, start xml.StartElement, size *int) error {
+	href := attribute(start, "href")
+	text := []byte(href)
+	for nested := false; ; {
+		t, err := x.token()
+		if err != nil {
+			return x.cut(err)
+		}
+		switch t := t.(type) {
+		case xml.CharData:
+			if len(text)+len(t) <= MaxRowBytes && href == "" {
+				text = append(text, t...)
+			}
+		case xml.StartElement:
+			nested = true
+			child := found
+			if href != "" { // the text and the type of a link
+				child = &foundPoint{properties: map[string]any{}}
+			}
+			if err := x.gpxLeaves(child, t, size); err != nil {
+				return err
+			}
+		case xml.EndElement:
+			if nested && href == "" {
+				return nil
+			}
+			if *size += len(text) + len(start.Name.Local); *size > MaxRowBytes {
 				found.err = ErrRowSize
-				continue
-			}
-			if err := x.gpxField(&found, t.Name.Local, text); err != nil {
+			} else if err := x.gpxField(found, start.Name.Local, strings.TrimSpace(string(text))); err != nil {
 				found.err = err
 			}
+			return nil
 		}
 	}
 }

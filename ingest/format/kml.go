@@ -40,6 +40,9 @@ func (x *xmlReader) placemark() error {
 				m.track()
 			case "Placemark":
 				x.pending = m.finish()
+				if m.lines && len(m.points) > 0 && m.points[0].err == nil {
+					m.points[0].err = x.options.Warnings.add(x.number+1, "geometry", leftOut, "a Placemark has a line or an area beside its point, which is left out")
+				}
 				return nil
 			}
 		case xml.StartElement:

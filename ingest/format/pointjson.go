@@ -274,12 +274,12 @@ func (d *PointDecoder) settleTime(p *event.Point) error {
 	if w.date != "" && w.date != w.text {
 		w.text = together(w.date, w.text)
 	}
-	t, assumed, err := d.Options.clock.parse(w.text)
+	t, doubt, err := d.Options.clock.parse(w.text)
 	if err != nil {
 		return &event.FieldError{Pointer: "/" + w.name, Reason: Quote(w.text) + ": " + err.Error()}
 	}
-	if assumed {
-		if err := d.Options.assume(d.Row, w.name); err != nil {
+	if doubt != "" {
+		if err := d.Options.assume(d.Row, w.name, doubt); err != nil {
 			return err
 		}
 	}

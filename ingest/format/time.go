@@ -79,12 +79,13 @@ var (
 	errNoRange = errors.New("the time is out of range")
 )
 
-// parse reads a time. It tells whether the time had no zone, and was taken for
-// one of UTC because the user named none either.
-func (c *clock) parse(s string) (t time.Time, assumed bool, err error) {
+// parse reads a time. doubt tells what had to be assumed: that one without a zone is
+// of UTC because the user named none either, or which of two moments was meant when
+// clocks were set; "" for nothing.
+func (c *clock) parse(s string) (t time.Time, doubt string, err error) {
 	if c.layout == "" && c.unit == 0 && len(s) >= len("2026-01-02T03:04:05Z") && s[4] == '-' { // else its error is for nothing
 		if t, err := event.ParseTime(s); err == nil {
-			return t, false, nil
+			return t, "", nil
 		}
 	}
 	s = strings.TrimSpace(s)
@@ -96,20 +97,46 @@ func (c *clock) parse(s string) (t time.Time, assumed bool, err error) {
 		if err != nil {
 			err = errNotTime
 		}
-		assumed = c.zone == nil && !strings.Contains(c.layout, "-07") && !strings.Contains(c.layout, "MST")
+		if err == nil && !strings.Contains(c.layout, "-07") && !strings.Contains(c.layout, "MST") {
+			doubt = c.doubt(t, c.layout, s)
+		}
 	case isCount(s) && !isDense(s):
 		t, err = byMagnitude(s)
 	default:
-		t, assumed, err = c.nearKin(spread(s))
+		t, doubt, err = c.nearKin(spread(s))
 	}
 	if err != nil {
-		return time.Time{}, false, err
+		return time.Time{}, "", err
 	}
 	t = t.UTC().Truncate(time.Microsecond)
 	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
-		return time.Time{}, false, errNoRange
+		return time.Time{}, "", errNoRange
 	}
-	return t, assumed, nil
+	return t, doubt, nil
+}
+
+// doubt is that about the time of a text without a zone.
+func (c *clock) doubt(t time.Time, layout, text string) string {
+	if c.zone == nil {
+		return noZone
+	}
+	wall, err := time.Parse(layout, text)
+	if err != nil {
+		return ""
+	}
+	says := func(at time.Time) bool {
+		_, offset := at.In(c.zone).Zone()
+		return at.Unix()+int64(offset) == wall.Unix()
+	}
+	if !says(t) {
+		return skippedHour
+	}
+	for _, d := range []time.Duration{time.Hour, time.Hour / 2} { // Lord Howe sets its clocks by half an hour
+		if says(t.Add(d)) || says(t.Add(-d)) {
+			return repeatedHour
+		}
+	}
+	return ""
 }
 
 func (c *clock) location() *time.Location {
@@ -209,20 +236,20 @@ func sinceEpoch(s string, unit time.Duration) (time.Time, error) {
 }
 
 // nearKin reads a date, then perhaps a time of the day, then perhaps a zone.
-func (c *clock) nearKin(s string) (t time.Time, assumed bool, err error) {
+func (c *clock) nearKin(s string) (t time.Time, doubt string, err error) {
 	text, rest, ok := splitDate(s)
 	if !ok {
 		t, err = withWords(s)
-		return t, false, err
+		return t, "", err
 	}
 	layout := time.DateOnly
 	if rest != "" {
 		if !strings.Contains("Tt ,", rest[:1]) {
-			return t, false, errNotTime
+			return t, "", errNotTime
 		}
 		of, zone, ok := splitDay(strings.TrimSpace(rest[1:]))
 		if !ok {
-			return t, false, errNotTime
+			return t, "", errNotTime
 		}
 		text, layout = text+" "+of, layout+" 15:04:05"
 		if zone != "" {
@@ -231,13 +258,13 @@ func (c *clock) nearKin(s string) (t time.Time, assumed bool, err error) {
 			if err != nil {
 				err = errNotTime
 			}
-			return t, false, err
+			return t, "", err
 		}
 	}
 	if t, err = time.ParseInLocation(layout, text, c.location()); err != nil {
-		return t, false, errNotTime
+		return t, "", errNotTime
 	}
-	return t, c.zone == nil, nil
+	return t, c.doubt(t, layout, text), nil
 }
 
 // withWords reads a time with names of days and months, as mail and JavaScript

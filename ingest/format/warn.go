@@ -42,7 +42,7 @@ func (w *Warnings) add(row int64, field, kind, reason string) error {
 	if w.Strict {
 		return &event.FieldError{Reason: field + ": " + reason}
 	}
-	if kind != noZone {
+	if kind == notATime || kind == notANumber {
 		reason += "; it stays a property"
 	}
 	w.note(row, field, kind, reason)
@@ -89,20 +89,25 @@ func (w *Warnings) Total() int64 { return w.total }
 
 // The kinds of warnings.
 const (
-	notATime   = "not a time"
-	noZone     = "no zone"
-	notANumber = "not a number"
+	notATime = "not a time"
+	leftOut  = "left out"
+
+	// These are the doubts of a clock.
+	noZone       = "no zone"
+	skippedHour  = "skipped hour"
+	repeatedHour = "repeated hour"
+	notANumber   = "not a number"
 )
 
 // observe reads the time in a field of a row. What it cannot read it tells; the
 // error is only of the strict.
 func (o *Options) observe(p *event.Point, row int64, field, text string) error {
-	t, assumed, err := o.clock.parse(text)
+	t, doubt, err := o.clock.parse(text)
 	if err != nil {
 		return o.Warnings.add(row, field, notATime, Quote(text)+": "+err.Error()+"; "+o.parameter("time-format")+"%d/%m/%Y or the like reads others")
 	}
-	if assumed {
-		if err := o.assume(row, field); err != nil {
+	if doubt != "" {
+		if err := o.assume(row, field, doubt); err != nil {
 			return err
 		}
 	}
@@ -111,7 +116,13 @@ func (o *Options) observe(p *event.Point, row int64, field, text string) error {
 }
 
 // assume tells that a time without a zone was taken for one of UTC.
-func (o *Options) assume(row int64, field string) error {
+func (o *Options) assume(row int64, field, doubt string) error {
+	switch doubt {
+	case skippedHour:
+		return o.Warnings.add(row, field, doubt, "when clocks were set forward the time was skipped, and is read as if they had not been: "+o.parameter("time-zone")+"+01:00 or the like leaves no doubt")
+	case repeatedHour:
+		return o.Warnings.add(row, field, doubt, "when clocks were set back the time was there twice, and the one of them is assumed: "+o.parameter("time-zone")+"+01:00 or the like leaves no doubt")
+	}
 	return o.Warnings.add(row, field, noZone, "it names no time zone and is read as UTC: "+o.parameter("time-zone")+" names one")
 }
 
