@@ -94,23 +94,15 @@ create or replace trigger faults_segment after insert or update on segments for 
 var holds = []string{"CREATE TABLE", "CREATE INDEX", "ALTER TABLE", "CREATE VIEW", "DROP TABLE",
 	"SEGMENT head", "SEGMENT sealed", "SEGMENT filling", "SEGMENT dropped"}
 
-const (
-	// holdBound is how long it may take until the projector comes to a step: the
-	// writers fill a segment in seconds.
-	holdBound = 6 * time.Second
-	// holdsAtOnce is at how many steps one strike kills, one after the other.
-	holdsAtOnce = 2
-)
+// holdBound is how long it may take until the projector comes to a step: the
+// writers fill a segment in seconds.
+const holdBound = 6 * time.Second
 
 // strikeHold kills the process with the projector in the middle of work on segments,
 // where that was done least often.
 func (s *system) strikeHold(ctx context.Context, f fault) error {
-	for range holdsAtOnce {
-		if _, err := s.killAt(ctx, f, s.figures.rarest(holds), holdBound); err != nil {
-			return err
-		}
-	}
-	return nil
+	_, err := s.killAt(ctx, f, s.figures.rarest(holds), holdBound)
+	return err
 }
 
 // strikeRest kills the projector at each step where no other strike did: a short
