@@ -229,7 +229,7 @@ func (m *maintenance) seal(ctx context.Context, all []schema.Segment) (bool, err
 			}
 		}
 		// Its pages become all-visible at once, and the planner knows its rows.
-		if _, err := m.conn.Exec(ctx, `vacuum (analyze) `+schema.Table(s.ID)); err != nil {
+		if _, err := m.conn.Exec(ctx, `vacuum (analyze, truncate false) `+schema.Table(s.ID)); err != nil {
 			return false, fmt.Errorf("analyze segment %d: %w", s.ID, err)
 		}
 		if err := m.describe(ctx, s.ID); err != nil {

@@ -92,7 +92,7 @@ func TestAFullStreamIsABacklogOnly(t *testing.T) {
 	for range 3 * bus.MinMaxBytes / (400 << 10) {
 		testkit.Eventually(t, patience, "room in the stream", func() bool {
 			p, err := b.tryPublish(line("a"+time.Now().String(), large), line("b"+time.Now().String(), large))
-			if err != nil && !errors.Is(err, bus.ErrFull) {
+			if err != nil && !errors.Is(err, bus.ErrFull) && !errors.Is(err, bus.ErrUncertain) { // the disk is slow: sent again
 				t.Fatal(err)
 			}
 			last = max(last, p)
