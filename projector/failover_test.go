@@ -20,6 +20,9 @@ import (
 // failoverPatience is for a promotion on a busy machine.
 const failoverPatience = time.Minute
 
+// fillPatience is for 64 MiB, each half a megabyte with a sync.
+const fillPatience = 5 * time.Minute
+
 // servers are a primary, which the projector is told first, and its standby.
 type servers struct {
 	*bench
@@ -142,7 +145,7 @@ func TestTrimsNotPastAStandby(t *testing.T) {
 	}
 	large := `{"text":"` + strings.Repeat("x", 200<<10) + `"}`
 	n, last := 0, event.Position(0)
-	testkit.Eventually(t, failoverPatience, "the stream is full", func() bool {
+	testkit.Eventually(t, fillPatience, "the stream is full", func() bool {
 		p, err := s.tryPublish(line(fmt.Sprintf("a%d", n), large), line(fmt.Sprintf("b%d", n), large))
 		if err == nil {
 			n, last = n+1, p
@@ -168,6 +171,41 @@ func TestTrimsNotPastAStandby(t *testing.T) {
 		return err == nil && s.status().Standbys.Held == 0
 	})
 	s.has(s.standby, 2*n+2, last)
+}
+
+// A user who may not see how far standbys are is told what it needs, and nothing is
+// trimmed meanwhile.
+func TestWhoMayNotSeeStandbys(t *testing.T) {
+	s := newServers(t)
+	conn, err := pgx.Connect(t.Context(), s.primary.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), `create role watcher login; grant select on checkpoint to watcher`); err != nil {
+		t.Fatal(err)
+	}
+	w := &standbys{log: testkit.Log(t), source: source{url: strings.Replace(s.primary.URL(), "cairn@", "watcher@", 1), seen: &hosts.Seen{}}, known: map[string]standby{}}
+	defer w.end()
+	lineage, err := hosts.Of(t.Context(), conn.PgConn())
+	if err != nil || lineage.Timeline != 1 {
+		t.Fatal(lineage, err)
+	}
+	w.lookAt(t.Context(), lineage)
+	if reach, why := w.reached(); reach != 0 || !strings.Contains(why, "GRANT pg_read_all_stats") {
+		t.Errorf("up to %d because %q", reach, why)
+	}
+	if theirs, err := hosts.Of(t.Context(), w.conn.PgConn()); err != nil || theirs != lineage {
+		t.Errorf("the user sees the lineage %v, %v", theirs, err)
+	}
+	if _, err := conn.Exec(t.Context(), `grant pg_read_all_stats to watcher`); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, failoverPatience, "the standby is seen", func() bool {
+		w.lookAt(t.Context(), lineage)
+		_, why := w.reached()
+		return strings.Contains(why, "standby second has the projection")
+	})
 }
 
 func TestMarks(t *testing.T) {

@@ -118,7 +118,7 @@ func (s *standbys) lookAt(ctx context.Context, lineage hosts.Lineage) {
 	defer cancel()
 	m, found, err := s.look(ctx)
 	var refused *pgconn.PgError
-	if err != nil && !errors.As(err, &refused) {
+	if err != nil && !errors.As(err, &refused) && !errors.Is(err, errUnseen) {
 		s.close(ctx)
 	}
 	s.mu.Lock()
