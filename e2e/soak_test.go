@@ -31,6 +31,8 @@ const (
 	// soakLeast is what honest clients must have got, of each, beside all attackers: a
 	// small machine that is busy otherwise gives them this in the shortest soak.
 	soakLeast = 10
+	// soakCheckers look for what was acknowledged at once.
+	soakCheckers = 8
 	// soakCalm bounds the wait for that: the longest deadline of a client is that of
 	// its silence (75 s), and the runtime gives memory back in its own time.
 	soakCalm = 5 * time.Minute
@@ -154,14 +156,25 @@ func (k *soak) check(t *testing.T) {
 	if k.counts.points < soakLeast || k.counts.pages < soakLeast || k.counts.events < soakLeast {
 		t.Errorf("honest clients did not get on: %s", &k.counts)
 	}
-	for id := range k.acknowledged {
-		status := 0
-		testkit.Eventually(t, testrig.Patience, "the projection is there", func() bool {
-			status = k.get(t.Context(), "/points/"+id)
-			return status == http.StatusOK || status == http.StatusNotFound
+	ids := make(chan string)
+	var group sync.WaitGroup
+	for range soakCheckers {
+		group.Go(func() {
+			for id := range ids {
+				if err := testrig.Until(t.Context(), testrig.Patience, "it is projected", func(ctx context.Context) error {
+					if status := k.get(ctx, "/points/"+id); status != http.StatusOK {
+						return fmt.Errorf("the status is %d", status)
+					}
+					return nil
+				}); err != nil {
+					t.Errorf("the point %s was acknowledged, and is lost: %v", id, err)
+				}
+			}
 		})
-		if status != http.StatusOK {
-			t.Errorf("the point %s was acknowledged, and is lost", id)
-		}
 	}
+	for id := range k.acknowledged {
+		ids <- id
+	}
+	close(ids)
+	group.Wait()
 }

@@ -1,9 +1,11 @@
 package query
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"cairn/query/answer"
@@ -29,18 +31,39 @@ func (s *service) collect(ctx context.Context) {
 	}
 	ticker := time.NewTicker(collectEvery)
 	defer ticker.Stop()
-	set := 100
+	defer s.garbage.let(100)
 	for {
 		select {
 		case <-ctx.Done():
-			debug.SetGCPercent(100)
 			return
 		case <-ticker.C:
+			s.collectNow()
 		}
-		if percent := collectPercent(s.kept()); percent < set*9/10 || percent > set*11/10 || percent == 100 && set != 100 {
-			debug.SetGCPercent(percent)
-			set = percent
-		}
+	}
+}
+
+// collectNow sees to it at once: before a large page is made, on a machine that may be
+// too busy for the ticker.
+func (s *service) collectNow() {
+	if os.Getenv("GOGC") == "" {
+		s.garbage.let(collectPercent(s.kept()))
+	}
+}
+
+// garbage is how much of it may gather, in percent of what is kept; 0: it was not set.
+type garbage struct {
+	mu  sync.Mutex
+	set int
+}
+
+// let sets it, where it differs by a tenth at least: that stops the world for a moment.
+func (g *garbage) let(percent int) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	before := cmp.Or(g.set, 100)
+	if percent < before*9/10 || percent > before*11/10 || percent == 100 && before != 100 {
+		debug.SetGCPercent(percent)
+		g.set = percent
 	}
 }
 

@@ -57,6 +57,7 @@ func (s *service) inTurn(limit int, page func(bound int, buffer *[]byte) (answer
 	case <-ctx.Done():
 		return answer.Answer{}, web.Unavailable("too many large pages are asked for at once: ask for smaller ones, or again", retryAfter)
 	}
+	s.collectNow()
 	buffer := largeBuffers.Get().(*[]byte)
 	defer largeBuffers.Put(buffer)
 	return page(largePage, buffer)

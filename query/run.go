@@ -95,6 +95,7 @@ type service struct {
 	places            *places       // for those that do, until it is written
 	downloads, tracks *seats
 	making            chan struct{} // a place each that makes a large page
+	garbage           garbage
 }
 
 // Run answers questions until ctx ends. When it returns, its connections to the

@@ -124,3 +124,35 @@ func TestPlainHTTPToTLS(t *testing.T) {
 		t.Errorf("%q", answer)
 	}
 }
+
+// Whoever begins handshakes and does not end them makes room for others, as all do that
+// are silent.
+func TestHandshakesThatDoNotEnd(t *testing.T) {
+	const most = 16
+	c := testkit.NewCertificate(t, t.TempDir())
+	cfg, err := LoadTLS(c.Cert, c.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), TLS: cfg, MaxConnections: most}, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	run(t, s)
+	for range 5 * most {
+		conn, err := net.Dial("tcp", s.Addr())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		_, _ = conn.Write([]byte("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03")) // of a ClientHello, its beginning
+	}
+	client := &http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{RootCAs: c.Roots}}}
+	for range 3 {
+		answer, err := client.Get("https://" + s.Addr() + "/livez")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close()
+	}
+}
