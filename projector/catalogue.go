@@ -14,6 +14,7 @@ import (
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/paulmach/orb"
 )
 
@@ -162,6 +163,16 @@ type holding struct {
 	ids     []uuid.UUID
 }
 
+// parameter is ids as pgx encodes them as they are: of uuid.UUID, which is a
+// [database/sql/driver.Valuer], it makes a text each and reads that.
+func parameter(ids []uuid.UUID) []pgtype.UUID {
+	out := make([]pgtype.UUID, len(ids))
+	for i, id := range ids {
+		out[i] = pgtype.UUID{Bytes: id, Valid: true}
+	}
+	return out
+}
+
 // lookUp finds which of the ids the sealed segments have. A range of ids side by
 // side costs one look into an index, whatever it holds. With guess, an id of version
 // 7 is taken to be where it may be, since the caller reads its row there anyhow.
@@ -199,7 +210,7 @@ func (w *writer) probe(ctx context.Context, ids, v7 []uuid.UUID, others []idRang
 		for i := range r {
 			from[i], to[i] = r[i].from, r[i].to
 		}
-		args = append(args, from, to)
+		args = append(args, parameter(from), parameter(to))
 		// Ordered, so that each look is a step into the index and nothing else.
 		parts = append(parts, fmt.Sprintf(`select %d, r.n from unnest($%d::uuid[], $%d::uuid[]) with ordinality r(a, b, n)
 			cross join lateral (select 1 from %s p where p.id >= r.a and p.id <= r.b order by p.id limit 1) x`,

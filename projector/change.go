@@ -17,6 +17,7 @@ import (
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
 )
 
 // readPoints reads what the database has of the batch's ids, and gives numbers to
@@ -42,7 +43,7 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	parts := []string{`select null::int as segment, false as moved, null as tid, id, position, null::bigint as revision, null::timestamptz as at, name, ` + content + ` from staged`}
 	var args []any
 	for _, h := range holdings {
-		args = append(args, h.ids)
+		args = append(args, parameter(h.ids))
 		moved := "false"
 		if w.catalogue.parted[h.segment] {
 			moved = fmt.Sprintf("tableoid <> '%s'::regclass", schema.Table(h.segment))
@@ -58,19 +59,19 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	var segment *int
 	var moved bool
 	var tid *string
-	var id uuid.UUID
+	var key pgtype.UUID // a *[16]byte would be scanned by way of its text
 	var position event.Position
 	var revision *int64
 	var deleted bool
 	var at *time.Time
 	var name string
 	var number int
-	_, err = pgx.ForEachRow(rows, []any{&segment, &moved, &tid, (*[16]byte)(&id), (*int64)(&position), &revision, &deleted, &at, &name, &number}, func() error {
+	_, err = pgx.ForEachRow(rows, []any{&segment, &moved, &tid, &key, (*int64)(&position), &revision, &deleted, &at, &name, &number}, func() error {
 		if segment == nil {
 			contents[position] = number
 			return nil
 		}
-		p := v.points[id]
+		p := v.points[key.Bytes]
 		p.there, p.exists, p.segment, p.position, p.revision, p.deleted, p.content = true, true, *segment, position, position, deleted, number
 		p.was, p.name, p.at, p.moved, p.tid = !deleted, name, *at, moved, *tid
 		if revision != nil {

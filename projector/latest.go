@@ -303,7 +303,7 @@ func (w *writer) lost(ctx context.Context, c *changed, now *pending) (map[string
 		return lost, nil
 	}
 	rows, err := w.conn.Query(ctx, `select d.n from unnest($1::text[], $2::uuid[]) with ordinality d(name, id, n)
-		join latest l on l.name = d.name collate "C" and l.id = d.id and l.geom is not null`, c.names, c.ids)
+		join latest l on l.name = d.name collate "C" and l.id = d.id and l.geom is not null`, c.names, parameter(c.ids))
 	if err != nil {
 		return nil, fmt.Errorf("look who loses a newest point: %w", err)
 	}

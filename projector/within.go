@@ -21,7 +21,7 @@ func (w *writer) readPlaces(ctx context.Context, b *batch, v *verdict) error {
 		}
 	}
 	for segment, list := range ids {
-		rows, err := w.conn.Query(ctx, `select id, ST_X(geom), ST_Y(geom) from `+schema.Table(segment)+` where id = any($1::uuid[]) and geom is not null`, list)
+		rows, err := w.conn.Query(ctx, `select id, ST_X(geom), ST_Y(geom) from `+schema.Table(segment)+` where id = any($1::uuid[]) and geom is not null`, parameter(list))
 		if err != nil {
 			return fmt.Errorf("read where points are: %w", err)
 		}
