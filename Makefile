@@ -24,7 +24,7 @@ TAGS     := e2eproxy,e2edeploy,e2epython,e2ecluster
 PAGE := query/page/lib/.filled
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare faults soak e2e-proxy e2e-page e2e-python e2e-deploy e2e-cluster helm image docs docs-check release lint tidy fuzz clean
+.PHONY: help build run test bench compare faults soak e2e-proxy e2e-page e2e-python e2e-deploy e2e-cluster schemathesis helm image docs docs-check release lint tidy fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -81,6 +81,13 @@ e2e-page: $(PAGE) e2e/page/node_modules ## look at the map page in a real browse
 e2e-python: bin/python ## read with pyarrow, geopandas, DuckDB and QGIS
 	@sh $(TOOLS)/ensure.sh python
 	$(GO) test -tags e2epython -count=1 -timeout 10m -run TestPython ./e2e
+
+URL  ?= http://127.0.0.1:8080
+TIME ?= 600
+
+schemathesis: bin/python ## try the API of the server at URL, which is there to be filled with rubbish, for TIME (600) seconds
+	bin/python/bin/pip install --quiet --disable-pip-version-check schemathesis==4.32.5
+	cd e2e/schemathesis && SCHEMATHESIS_HOOKS=hooks PYTHONPATH=. ../../bin/python/bin/st --config-file schemathesis.toml run '$(URL)/api' --checks all --max-time $(TIME) --continue-on-failure
 
 bin/python: e2e/requirements.txt
 	@sh $(TOOLS)/ensure.sh python

@@ -5,9 +5,11 @@ package e2e
 import (
 	"bytes"
 	"encoding/json"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"cairn/internal/testrig"
@@ -112,5 +114,31 @@ func TestPythonReadsGeoParquet(t *testing.T) {
 	}
 	if len(want) > 0 || got.Frame != len(got.Rows) || got.CRS != "OGC:CRS84" || got.Box != matched("bbox=-125,30,-110,45") || got.Strong != matched("properties.mag=6..") {
 		t.Errorf("%d left; geopandas has %d of %d in %s, %d in the box; DuckDB finds %d", len(want), got.Frame, len(got.Rows), got.CRS, got.Box, got.Strong)
+	}
+}
+
+// The example asks DuckDB, and newer versions of GDAL than Debian's find what older
+// points have, and let the server filter by it.
+func TestPythonExampleAndNewerGDAL(t *testing.T) {
+	program := "../bin/python/bin/python"
+	s := serve(t, testrig.DataFolder(t))
+	upload(t, s.Base, "application/x-ndjson", []byte(strings.Repeat(`{"longitude":2,"latitude":48,"name":"old","properties":{"country":"FR","mag":4.5}}`+"\n", 3)))
+	upload(t, s.Base, "application/x-ndjson", []byte(strings.Repeat(`{"longitude":7,"latitude":46,"name":"new"}`+"\n", 40)))
+	out, err := exec.Command(program, "../examples/duck.py", s.Base, "bbox=0,40,5,50").CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "old") || strings.Contains(string(out), "new") || !strings.Contains(string(out), "4.5") {
+		t.Errorf("duck.py: %v\n%s", err, out)
+	}
+	asked, base := record(t, s.Base)
+	const read = `
+import sys, pyogrio
+f = pyogrio.read_dataframe("OAPIF:" + sys.argv[1], layer="points", where="country = 'FR'")
+print(len(f), sorted(set(f["country"])), sorted(set(f["mag"])), len(pyogrio.read_dataframe("OAPIF:" + sys.argv[1], layer="points")))
+`
+	out, err = exec.Command(program, "-W", "ignore", "-c", read, base).CombinedOutput()
+	if err != nil || strings.TrimSpace(string(out)) != "3 ['FR'] [4.5] 43" {
+		t.Errorf("pyogrio: %v\n%s", err, out)
+	}
+	if asked.items(func(q url.Values) bool { return q.Get("country") == "FR" }) == 0 {
+		t.Errorf("GDAL filtered by itself:\n%s", asked)
 	}
 }

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"bytes"
+	"net/http"
 	"strconv"
 
 	"github.com/gofiber/fiber/v2"
@@ -34,7 +35,7 @@ func preconditionOf(c *fiber.Ctx) (precondition, error) {
 	noneMatch := fieldOf(c, fiber.HeaderIfNoneMatch)
 	switch {
 	case match != nil && noneMatch != nil:
-		return precondition{}, web.BadRequest(oneCondition)
+		return precondition{}, &web.Problem{Status: http.StatusPreconditionFailed, Detail: oneCondition}
 	case match != nil:
 		return parseIfMatch(match)
 	case noneMatch == nil:

@@ -42,6 +42,9 @@ var (
 	downloadParameters = []string{"bbox", "datetime", "name", "near", "author", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties", "spreadsheet"}
 )
 
+// anyFilter is some filter in each language, by which an empty one is checked.
+var anyFilter = map[string]string{"": "a=1", "cql2-text": "a=1", "cql2-json": `{"op":"=","args":[{"property":"a"},1]}`}
+
 const (
 	crs84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 	// maxFilterBytes bounds a filter: a request's head has 16 KiB.
@@ -147,7 +150,12 @@ func propertyParameters(raw string) (names []string) {
 func (q *itemsQuery) complete(cursor string) error {
 	if q.cql != "" || q.lang != "" {
 		var err error
-		if q.cqlExpr, err = ogc.ParseFilter(q.cql, q.lang); err != nil {
+		if q.cql == "" { // which lets all through, as long as the language is one
+			_, err = ogc.ParseFilter(anyFilter[q.lang], q.lang)
+		} else {
+			q.cqlExpr, err = ogc.ParseFilter(q.cql, q.lang)
+		}
+		if err != nil {
 			return badParameter("filter", "filter: %v", err)
 		}
 	}

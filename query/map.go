@@ -37,6 +37,9 @@ func (s *service) getTileSets(c *fiber.Ctx) error {
 	if err := onlyForm(c); err != nil {
 		return err
 	}
+	if f := c.Query("f", "json"); f != "json" {
+		return badParameter("f", "f: there is no form %q, only json", f)
+	}
 	base := s.site(c).Base
 	return sendDocument(c, ogc.JSON, map[string]any{
 		"links":    []any{link(base+"/collections/points/tiles", "self", ogc.JSON, "This document")},
@@ -47,9 +50,16 @@ func (s *service) getTileSets(c *fiber.Ctx) error {
 // GET /collections/points/tiles/WebMercatorQuad: the one tile set (section 8); with
 // f=tilejson as TileJSON 3.0.0.
 func (s *service) getTileSet(c *fiber.Ctx) error {
+	if err := onlyForm(c); err != nil {
+		return err
+	}
 	base := s.site(c).Base
-	switch f := c.Query("f"); f {
-	case "", "json":
+	f := c.Query("f", "json")
+	if c.Context().QueryArgs().Has("f") {
+		f = c.Query("f")
+	}
+	switch f {
+	case "json":
 		return sendDocument(c, ogc.JSON, tileSet(base, true))
 	case "tilejson":
 		return sendDocument(c, tileJSON, map[string]any{

@@ -44,6 +44,9 @@ func form(c *fiber.Ctx, media string) (string, error) {
 	c.Vary(fiber.HeaderAccept)
 	switch f := c.Query("f"); f {
 	case "":
+		if c.Context().QueryArgs().Has("f") {
+			return "", badParameter("f", "f: it is empty; the forms are json and html")
+		}
 		return ogc.Prefers(c.Get(fiber.HeaderAccept), media, ogc.HTML), nil
 	case "json":
 		return media, nil

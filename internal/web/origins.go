@@ -118,7 +118,7 @@ func isUnasked(c *fiber.Ctx) bool {
 // preflight answers OPTIONS, which a browser asks first: pages of any origin may
 // use the methods that read, those of the allowed ones all.
 func (s *Server) preflight(methods *methods) fiber.Handler {
-	all, reading := strings.Join(append(methods.all, http.MethodOptions), ", "), ""
+	all, reading := methods.allow(), ""
 	if len(methods.reading) > 0 {
 		reading = strings.Join(append(methods.reading, http.MethodOptions), ", ")
 	}

@@ -1,7 +1,6 @@
 package web
 
 import (
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -43,9 +42,16 @@ func (s *Server) handlers(r Route) []fiber.Handler {
 // methods are those that a path answers.
 type methods struct{ all, reading []string }
 
-// mount adds the table's routes to the app.
-func (s *Server) mount(app *fiber.App, routes []Route) {
-	paths := map[string]*methods{}
+// allow is the field Allow that tells of them.
+func (m *methods) allow() string {
+	return strings.Join(append(slices.Clone(m.all), http.MethodOptions), ", ")
+}
+
+// A pathTable is what each path of the routes answers, as fiber has them.
+type pathTable map[string]*methods
+
+func tableOf(routes []Route) pathTable {
+	paths := pathTable{}
 	for _, r := range routes {
 		if r.Scope == 0 {
 			panic("the route " + r.Method + " " + r.Path + " has no scope")
@@ -55,46 +61,60 @@ func (s *Server) mount(app *fiber.App, routes []Route) {
 			m = &methods{}
 			paths[r.Path] = m
 		}
-		answered := []string{r.Method}
-		if r.Method == http.MethodGet {
-			answered = append(answered, http.MethodHead)
-		}
-		for _, method := range answered {
-			app.Add(method, r.Path, s.handlers(r)...)
-		}
-		m.all = append(m.all, answered...)
+		m.all = append(m.all, r.methods()...)
 		if r.reads() {
-			m.reading = append(m.reading, answered...)
+			m.reading = append(m.reading, r.methods()...)
+		}
+	}
+	return paths
+}
+
+func (r *Route) methods() []string {
+	if r.Method == http.MethodGet {
+		return []string{http.MethodGet, http.MethodHead}
+	}
+	return []string{r.Method}
+}
+
+// hasParameters tells whether it is a pattern of paths.
+func hasParameters(path string) bool { return strings.ContainsAny(path, ":+") }
+
+// own is what the path answers that stands in the table as it is; nil: none does.
+func (t pathTable) own(c *fiber.Ctx) *methods {
+	path := strings.TrimRight(c.Path(), "/")
+	if m := t[path]; m != nil && !hasParameters(path) {
+		return m
+	}
+	return nil
+}
+
+// notOwn keeps from a pattern's routes what has a path of its own: /point/osmand is not
+// the point "osmand", which is at /points/osmand.
+func (t pathTable) notOwn(c *fiber.Ctx) error {
+	if m := t.own(c); m != nil {
+		c.Set(fiber.HeaderAllow, m.allow())
+		return notAllowed(c)
+	}
+	return c.Next()
+}
+
+// mount adds the table's routes to the app.
+func (s *Server) mount(app *fiber.App, routes []Route, paths pathTable) {
+	for _, r := range routes {
+		handlers := s.handlers(r)
+		if hasParameters(r.Path) {
+			handlers = slices.Insert(handlers, 0, fiber.Handler(paths.notOwn))
+		}
+		for _, method := range r.methods() {
+			app.Add(method, r.Path, handlers...)
 		}
 	}
 	// Those without parameters first: fiber takes the first that matches.
-	for _, path := range slices.SortedFunc(maps.Keys(paths), func(a, b string) int { return strings.Compare(open(a)+a, open(b)+b) }) {
-		m := *paths[path]
-		for other, more := range paths {
-			if other != path && open(path) == "" && matches(other, path) {
-				m.all, m.reading = slices.Concat(m.all, more.all), slices.Concat(m.reading, more.reading)
+	for _, patterns := range [...]bool{false, true} {
+		for path, m := range paths {
+			if hasParameters(path) == patterns {
+				app.Add(http.MethodOptions, path, s.preflight(m))
 			}
 		}
-		app.Add(http.MethodOptions, path, s.preflight(&m))
 	}
-}
-
-// open is "~" for a path that has parameters.
-func open(path string) string {
-	if strings.ContainsAny(path, ":+") {
-		return "~"
-	}
-	return ""
-}
-
-// matches tells whether a path has the parameters of a pattern: /point/osmand is a
-// /point/:id, which can be put and deleted.
-func matches(pattern, path string) bool {
-	parts := strings.Split(path, "/")
-	for i, part := range strings.Split(pattern, "/") {
-		if i >= len(parts) || part != parts[i] && (!strings.HasPrefix(part, ":") || parts[i] == "") {
-			return false
-		}
-	}
-	return strings.Count(pattern, "/") == strings.Count(path, "/")
 }

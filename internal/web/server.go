@@ -205,12 +205,13 @@ func (s *Server) rebuild() {
 	// Counted now: a request that this app began must not find, at its end, that
 	// the role it asks for is mounted, in the next app.
 	complete := len(s.roles) == s.expected
-	app.Use(func(c *fiber.Ctx) error { return s.noRoute(c, c.Next(), complete) })
 	routes := s.health(slices.Clone(s.roles), slices.Clone(s.needs))
 	for _, r := range s.roles {
 		routes = append(routes, r.Routes...)
 	}
-	s.mount(app, routes)
+	paths := tableOf(routes)
+	app.Use(func(c *fiber.Ctx) error { return s.noRoute(c, c.Next(), complete, paths) })
+	s.mount(app, routes, paths)
 	s.operations = operationsOf(app)
 	handler := app.Handler()
 	s.handler.Store(&handler)
@@ -219,7 +220,7 @@ func (s *Server) rebuild() {
 // noRoute says what fiber says where no route is: nothing at this path, or not
 // by this method (RFC 9110, section 15.5.6; fiber has set Allow). Until all roles
 // are mounted that is not known.
-func (s *Server) noRoute(c *fiber.Ctx, err error, complete bool) error {
+func (s *Server) noRoute(c *fiber.Ctx, err error, complete bool, paths pathTable) error {
 	var f *fiber.Error
 	switch {
 	case !errors.As(err, &f) || f.Code != http.StatusNotFound && f.Code != http.StatusMethodNotAllowed:
@@ -230,12 +231,22 @@ func (s *Server) noRoute(c *fiber.Ctx, err error, complete bool) error {
 	case !complete:
 		c.Response().Header.Del(fiber.HeaderAllow)
 		return Unavailable("starting", time.Second)
-	case f.Code == http.StatusMethodNotAllowed && c.Method() == methodOther:
-		return &Problem{Status: f.Code, Detail: fmt.Sprintf("%s does not take this method, only %s", c.Path(), c.GetRespHeader(fiber.HeaderAllow))}
 	case f.Code == http.StatusMethodNotAllowed:
-		return &Problem{Status: f.Code, Detail: fmt.Sprintf("%s does not take %s, only %s", c.Path(), c.Method(), c.GetRespHeader(fiber.HeaderAllow))}
+		if m := paths.own(c); m != nil {
+			c.Set(fiber.HeaderAllow, m.allow())
+		}
+		return notAllowed(c)
 	}
 	return &Problem{Status: f.Code, Detail: "there is nothing at " + c.Path()}
+}
+
+// notAllowed says what the path takes, as Allow has it already.
+func notAllowed(c *fiber.Ctx) *Problem {
+	method := c.Method()
+	if method == methodOther {
+		method = "this method"
+	}
+	return &Problem{Status: http.StatusMethodNotAllowed, Detail: fmt.Sprintf("%s does not take %s, only %s", c.Path(), method, c.GetRespHeader(fiber.HeaderAllow))}
 }
 
 // Run serves until ctx ends, then lets the requests in flight finish. It

@@ -102,12 +102,17 @@ func queryables(c *Collection, taken map[string]bool, seen []Seen) (out []map[st
 	}
 	for _, f := range c.Fields {
 		if f.Queryable {
-			add(f.Name, f.Description+" It is this.", f.Schema)
+			schema := f.Schema
+			if schema["type"] == "integer" { // another number is that of no point
+				schema = map[string]any{"type": "number"}
+			}
+			add(f.Name, f.Description+" It is this.", schema)
 		}
 	}
 	for _, p := range seen {
 		if p.Type == "string" || p.Type == "integer" || p.Type == "number" || p.Type == "boolean" {
-			add(p.Name, "The property of that name is this.", p.describe(map[string]any{}))
+			// Of whatever type: points may have others, and what none has lets none through.
+			add(p.Name, "The property of that name is this; the points looked at have it as "+p.Type+".", map[string]any{"type": "string"})
 		}
 	}
 	return out
