@@ -37,7 +37,7 @@ func (s *service) getTileSets(c *fiber.Ctx) error {
 	if err := onlyForm(c); err != nil {
 		return err
 	}
-	if f := c.Query("f", "json"); f != "json" {
+	if f := c.Query("f"); f != "json" && c.Context().QueryArgs().Has("f") {
 		return badParameter("f", "f: there is no form %q, only json", f)
 	}
 	base := s.site(c).Base
