@@ -54,7 +54,7 @@ func firstMoments() []moment {
 		{name: "the postmaster begins", said: open, file: cluster + "postmaster.pid"},
 		{name: "the postmaster listens", said: open, file: "postgres/socket/.s.PGSQL.*"},
 		{name: "the postmaster listens, later", said: open, file: "postgres/socket/.s.PGSQL.*", later: 100 * time.Millisecond},
-		{name: "the database is made", said: open, file: cluster + "base/16384/PG_VERSION"},
+		{name: "the database is made", said: open, file: cluster + "base/[1-9][0-9][0-9][0-9][0-9]*/PG_VERSION"},
 		{name: "the schema is being made", said: open, file: "postgres/socket/.s.PGSQL.*", later: 500 * time.Millisecond},
 		{name: "it serves", said: "Cairn serves on "},
 	}

@@ -3,6 +3,7 @@ package query
 import (
 	"context"
 	"errors"
+	"time"
 
 	"cairn/event"
 	"cairn/internal/hosts"
@@ -40,10 +41,17 @@ func (s *service) status(ctx context.Context) any {
 		Acquired: pool.AcquireCount(), Waited: pool.EmptyAcquireCount(),
 	}}
 	var sequence int64
-	err := s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
-		st.Server = hosts.HostOf(c.Conn().PgConn())
-		return c.QueryRow(ctx, statusSelect).Scan(&sequence, &st.Parked, &st.Standby)
-	})
+	read := func() error {
+		return s.pool.AcquireFunc(ctx, func(c *pgxpool.Conn) error {
+			st.Server = hosts.HostOf(c.Conn().PgConn())
+			return c.QueryRow(ctx, statusSelect).Scan(&sequence, &st.Parked, &st.Standby)
+		})
+	}
+	begun := time.Now()
+	err := read()
+	for err != nil && s.again(err, time.Since(begun)) {
+		err = read()
+	}
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errNoCheckpoint
 	}
