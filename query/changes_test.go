@@ -357,7 +357,7 @@ func TestPageOfBoth(t *testing.T) {
 	for n := uint64(21); n <= 30; n++ {
 		f.put(n, grid(50, n)...)
 	}
-	b, err := f.changes(event.EndOf(20), nil)
+	b, err := f.changes(event.EndOf(20), newest, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

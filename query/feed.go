@@ -106,8 +106,9 @@ func (s *service) floor() (event.Position, error) {
 //
 // The filter holds for creations only: a row that it no longer lets through is
 // news too. A row created and changed since is in it once, where it was created,
-// as it is now; one that was deleted since is nothing that a reader knows.
-func (s *service) changes(after event.Position, only filter.Expr) (batch, error) {
+// as it is now; one that was deleted since is nothing that a reader knows. So nobody
+// may be told of it who knows more than that position: most bounds the batch.
+func (s *service) changes(after, most event.Position, only filter.Expr) (batch, error) {
 	ctx, cancel := s.bounded()
 	defer cancel()
 	var err error
@@ -118,7 +119,7 @@ func (s *service) changes(after event.Position, only filter.Expr) (batch, error)
 			return batch{}, err
 		}
 		s.tracker.Read(snapshot, c.sequence)
-		r := feedRead{service: s, after: after, only: only, upTo: event.EndOf(c.sequence)}
+		r := feedRead{service: s, after: after, only: only, upTo: min(most, event.EndOf(c.sequence))}
 		if err = r.read(c); err == nil {
 			return r.batch(c), nil
 		}

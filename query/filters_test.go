@@ -135,7 +135,7 @@ func (f *fixture) events(only filter.Expr) (changes []*change) {
 	f.t.Helper()
 	for b := (batch{more: true}); b.more; {
 		var err error
-		if b, err = f.changes(b.upTo, only); err != nil {
+		if b, err = f.changes(b.upTo, newest, only); err != nil {
 			f.t.Fatal(err)
 		}
 		changes = append(changes, b.changes...)

@@ -32,7 +32,7 @@ const latestSelect = `select c.latest, p.* from checkpoint c left join lateral (
 
 // latestChanges reads the changes of the newest points after a position: of each name
 // at most one, whatever came between. The filter is heeded by whoever hands them out.
-func (s *service) latestChanges(after event.Position, _ filter.Expr) (batch, error) {
+func (s *service) latestChanges(after, _ event.Position, _ filter.Expr) (batch, error) {
 	s.rest.take(s.stopping)
 	defer s.rest.after(time.Now())
 	ctx, cancel := s.bounded()

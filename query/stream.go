@@ -268,7 +268,7 @@ func (s *service) begin(w *eventWriter, r *reader) error {
 	if r.at == fromNow {
 		r.at = event.EndOf(s.tracker.Shown())
 		if r.tail == s.newest { // whose table may be behind
-			b, err := s.latestChanges(r.at, nil)
+			b, err := s.latestChanges(r.at, newest, nil)
 			if err != nil {
 				return err
 			}
@@ -315,7 +315,7 @@ func (s *service) catchUp(w *eventWriter, r *reader) error {
 	case <-s.draining.Done():
 		return s.draining.Err()
 	}
-	b, err := r.tail.changes(r.at, r.filter)
+	b, err := r.tail.changes(r.at, newest, r.filter)
 	<-s.turns
 	if err != nil {
 		s.log.Warn("a stream waits for the database", "error", err)

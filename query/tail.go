@@ -31,7 +31,7 @@ const (
 type tail struct {
 	tracker *answer.Tracker
 	news    <-chan struct{}
-	changes func(event.Position, filter.Expr) (batch, error)
+	changes readChanges
 	memory  *memory                        // nil: it only has readers
 	floor   func() (event.Position, error) // below it, retention has dropped all
 	metrics *streamMetrics
@@ -46,7 +46,10 @@ type tail struct {
 	readers   []*reader
 }
 
-func newTail(t *answer.Tracker, changes func(event.Position, filter.Expr) (batch, error), floor func() (event.Position, error), memory *memory, m *streamMetrics) *tail {
+// readChanges reads what was created or changed after a position, up to another.
+type readChanges func(after, most event.Position, only filter.Expr) (batch, error)
+
+func newTail(t *answer.Tracker, changes readChanges, floor func() (event.Position, error), memory *memory, m *streamMetrics) *tail {
 	return &tail{tracker: t, news: t.News(), changes: changes, floor: floor, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]filter.Row{}}
 }
 
@@ -207,7 +210,7 @@ func (t *tail) step(at event.Position) bool {
 	rows := 0
 	for moved := false; ; moved = true {
 		epoch := t.epoch.Load()
-		b, err := t.changes(at, nil)
+		b, err := t.changes(at, t.ahead(at), nil)
 		if err != nil || b.upTo <= at || epoch != t.epoch.Load() {
 			return moved
 		}
@@ -220,6 +223,24 @@ func (t *tail) step(at event.Position) bool {
 			return true
 		}
 	}
+}
+
+// ahead is where the first reader is of those that are further than the tail. A batch
+// ends there: it has a row once, where it was created or as it was changed, by what
+// whoever knows all up to its beginning has to be told. A reader who knows more would
+// not hear of a change of what was created in between.
+func (t *tail) ahead(at event.Position) event.Position {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	first := newest
+	for _, r := range t.readers {
+		r.mu.Lock()
+		if r.at > at {
+			first = min(first, r.at)
+		}
+		r.mu.Unlock()
+	}
+	return first
 }
 
 // skip leaves out what only the memory would have: it is too far behind, as in a

@@ -1,0 +1,43 @@
+package query
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+
+	"cairn/event"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// A reader who knows more than the tail, as after a restart, hears of every change of
+// what came between the two.
+func TestReaderAheadOfTheTail(t *testing.T) {
+	f := newFixture(t)
+	f.put(1, [2]float64{1, 1})
+	tail := newTail(f.tracker, f.changes, f.floor, nil, newStreamMetrics(prometheus.NewRegistry()))
+	tail.following, tail.at = true, event.EndOf(1)
+	f.put(2, [2]float64{2, 2}, [2]float64{3, 3})
+	r := &reader{tail: tail, wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }, at: event.EndOf(2)}
+	behind := &reader{tail: tail, wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }, at: event.EndOf(1)}
+	if !tail.join(r) || !tail.join(behind) {
+		t.Fatal("not joined")
+	}
+	f.replace(3, "p2.0", 4, 4)
+	f.remove(4, "p2.1")
+	f.put(5, [2]float64{5, 5})
+	tail.step(event.EndOf(1))
+	said := func(r *reader) (out []string) {
+		events, _ := r.taken()
+		for _, e := range events {
+			out = append(out, fmt.Sprint(e.of.kind, " ", e.of.at.Sequence()))
+		}
+		return out
+	}
+	if got, want := said(r), []string{fmt.Sprint(updated, " 3"), fmt.Sprint(deleted, " 4"), fmt.Sprint(created, " 5")}; !slices.Equal(got, want) {
+		t.Errorf("who was ahead was told %v, want %v", got, want)
+	}
+	if got := said(behind); len(got) == 0 || got[len(got)-1] != fmt.Sprint(created, " 5") {
+		t.Errorf("who was not was told %v", got)
+	}
+}
