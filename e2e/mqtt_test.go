@@ -86,7 +86,7 @@ func TestMQTTKilled(t *testing.T) {
 		s := serve(t, data, "--mqtt-listen", address)
 		var group sync.WaitGroup
 		var mu sync.Mutex
-		some, before := 0, next[0]
+		some, before := 0, lastSequence(t, s.Base)
 		for d := range devices {
 			group.Go(func() {
 				n := publishUntil(address, d, next[d])
@@ -99,14 +99,7 @@ func TestMQTTKilled(t *testing.T) {
 				some += n
 			})
 		}
-		testkit.Eventually(t, time.Minute, "some points came in", func() bool {
-			var status struct {
-				Ingest struct {
-					LastSequence int `json:"last_sequence"`
-				}
-			}
-			return testrig.GetJSON(t.Context(), s.Base+"/status", &status) == nil && status.Ingest.LastSequence > before+30
-		})
+		testkit.Eventually(t, time.Minute, "some points came in", func() bool { return lastSequence(t, s.Base) > before+30 })
 		s.Kill()
 		group.Wait()
 		if some == 0 {
@@ -139,6 +132,20 @@ func TestMQTTKilled(t *testing.T) {
 		t.Fatalf("mosquitto_pub: %v %s", err, out)
 	}
 	testkit.Eventually(t, time.Minute, "what mosquitto_pub sent", func() bool { return len(trackOf(t, s.Base, "mosquitto/pub")) == 1 })
+}
+
+// lastSequence is that of the queue, as ingest tells it; 0 while it does not.
+func lastSequence(t *testing.T, base string) int {
+	t.Helper()
+	var status struct {
+		Ingest struct {
+			LastSequence int `json:"last_sequence"`
+		}
+	}
+	if testrig.GetJSON(t.Context(), base+"/status", &status) != nil {
+		return 0
+	}
+	return status.Ingest.LastSequence
 }
 
 // mosquitto publishes a fix to a topic by mosquitto_pub, of quality 1, with further
