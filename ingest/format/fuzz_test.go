@@ -153,6 +153,8 @@ func FuzzTable(f *testing.F) {
 func FuzzQuery(f *testing.F) {
 	f.Add("longitude=a&delimiter=;&strings=a,b&time-format=%d.%m.%Y&time-zone=Europe/Paris&strict&charset=latin1")
 	f.Add("a=%zz&&=&latitude")
+	f.Add("time-format=%ڵ0")
+	f.Add("time-format=%\xda")
 	f.Fuzz(func(t *testing.T, query string) {
 		for _, k := range []Kind{Table, Lines} {
 			_, err := ParseOptions(k, query)

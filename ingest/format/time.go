@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 	_ "time/tzdata" // a container may have none
+	"unicode/utf8"
 
 	"cairn/event"
 )
@@ -424,7 +425,8 @@ func (c *clock) setFormat(pattern string) error {
 			text, ok = "999999999", true // the sign before it is there already
 		}
 		if !ok {
-			return errors.New("%" + pattern[i:i+1] + " is not known (%f must follow a point)")
+			_, n := utf8.DecodeRuneInString(pattern[i:])
+			return errors.New("%" + strings.ToValidUTF8(pattern[i:i+n], "\uFFFD") + " is not known (%f must follow a point)")
 		}
 		known = true
 		layout.WriteString(text)
