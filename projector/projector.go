@@ -330,13 +330,19 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 	p.projecting.Store(true)
 	defer p.projecting.Store(false)
 	p.note(func(s *state) { s.Sequence = at.sequence })
+	return p.work(ctx, w, lineage, stream, consumer, reconnected)
+}
 
+// work projects what the consumer hands out, from where the writer is, until something
+// fails or ctx ends.
+func (p *projector) work(ctx context.Context, w *writer, lineage hosts.Lineage, stream jetstream.Stream, consumer jetstream.Consumer, reconnected <-chan struct{}) error {
+	begun := w.at.sequence // the writer moves on
 	e := &ears{}
-	e.heard.Store(at.sequence)
+	e.heard.Store(begun)
 	messages, full, any := make(chan jetstream.Msg), make(chan *batch), make(chan *batch)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return fetch(ctx, consumer, p.pull(), messages, e) })
-	group.Go(func() error { return build(ctx, at.sequence, messages, full, any, e) })
+	group.Go(func() error { return build(ctx, begun, messages, full, any, e) })
 	group.Go(func() error { return p.write(ctx, w, full, any) })
 	group.Go(func() error { return p.housekeeping(ctx, stream, e) })
 	group.Go(func() error {
@@ -348,8 +354,8 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 		}
 	})
 	group.Go(func() error { return p.turn(ctx) })
-	group.Go(func() error { return p.follow(ctx, conn, lineage) })
-	err = group.Wait()
+	group.Go(func() error { return p.follow(ctx, w.conn, lineage) })
+	err := group.Wait()
 	var passed gap
 	if errors.As(err, &passed) {
 		p.gapAt = uint64(passed)
