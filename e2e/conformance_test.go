@@ -2,7 +2,6 @@ package e2e
 
 import (
 	"bytes"
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/url"
@@ -386,9 +385,5 @@ func (a *api) create(t *testing.T) (location, tag string) {
 }
 
 func feature(name string) string {
-	raw, err := json.Marshal(map[string]any{"type": "Feature", "geometry": map[string]any{"type": "Point", "coordinates": [2]int{5, 45}}, "properties": map[string]any{"name": name}})
-	if err != nil {
-		panic(err) // constants
-	}
-	return string(raw)
+	return fmt.Sprintf(`{"type":"Feature","geometry":{"type":"Point","coordinates":[5,45]},"properties":{"name":%q}}`, name)
 }
