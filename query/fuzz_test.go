@@ -17,8 +17,16 @@ func FuzzCursor(f *testing.F) {
 	for _, sort := range []plan.Sort{plan.ByPosition, plan.ByTime, plan.ByDistance} {
 		f.Add(string(appendCursor(nil, sort, &plan.Key{Position: 4097})))
 	}
+	given := string(appendCursor(nil, plan.ByName, &plan.Key{Name: "bus 7"}))
+	f.Add(given)
+	f.Add(given[:4] + "\n" + given[4:])
+	f.Add("\r" + given)
 	f.Fuzz(func(t *testing.T, s string) {
-		if sort, k, err := parseCursor(s); err == nil && (k.Position < 1 || string(appendCursor(nil, sort, k)) != s) {
+		sort, k, err := parseCursor(s)
+		if err != nil {
+			return
+		}
+		if string(appendCursor(nil, sort, k)) != s || (k.Position < 1) != (sort == plan.ByName) {
 			t.Fatalf("%q is taken for %v", s, k)
 		}
 	})
