@@ -79,7 +79,7 @@ func TestTheFirstHeadIsLikeTheNext(t *testing.T) {
 func old(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn := connect(t, testkit.Postgres(t))
-	exec(t, conn, `drop view points`, `drop sequence segment_ids`, `drop table points_1, segments, segment_cells, checkpoint, parked, trim_hold, latest, cairn_schema_version`)
+	exec(t, conn, `drop view points`, `drop sequence segment_ids`, `drop table points_1, segments, segment_cells, checkpoint, parked, trim_hold, latest, hook_retries, hook_secrets, hooks, fence_events, fences, cairn_schema_version`)
 	m, err := migrate.NewMigrator(t.Context(), conn, "public.cairn_schema_version")
 	if err != nil {
 		t.Fatal(err)
@@ -120,8 +120,9 @@ func TestTheOldTableBecomesASegment(t *testing.T) {
 		t.Errorf("catalogue %+v, %v", all, err)
 	}
 	readers := text(t, conn, `select coalesce(string_agg(c.relname, ' ' order by c.relname), '') from pg_class c
-		where c.relname in ('points', 'points_1', 'points_2', 'segments', 'segment_cells', 'checkpoint', 'parked', 'latest') and has_table_privilege('cairn_reader', c.oid, 'select')`)
-	if readers != "checkpoint latest parked points points_1 points_2 segment_cells segments" {
+		where c.relname in ('points', 'points_1', 'points_2', 'segments', 'segment_cells', 'checkpoint', 'parked', 'latest',
+			'fences', 'fence_events', 'hooks', 'hook_secrets', 'hook_retries') and has_table_privilege('cairn_reader', c.oid, 'select')`)
+	if readers != "checkpoint fence_events fences hook_retries hooks latest parked points points_1 points_2 segment_cells segments" {
 		t.Errorf("cairn_reader may read %s", readers)
 	}
 }

@@ -1,9 +1,12 @@
 package filter
 
-import "cairn/event"
+import (
+	"cairn/event"
+	"cairn/internal/earth"
+)
 
 // A Place is a longitude and a latitude, in degrees.
-type Place = [2]float64
+type Place = earth.Place
 
 // Area is true inside polygons, in degrees: on their edges too where Touching is
 // set (CQL2's S_INTERSECTS), not so where it is not (S_WITHIN). Edges are straight
@@ -50,78 +53,26 @@ func separator(i int) string {
 	return ","
 }
 
-// A side is where a place lies of a ring or polygon.
-type side int
-
-const (
-	outside side = iota
-	edge
-	inside
-)
-
 func (a *Area) has(x, y float64) bool {
 	if !a.bounds.Has(x, y) {
 		return false
 	}
 	switch s := a.side(Place{x, y}); s {
-	case edge:
+	case earth.Edge:
 		return a.Touching
 	default:
-		return s == inside
+		return s == earth.Inside
 	}
 }
 
 // side decides as PostGIS does: the first polygon that has the place, or its edge.
-func (a *Area) side(p Place) side {
+func (a *Area) side(p Place) earth.Side {
 	for _, polygon := range a.polygons {
-		if s := sideOf(polygon, p); s != outside {
+		if s := earth.SideOf(polygon, p); s != earth.Outside {
 			return s
 		}
 	}
-	return outside
-}
-
-func sideOf(polygon [][]Place, p Place) side {
-	if len(polygon) == 0 {
-		return outside
-	}
-	if s := ringSide(polygon[0], p); s != inside {
-		return s
-	}
-	for _, hole := range polygon[1:] {
-		switch ringSide(hole, p) {
-		case inside:
-			return outside
-		case edge:
-			return edge
-		}
-	}
-	return inside
-}
-
-// ringSide counts how often the ring winds around the place.
-func ringSide(ring []Place, p Place) side {
-	winds := 0
-	for i := 1; i < len(ring); i++ {
-		a, b := ring[i-1], ring[i]
-		if a == b {
-			continue
-		}
-		turn := (b[0]-a[0])*(p[1]-a[1]) - (p[0]-a[0])*(b[1]-a[1])
-		if turn == 0 && min(a[0], b[0]) <= p[0] && p[0] <= max(a[0], b[0]) && min(a[1], b[1]) <= p[1] && p[1] <= max(a[1], b[1]) {
-			return edge
-		}
-		switch {
-		case a[1] <= p[1] && p[1] < b[1] && turn > 0:
-			winds++
-		case b[1] <= p[1] && p[1] < a[1] && turn < 0:
-			winds--
-		}
-	}
-	if winds == 0 {
-		return outside
-	}
-	return inside
+	return earth.Outside
 }
 
 // area compares with what PostGIS has: with a point it decides by itself, without

@@ -1,6 +1,10 @@
 package filter
 
-import "math"
+import (
+	"math"
+
+	"cairn/internal/earth"
+)
 
 // An Extent is what a planner can know of an expression: nothing outside of it
 // passes. It may be wider than the truth, never narrower.
@@ -142,4 +146,18 @@ func size(boxes []Box) (sum float64) {
 		sum += width * (b.North - b.South)
 	}
 	return sum
+}
+
+// Bounds is a box that all that is near lies in.
+func (e Near) Bounds() Box {
+	west, south, east, north := earth.Around(Place{e.Longitude, e.Latitude}, e.Metres)
+	return Box{west, south, east, north}
+}
+
+// MaxMetres bounds [Near].
+const MaxMetres = earth.MaxMetres
+
+// Distance is how far two places are apart, in metres.
+func Distance(lon1, lat1, lon2, lat2 float64) float64 {
+	return earth.Distance(lon1, lat1, lon2, lat2)
 }

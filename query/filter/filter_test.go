@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"cairn/event"
+	"cairn/internal/earth"
 	"cairn/internal/testkit"
 )
 
@@ -240,7 +241,7 @@ func TestDistance(t *testing.T) {
 		lon, lat := r.Float64()*360-180, r.Float64()*180-90
 		x, y := r.Float64()*360-180, r.Float64()*180-90
 		if i%2 == 0 { // nearby, poles and antimeridian among them
-			x, y = wrap(lon+r.NormFloat64()/10), max(-90, min(90, lat+r.NormFloat64()/10))
+			x, y = earth.Wrap(lon+r.NormFloat64()/10), max(-90, min(90, lat+r.NormFloat64()/10))
 		}
 		var want float64
 		err := db.QueryRow(t.Context(), `select ST_Distance(ST_MakePoint($1, $2)::geography, ST_MakePoint($3, $4)::geography)`, lon, lat, x, y).Scan(&want)

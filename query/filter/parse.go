@@ -13,6 +13,7 @@ import (
 	"unicode/utf8"
 
 	"cairn/event"
+	"cairn/internal/earth"
 )
 
 // A Parameter is a restriction as a query string has it: name=value.
@@ -128,7 +129,7 @@ func parseBox(s string) (string, Expr, error) {
 	if b.East-b.West >= 360 {
 		b.West, b.East = -180, 180
 	}
-	b.West, b.East = wrap(b.West), wrap(b.East)
+	b.West, b.East = earth.Wrap(b.West), earth.Wrap(b.East)
 	if heights == nil {
 		return floats(b.West, b.South, b.East, b.North), b, nil
 	}
@@ -255,7 +256,7 @@ func parseNear(s string) (string, Expr, error) {
 	if !(n[2] > 0 && n[2] <= MaxMetres) {
 		return "", nil, fmt.Errorf(want+", with more than 0 metres and at most %d", MaxMetres)
 	}
-	e := Near{wrap(n[0]), n[1], n[2]}
+	e := Near{earth.Wrap(n[0]), n[1], n[2]}
 	return floats(e.Longitude, e.Latitude, e.Metres), e, nil
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"cairn/internal/earth"
 	"cairn/internal/testkit"
 )
 
@@ -84,7 +85,7 @@ func TestParametersAsSQLAreMatch(t *testing.T) {
 func aroundAnEdge(r *rand.Rand) (x, y float64) {
 	at := pick(r, edges)
 	off := math.Pow(10, -float64(r.IntN(8)))
-	return wrap(at[0] + off*(r.Float64()-0.5)), max(-90, min(90, at[1]+off*(r.Float64()-0.5)))
+	return earth.Wrap(at[0] + off*(r.Float64()-0.5)), max(-90, min(90, at[1]+off*(r.Float64()-0.5)))
 }
 
 // randomParameter is one as a client writes it.

@@ -1,4 +1,6 @@
-package filter
+// Package earth has what is measured on the ellipsoid of WGS 84 and in degrees: for
+// what readers ask, and for fences, which decide alike.
+package earth
 
 import "math"
 
@@ -9,7 +11,7 @@ const (
 	polarRadius   = equatorRadius * (1 - flattening)
 )
 
-// MaxMetres bounds [Near]: a quarter of the way around the Earth. Beyond it a
+// MaxMetres bounds a circle: a quarter of the way around the Earth. Beyond it a
 // circle says little, and near the opposite place the series below does not
 // converge.
 const MaxMetres = 10_000_000
@@ -70,30 +72,33 @@ func arc(sigma, sinSigma, cosSigma, cosSqAlpha, cos2Sigma float64) float64 {
 	return polarRadius * a * (sigma - delta)
 }
 
-// Bounds is a box that all that is near lies in.
-func (e Near) Bounds() Box {
+// A Place is a longitude and a latitude, in degrees.
+type Place = [2]float64
+
+// Around is a box that all lies in that is so many metres from a place, or nearer: west,
+// south, east and north. West is above east where it crosses the antimeridian.
+func Around(p Place, metres float64) (west, south, east, north float64) {
 	// Nowhere on the ellipsoid is a degree of latitude shorter, in metres; the
 	// margin covers that its curvature is not everywhere the same.
 	const degree, margin = 110_574.0, 1.01
-	reach := e.Metres*margin/degree + 1e-6
-	b := Box{-180, max(-90, e.Latitude-reach), 180, min(90, e.Latitude+reach)}
-	if b.South <= -90 || b.North >= 90 {
-		return b // a pole is in it, and so is every longitude
+	reach := metres*margin/degree + 1e-6
+	west, south, east, north = -180, max(-90, p[1]-reach), 180, min(90, p[1]+reach)
+	if south <= -90 || north >= 90 {
+		return west, south, east, north // a pole is in it, and so is every longitude
 	}
-	sine := math.Sin(reach*math.Pi/180) / math.Cos(e.Latitude*math.Pi/180)
+	sine := math.Sin(reach*math.Pi/180) / math.Cos(p[1]*math.Pi/180)
 	if sine >= 1 {
-		return b
+		return west, south, east, north
 	}
 	width := math.Asin(sine) * 180 / math.Pi
 	if width >= 180 {
-		return b
+		return west, south, east, north
 	}
-	b.West, b.East = wrap(e.Longitude-width), wrap(e.Longitude+width)
-	return b
+	return Wrap(p[0] - width), south, Wrap(p[0] + width), north
 }
 
-// wrap brings a longitude that has left the usual range back into it.
-func wrap(longitude float64) float64 {
+// Wrap brings a longitude that has left the usual range back into it.
+func Wrap(longitude float64) float64 {
 	if -180 <= longitude && longitude <= 180 {
 		return longitude
 	}
