@@ -44,6 +44,8 @@ type Endpoint struct {
 // more than the protocol does.
 type Local interface {
 	nats.InProcessConnProvider
+	// Writer is what events are published by.
+	Writer() Endpoint
 	// Refusal says why the server takes no writes now, or nil.
 	Refusal() error
 	// Acknowledged notes, before the answer, that a message is on disk.
@@ -57,6 +59,15 @@ type Local interface {
 	Leads() bool
 	// Joined says why it is not to count as ready yet, or nil.
 	Joined() error
+}
+
+// Writer is what events are published by: a shorter way, where the server is in this
+// process.
+func (e Endpoint) Writer() Endpoint {
+	if e.Local == nil {
+		return e
+	}
+	return e.Local.Writer()
 }
 
 // Refusal says why the server takes no writes now, where this process knows.

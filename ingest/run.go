@@ -47,7 +47,16 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
-	collector := bus.NewCollector(js, cfg.Bus.Refusal, cfg.Server.Registry(), cfg.Log)
+	writer, err := bus.Connect(cfg.Bus.Writer(), cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer writer.Close()
+	publisher, err := jetstream.New(writer)
+	if err != nil {
+		return fmt.Errorf("open JetStream: %w", err)
+	}
+	collector := bus.NewCollector(publisher, cfg.Bus.Refusal, cfg.Server.Registry(), cfg.Log)
 	collector.OnCommit(cfg.Bus.Acknowledged)
 	collector.Replicated(cfg.Bus.Replicas() > 1)
 	defer collector.Close()

@@ -112,6 +112,7 @@ func TestNoRequestCanBeAimed(t *testing.T) {
 // what is not listed here fails, so a new permission must be thought of.
 func TestInsidersHaveWhatTheyNeed(t *testing.T) {
 	needs := map[string][]string{
+		"writer": {bus.Subject},
 		bus.UserProjector: {
 			"$JS.API.STREAM.PURGE.POINTS", // trims
 			"$JS.API.CONSUMER.DELETE.POINTS.projector", "$JS.API.CONSUMER.RESET.POINTS.projector", "$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",

@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"slices"
@@ -35,7 +34,6 @@ var replicated = []string{bus.Stream, bus.KeysStream, bus.UploadsStream}
 // the stream's leader as a client of its own server.
 type node struct {
 	server   *Server
-	password string
 	started  time.Time
 	fresh    bool // the store was empty at the start
 	nc       *nats.Conn
@@ -56,14 +54,14 @@ type sight struct {
 
 func newNode(s *Server) *node {
 	k, err := lookAtStore(s.cfg.StoreDir)
-	n := &node{server: s, password: rand.Text(), started: time.Now().UTC(), fresh: err == nil && !k.meta}
+	n := &node{server: s, started: time.Now().UTC(), fresh: err == nil && !k.meta}
 	n.seen.Store(&sight{})
 	return n
 }
 
 // start connects to the node's own server, and works until ctx ends.
 func (n *node) start(ctx context.Context) error {
-	nc, err := bus.Connect(bus.Endpoint{User: userNode, Password: n.password, Local: n.server}, n.server.cfg.Log)
+	nc, err := bus.Connect(n.server.Endpoint(userNode), n.server.cfg.Log)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ package server
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -61,7 +62,7 @@ type Config struct {
 	TLS *tls.Config
 	Log *slog.Logger
 
-	nodePassword string // of userNode
+	ownPassword string // of userNode and userWriter
 }
 
 // A Server is an embedded NATS server with JetStream, set so that a message it
@@ -90,13 +91,13 @@ func Start(cfg Config) (*Server, error) {
 	if err := checkStore(cfg.StoreDir, cfg.AdoptDir, cfg.Cluster != nil); err != nil {
 		return nil, err
 	}
+	cfg.ownPassword = rand.Text()
 	s := &Server{cfg: cfg, watched: make(chan struct{})}
 	if cfg.Cluster != nil {
 		if err := cfg.Cluster.Check(); err != nil {
 			return nil, err
 		}
 		s.node = newNode(s)
-		s.cfg.nodePassword = s.node.password
 	}
 	if cfg.MarkFile != "" {
 		if s.mark, err = openMark(cfg.MarkFile); err != nil {
@@ -179,8 +180,11 @@ func (s *Server) InProcessConn() (net.Conn, error) { return s.current.Load().InP
 
 // Endpoint is how a role in this process reaches the server.
 func (s *Server) Endpoint(user string) bus.Endpoint {
-	return bus.Endpoint{User: user, Password: s.cfg.Passwords[user], Local: s}
+	return bus.Endpoint{User: user, Password: passwordOf(s.cfg, user), Local: s}
 }
+
+// Writer is what the ingest role of this process publishes events by.
+func (s *Server) Writer() bus.Endpoint { return s.Endpoint(userWriter) }
 
 // Close stops the server. What it acknowledged is on disk already.
 func (s *Server) Close() {

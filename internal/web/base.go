@@ -84,10 +84,11 @@ func (s *Server) Prefix(c *fiber.Ctx) string {
 		}
 		return ""
 	}
-	if !s.cfg.Proxies.trust(addressOf(c.Context().RemoteAddr())) {
+	prefix := forwardedPrefix(c)
+	if prefix == nil || !s.cfg.Proxies.trust(addressOf(c.Context().RemoteAddr())) {
 		return ""
 	}
-	return string(forwardedPrefix(c))
+	return string(prefix)
 }
 
 // first is what the nearest client's proxy said: the first of a list.

@@ -60,7 +60,7 @@ func (s *Server) writeOrigins(c *fiber.Ctx) error {
 		c.Set(fiber.HeaderAccessControlAllowOrigin, strings.Clone(origin))
 		c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
 		c.Vary(fiber.HeaderOrigin)
-	case isUnasked(c) && s.isForeign(c, origin):
+	case s.isForeign(c, origin) && isUnasked(c):
 		return &Problem{
 			Status: http.StatusForbidden,
 			Detail: "a page of another origin may not write: --allow-origins names those whose pages may",
