@@ -47,7 +47,7 @@ func (s *Server) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		wrong := disk.Look()
+		wrong := disk.Check()
 		sick := s.sick()
 		if sick == nil {
 			ill = 0

@@ -16,7 +16,7 @@ import (
 
 // What Identify refuses with.
 var (
-	// ErrMissing: the request says nothing of who asks.
+	// ErrMissing: the request has no credentials.
 	ErrMissing = errors.New("this needs an access key: send it as Authorization: Bearer KEY")
 	// ErrWrong: nobody is known by what it says.
 	ErrWrong = errors.New("the access key is not known, or was removed")
@@ -28,7 +28,7 @@ var (
 	errUnknown = errors.New("the access keys are not read yet: the queue is away")
 )
 
-// Config says how those who ask are known.
+// Config says how callers are identified.
 type Config struct {
 	// Keys: by access keys, which are kept in the queue.
 	Keys bool
@@ -37,7 +37,7 @@ type Config struct {
 	Log    *slog.Logger
 }
 
-// An Authority knows who asks. It knows nobody before [Authority.Follow].
+// An Authority identifies the caller. It identifies nobody before [Authority.Follow].
 type Authority struct {
 	keys   *keys
 	tokens *tokens
@@ -51,7 +51,7 @@ func New(cfg Config) *Authority {
 	}
 	if cfg.Issuer != nil {
 		a.tokens = &tokens{issuer: *cfg.Issuer, log: cfg.Log, age: issuerAge, good: map[[sha256.Size]byte]*Identity{},
-			transport: &calm{next: http.DefaultTransport, stale: issuerStale, kept: map[string]*said{}}}
+			transport: &cachedTransport{next: http.DefaultTransport, stale: issuerStale, answers: map[string]*issuerAnswer{}}}
 	}
 	return a
 }

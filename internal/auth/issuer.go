@@ -14,55 +14,54 @@ import (
 )
 
 const (
-	// issuerCalm is how long an answer of the issuer's serves. Whoever likes can send
-	// tokens that name a key which nobody knows, and each has the keys asked for.
-	issuerCalm = 5 * time.Second
+	// issuerCacheAge is how long an answer of the issuer is reused. Anyone can send tokens
+	// that name an unknown key, and each such token would fetch the keys again.
+	issuerCacheAge = 5 * time.Second
 	// maxIssuerBytes bounds such an answer: a configuration or some keys.
 	maxIssuerBytes = 1 << 20
-	// maxIssuerAnswers bounds how many are kept: there are two addresses.
+	// maxIssuerAnswers bounds the cached answers: there are two addresses.
 	maxIssuerAnswers = 8
 )
 
-// A calm transport asks an issuer for the same thing once in a while only, and says what
-// the issuer said last while that does not answer (RFC 5861, section 4), for as long as
-// stale.
-type calm struct {
-	next  http.RoundTripper
-	stale time.Duration
-	away  atomic.Bool // the last that was asked for is not to be had
+// A cachedTransport fetches each URL of the issuer at most once per issuerCacheAge. While
+// the issuer does not answer it serves the last answer, up to the age stale (RFC 5861,
+// section 4).
+type cachedTransport struct {
+	next        http.RoundTripper
+	stale       time.Duration
+	unavailable atomic.Bool // the last URL asked for has no usable answer
 
-	mu   sync.Mutex
-	kept map[string]*said
+	mu      sync.Mutex
+	answers map[string]*issuerAnswer
 }
 
-type said struct {
-	at     time.Time // when it was said
-	asked  time.Time // when it was asked for last
-	failed error     // why it was not said then
-	status int
-	header http.Header
-	body   []byte
+type issuerAnswer struct {
+	received time.Time // when the answer came
+	fetched  time.Time // when it was last tried, with or without success
+	err      error     // of the last try
+	status   int
+	header   http.Header
+	body     []byte
 }
 
-// RoundTrip implements http.RoundTripper, for GET. Those who ask at once wait for one
-// answer.
-func (t *calm) RoundTrip(r *http.Request) (*http.Response, error) {
+// RoundTrip implements http.RoundTripper, for GET. Concurrent calls share one request.
+func (t *cachedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	s := t.kept[r.URL.String()]
+	s := t.answers[r.URL.String()]
 	if s == nil {
-		if len(t.kept) >= maxIssuerAnswers {
-			clear(t.kept)
+		if len(t.answers) >= maxIssuerAnswers {
+			clear(t.answers)
 		}
-		s = &said{}
-		t.kept[r.URL.String()] = s
+		s = &issuerAnswer{}
+		t.answers[r.URL.String()] = s
 	}
-	if time.Since(s.asked) > issuerCalm {
-		s.failed = t.ask(r, s)
-		s.asked = time.Now() // it may have taken long
+	if time.Since(s.fetched) > issuerCacheAge {
+		s.err = t.fetch(r, s)
+		s.fetched = time.Now() // it may have taken long
 	}
-	if t.away.Store(s.failed != nil && (s.at.IsZero() || time.Since(s.at) > t.stale)); t.away.Load() {
-		return nil, s.failed
+	if t.unavailable.Store(s.err != nil && (s.received.IsZero() || time.Since(s.received) > t.stale)); t.unavailable.Load() {
+		return nil, s.err
 	}
 	return &http.Response{
 		Status: http.StatusText(s.status), StatusCode: s.status, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1, Request: r,
@@ -70,8 +69,8 @@ func (t *calm) RoundTrip(r *http.Request) (*http.Response, error) {
 	}, nil
 }
 
-// ask asks the issuer, and notes what it says if that is an answer.
-func (t *calm) ask(r *http.Request, s *said) error {
+// fetch asks the issuer and stores its answer if it is usable.
+func (t *cachedTransport) fetch(r *http.Request, s *issuerAnswer) error {
 	response, err := t.next.RoundTrip(r)
 	if err != nil {
 		return err
@@ -86,15 +85,15 @@ func (t *calm) ask(r *http.Request, s *said) error {
 	case response.StatusCode != http.StatusOK:
 		return fmt.Errorf("the issuer answers %s with %s", r.URL, response.Status)
 	}
-	s.at, s.status, s.header, s.body = time.Now(), response.StatusCode, response.Header, body
+	s.received, s.status, s.header, s.body = time.Now(), response.StatusCode, response.Header, body
 	return nil
 }
 
-// words are what issuers give as one text with spaces or as a list.
-type words []string
+// A stringList is a claim that issuers write as one text with spaces or as a list.
+type stringList []string
 
 // UnmarshalJSON implements json.Unmarshaler.
-func (w *words) UnmarshalJSON(raw []byte) error {
+func (w *stringList) UnmarshalJSON(raw []byte) error {
 	var list []string
 	if json.Unmarshal(raw, &list) == nil {
 		*w = list

@@ -27,7 +27,7 @@ const (
 	burst = 1
 )
 
-// An Identity is whoever asks.
+// An Identity is a caller who presented a good key or token.
 type Identity struct {
 	Name    string
 	Scopes  Scope
@@ -40,11 +40,11 @@ type Identity struct {
 	gone chan struct{} // closed when the key was removed or changed; nil: never
 }
 
-// Gone is closed when whoever asked with it may not any more, but for its expiry: what
-// lasts long should come to an end then.
+// Gone is closed when the identity is revoked (expiry does not close it): long-lived
+// requests should end then.
 func (i *Identity) Gone() <-chan struct{} { return i.gone }
 
-// same tells whether nothing of the key has changed.
+// same reports whether nothing of the key has changed.
 func (i *Identity) same(o *Identity) bool {
 	return i.Name == o.Name && i.Scopes == o.Scopes && i.Expires.Equal(o.Expires) && i.Rate == o.Rate &&
 		(i.Area == nil) == (o.Area == nil) && (i.Area == nil || *i.Area == *o.Area)
@@ -70,7 +70,7 @@ func ParseArea(text string) (*Area, error) {
 	return &a, a.Check()
 }
 
-// take tells whether a request is within the rate at now.
+// take reports whether a request is within the rate at now.
 func (i *Identity) take(now time.Time) bool {
 	if i.Rate <= 0 {
 		return true

@@ -22,7 +22,7 @@ const (
 	// lookEvery is how often a role looks for new, changed and removed keys: one
 	// small request where there are none.
 	lookEvery = time.Second
-	// rereadEvery is how often it reads all of them anew, whatever it has seen.
+	// rereadEvery is how often it reads all of them again, whatever it has seen.
 	rereadEvery = time.Minute
 	// askTimeout bounds one request to the queue.
 	askTimeout = 2 * time.Second
@@ -45,8 +45,8 @@ type table struct {
 	last   uint64 // sequence in the bucket's stream
 }
 
-// follow keeps the table up to date until ctx ends. Where the queue is away, what
-// is known goes on to hold.
+// follow keeps the table up to date until ctx ends. Where the queue is unreachable, what
+// is known remains valid.
 func (k *keys) follow(ctx context.Context, nc *nats.Conn) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
@@ -229,7 +229,7 @@ func OpenBucket(ctx context.Context, js jetstream.JetStream) (*Bucket, error) {
 	return &Bucket{kv}, nil
 }
 
-// Add makes a key and returns it: it is not to be had again.
+// Add makes a key and returns it: it cannot be shown again.
 func (b *Bucket) Add(ctx context.Context, i *Identity, now time.Time) (string, error) {
 	if err := CheckName(i.Name); err != nil {
 		return "", err

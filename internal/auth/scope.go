@@ -1,8 +1,8 @@
-// Package auth knows who asks, and what they may: access keys, which are kept in
+// Package auth identifies callers and what they may do: access keys, which are kept in
 // the queue, and tokens of an OpenID Connect issuer. It stands between internal/web,
 // which asks it at every route, and cairn keys, which makes the keys.
 //
-// It never lets in for want of knowledge: what cannot be checked now is refused,
+// It never lets in for lack of knowledge: what cannot be checked now is refused,
 // as unavailable.
 package auth
 
@@ -30,7 +30,7 @@ var names = []struct {
 	name  string
 }{{Read, "read"}, {Write, "write"}, {Edit, "edit"}, {Admin, "admin"}}
 
-// Has tells whether the set has all of what is needed.
+// Has reports whether the set has all of what is needed.
 func (s Scope) Has(needed Scope) bool { return s&needed == needed }
 
 func (s Scope) String() string {

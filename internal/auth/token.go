@@ -50,16 +50,16 @@ type tokens struct {
 	verifier atomic.Pointer[oidc.IDTokenVerifier] // nil until the issuer has answered, and when that is long ago
 	age      time.Duration
 	// transport is what is asked of the issuer, and was.
-	transport *calm
+	transport *cachedTransport
 
 	mu   sync.Mutex
 	good map[[sha256.Size]byte]*Identity
 }
 
-// discover asks the issuer for its configuration until it answers, and again once in a
-// while: what it says now holds, and what was verified by what it said before is
-// verified anew. Its keys are asked for when a token names one that is not known.
-// Where the issuer is away, what is known goes on to hold for a while.
+// discover asks the issuer for its configuration until it answers, and again occasionally:
+// what it says now holds, and what was verified by what it said before is
+// verified again. Its keys are asked for when a token names one that is not known.
+// Where the issuer is unreachable, what is known remains valid for a while.
 func (t *tokens) discover(ctx context.Context) {
 	client := oidc.ClientContext(ctx, &http.Client{Timeout: issuerTimeout, Transport: t.transport})
 	for {
@@ -81,7 +81,7 @@ func (t *tokens) discover(ctx context.Context) {
 	}
 }
 
-// hold makes it the verifier that holds, and lets go of what was verified by another.
+// hold makes it the verifier that holds, and drops what was verified by another.
 func (t *tokens) hold(v *oidc.IDTokenVerifier) {
 	t.verifier.Store(v)
 	t.mu.Lock()
@@ -116,8 +116,8 @@ func (t *tokens) find(raw []byte) (*Identity, error) {
 	}
 	if err != nil {
 		t.log.Debug("a token is refused", "error", err)
-		if t.transport.away.Load() {
-			return nil, errIssuer // its keys are not to be had: it may be good
+		if t.transport.unavailable.Load() {
+			return nil, errIssuer // its keys are unavailable: it may be good
 		}
 		return nil, nil //nolint:nilerr,nilnil // it is not good
 	}
@@ -142,9 +142,9 @@ type claims struct {
 	Client   string `json:"client_id"`
 	// Where issuers put what somebody may: RFC 8693, section 4.2; Okta and Entra ID;
 	// roles of an application.
-	Scope words `json:"scope"`
-	SCP   words `json:"scp"`
-	Roles words `json:"roles"`
+	Scope stringList `json:"scope"`
+	SCP   stringList `json:"scp"`
+	Roles stringList `json:"roles"`
 }
 
 // identityOf reads the scopes from the claims: read, write, edit, admin, or the same

@@ -31,7 +31,7 @@ type provider struct {
 	mu    sync.Mutex
 	keys  []jose.JSONWebKey
 	asked int // for its keys
-	// serves tells what is answered; nil: all.
+	// serves says what is answered; nil: all.
 	serves func(path string) bool
 }
 
@@ -195,7 +195,7 @@ func signWith(t *testing.T, key *ecdsa.PrivateKey, options jose.SignerOptions, c
 	return []byte(raw)
 }
 
-// An issuer that is away at the start, or whose keys are, is waited for: nobody is said
+// An issuer that is unreachable at the start, or whose keys are, is waited for: nobody is said
 // to be wrong meanwhile. One that goes away later holds for a while, and no longer.
 func TestIssuerAway(t *testing.T) {
 	p := newProvider(t)
@@ -235,7 +235,7 @@ func TestIssuerAway(t *testing.T) {
 	testkit.Eventually(t, time.Minute, "the issuer is asked in vain", func() bool {
 		transport.mu.Lock()
 		defer transport.mu.Unlock()
-		return transport.kept[p.URL+"/.well-known/openid-configuration"].failed != nil
+		return transport.answers[p.URL+"/.well-known/openid-configuration"].err != nil
 	})
 	if !is(nil)() {
 		t.Error("an issuer that has just gone away holds no more")
@@ -342,7 +342,7 @@ func FuzzToken(f *testing.F) {
 		f.Fatal(err)
 	}
 	set := &oidc.StaticKeySet{PublicKeys: []crypto.PublicKey{key.Public()}}
-	tokens := &tokens{log: slog.New(slog.DiscardHandler), good: map[[32]byte]*Identity{}, transport: &calm{}}
+	tokens := &tokens{log: slog.New(slog.DiscardHandler), good: map[[32]byte]*Identity{}, transport: &cachedTransport{}}
 	tokens.verifier.Store(oidc.NewVerifier("https://issuer.example", set, &oidc.Config{ClientID: "cairn", SupportedSigningAlgs: []string{"ES256"}}))
 	f.Add([]byte("eyJhbGciOiJub25lIn0.e30."))
 	f.Add([]byte("eyJhbGciOiJFUzI1NiJ9.eyJpc3MiOiJodHRwczovL2lzc3Vlci5leGFtcGxlIn0.AAAA"))

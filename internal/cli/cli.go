@@ -22,11 +22,11 @@ const (
 	exitOK     = 0
 	exitFailed = 1
 	exitUsage  = 2 // the command line or the settings are wrong
-	// exitRejected is of a load of which rows were rejected, while all else is in.
+	// exitRejected is of a load of which rows were rejected, while everything else is in.
 	exitRejected = 3
 )
 
-// Build tells which build this is.
+// Build says which build this is.
 type Build struct{ Version, Commit string }
 
 func (b Build) String() string { return fmt.Sprintf("cairn %s (commit %s)", b.Version, b.Commit) }

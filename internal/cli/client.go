@@ -61,7 +61,7 @@ Exit code 0: all rows are in. 3: some were rejected or parked, all others are in
   ogr2ogr -f GeoJSONSeq /vsistdout/ places.gpkg | cairn load -`
 }
 
-// Run ends with exit code 3 where rows were rejected and all else went well.
+// Run ends with exit code 3 where rows were rejected and everything else went well.
 func (c *loadCmd) Run(s *session) error {
 	return client.Load(s.ctx, client.LoadConfig{
 		Files: c.Files, URL: c.target(), Format: c.Format,

@@ -80,7 +80,7 @@ func (c *clusterStatusCmd) Run(s *session) error {
 		copies := bus.CopiesOf(stream.CachedInfo())
 		st.Copies = &copies
 	}
-	st.judge(err)
+	st.findProblems(err)
 	if c.JSON {
 		encoder := json.NewEncoder(s.stdout)
 		encoder.SetIndent("", "  ")
@@ -96,8 +96,8 @@ func (c *clusterStatusCmd) Run(s *session) error {
 	return nil
 }
 
-// judge finds what is wrong; noStream is why the stream's leader did not answer.
-func (st *clusterStatus) judge(noStream error) {
+// findProblems finds what is wrong; noStream is why the stream's leader did not answer.
+func (st *clusterStatus) findProblems(noStream error) {
 	sort.Slice(st.Nodes, func(i, j int) bool { return st.Nodes[i].Name < st.Nodes[j].Name })
 	here, known := map[string]bool{}, map[string]bool{}
 	for _, n := range st.Nodes {
@@ -192,7 +192,7 @@ func (c *clusterAdoptCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	done, err := server.Adopt(s.ctx, server.Config{StoreDir: c.store(), MarkFile: c.mark(), AdoptDir: c.adopted(),
+	done, err := server.Adopt(s.ctx, server.Config{StoreDir: c.store(), MarkFile: c.acknowledgedFile(), AdoptDir: c.adopted(),
 		MaxStore: adoptMaxStore, Passwords: passwords, Log: c.logger(s)})
 	if err != nil {
 		return err

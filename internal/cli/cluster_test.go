@@ -108,7 +108,7 @@ func TestClusterStatusTells(t *testing.T) {
 		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			c.status.judge(c.noStream)
+			c.status.findProblems(c.noStream)
 			var out bytes.Buffer
 			if err := c.status.show(&out); err != nil {
 				t.Fatal(err)

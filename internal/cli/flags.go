@@ -50,11 +50,11 @@ type dataFlag struct {
 	Data string `default:"${data}" env:"CAIRN_DATA" type:"path" placeholder:"DIR" help:"Folder for the queue's store and the private PostGIS cluster (${default})."`
 }
 
-func (f dataFlag) store() string     { return filepath.Join(f.Data, "jetstream") }
-func (f dataFlag) cluster() string   { return filepath.Join(f.Data, "postgres") }
-func (f dataFlag) mark() string      { return filepath.Join(f.Data, "acknowledged") }
-func (f dataFlag) adopted() string   { return filepath.Join(f.Data, "adopted") }
-func (f dataFlag) passwords() string { return filepath.Join(f.Data, "nats-passwords") }
+func (f dataFlag) store() string            { return filepath.Join(f.Data, "jetstream") }
+func (f dataFlag) cluster() string          { return filepath.Join(f.Data, "postgres") }
+func (f dataFlag) acknowledgedFile() string { return filepath.Join(f.Data, "acknowledged") }
+func (f dataFlag) adopted() string          { return filepath.Join(f.Data, "adopted") }
+func (f dataFlag) passwords() string        { return filepath.Join(f.Data, "nats-passwords") }
 
 type databaseFlag struct {
 	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" help:"PostGIS to use, as postgres://user:password@host/database; where there are standbys, with all hosts: postgres://user:password@host1,host2,host3/database. Empty: the private cluster under --data."`
@@ -260,7 +260,7 @@ func (a *age) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// maxKeepDays is a century: what is longer is for ever.
+// maxKeepDays is a century: what is longer is forever.
 const maxKeepDays = 36_525
 
 // listenHost is how a person on this machine reaches what listens on address.

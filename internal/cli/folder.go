@@ -10,11 +10,11 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// watchFolder has the server say when the data folder cannot be written, until ctx
-// ends: /readyz, /status, a metric and the log. What is there stays, and all goes on
+// monitorFolder has the server say when the data folder cannot be written, until ctx
+// ends: /readyz, /status, a metric and the log. What is there stays, and everything continues
 // when it can be written again.
-func watchFolder(ctx context.Context, server *web.Server, dir string, log *slog.Logger) {
-	watch := datadir.Watched(ctx, dir, func(err error) {
+func monitorFolder(ctx context.Context, server *web.Server, dir string, log *slog.Logger) {
+	watch := datadir.NewMonitor(ctx, dir, func(err error) {
 		if err != nil {
 			log.Error("the data folder takes no more data: writes are refused until it does", "folder", dir, "error", err)
 			return

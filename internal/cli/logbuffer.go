@@ -17,12 +17,12 @@ const (
 	// logBound is how much may wait for a reader that has stalled, in bytes.
 	// What comes then is dropped, and counted.
 	logBound = 4 << 20
-	// logPatience is how long the end of the process waits for that reader.
-	logPatience = time.Second
+	// logTimeout is how long the end of the process waits for that reader.
+	logTimeout = time.Second
 )
 
 // A logBuffer gathers lines, and never makes whoever logs wait for whoever reads:
-// a pipe that nobody empties blocks its writer for ever. Only one goroutine writes,
+// a pipe that nobody empties blocks its writer forever. Only one goroutine writes,
 // and holds no lock meanwhile.
 type logBuffer struct {
 	out io.Writer
@@ -61,8 +61,8 @@ func (b *logBuffer) Write(line []byte) (int, error) {
 	return len(line), nil
 }
 
-// flush begins to write what waits, unless a write is under way, which then goes
-// on with it. The lock is held.
+// flush begins to write what waits, unless a write is under way, which then continues
+// with it. The lock is held.
 func (b *logBuffer) flush() {
 	if b.writing != nil || len(b.lines) == 0 {
 		return
@@ -91,7 +91,7 @@ func (b *logBuffer) write(ended chan struct{}) {
 	}
 }
 
-// Close writes out what waits, for as long as logPatience. The buffer can be used
+// Close writes out what waits, for as long as logTimeout. The buffer can be used
 // on.
 func (b *logBuffer) Close() {
 	b.mu.Lock()
@@ -103,6 +103,6 @@ func (b *logBuffer) Close() {
 	}
 	select {
 	case <-writing:
-	case <-time.After(logPatience):
+	case <-time.After(logTimeout):
 	}
 }

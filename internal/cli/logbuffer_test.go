@@ -38,7 +38,7 @@ func TestLogNeverBlocks(t *testing.T) {
 	b := &logBuffer{out: out}
 	line := []byte(strings.Repeat("x", 1023) + "\n")
 	const lines = 4 * logBound / 1024
-	for range lines { // would wait for ever
+	for range lines { // would wait forever
 		if _, err := b.Write(line); err != nil {
 			t.Fatal(err)
 		}

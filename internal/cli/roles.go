@@ -92,7 +92,7 @@ func (c *ingestCmd) Run(s *session) error {
 		return err
 	}
 	return serveOne(s, c.webFlags, c.Listen, q.endpoint(bus.UserIngest), log, func(ctx context.Context, server *web.Server) error {
-		watchFolder(ctx, server, c.Data, log)
+		monitorFolder(ctx, server, c.Data, log)
 		if err := c.publish(server); err != nil {
 			return err
 		}
@@ -221,7 +221,7 @@ const reachTimeout = 10 * time.Second
 // checkTimeout bounds the look at the schema's version before a role starts.
 const checkTimeout = 5 * time.Second
 
-// checkSchema refuses a database that belongs to a newer Cairn. One that is away
+// checkSchema refuses a database that belongs to a newer Cairn. One that is unreachable
 // now is looked at when it is there.
 func checkSchema(ctx context.Context, url string) error {
 	ctx, cancel := context.WithTimeout(ctx, checkTimeout)
@@ -332,7 +332,7 @@ func (f queueFlags) start(data dataFlag, bound int64, w webFlags, version string
 	if err != nil {
 		return nil, err
 	}
-	s, err := server.Start(server.Config{TLS: encrypted, Closed: w.asks(), Listen: f.NATSListen, StoreDir: data.store(), MarkFile: data.mark(), AdoptDir: data.adopted(),
+	s, err := server.Start(server.Config{TLS: encrypted, Closed: w.asks(), Listen: f.NATSListen, StoreDir: data.store(), MarkFile: data.acknowledgedFile(), AdoptDir: data.adopted(),
 		MaxStore: storeShare * max(bound, f.MaxBytes), Passwords: passwords, Cluster: cluster, Version: version, Log: log})
 	if errors.Is(err, server.ErrSingleStore) || errors.Is(err, server.ErrClusterStore) {
 		err = usageError{err}

@@ -80,7 +80,7 @@ func (c *serveCmd) Run(s *session) error {
 	defer q.close()
 	watching, cancel := context.WithCancel(context.WithoutCancel(s.ctx))
 	defer cancel()
-	watchFolder(watching, server.Server, c.Data, log)
+	monitorFolder(watching, server.Server, c.Data, log)
 	end, err := server.follow(q.endpoint(bus.UserIngest))
 	if err != nil {
 		return err
@@ -112,7 +112,7 @@ func (c *serveCmd) Run(s *session) error {
 			MaxBytes: q.bound, WantBytes: c.MaxBytes, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, Log: log})
 	})
 	if db.cluster != nil {
-		addActor(&g, s.ctx, func(ctx context.Context) error { db.cluster.Watch(ctx); return nil })
+		addActor(&g, s.ctx, func(ctx context.Context) error { db.cluster.Supervise(ctx); return nil })
 	}
 	if db.away {
 		addActor(&g, s.ctx, func(ctx context.Context) error { return migrateLater(ctx, db.url, log) })
@@ -129,7 +129,7 @@ type database struct {
 	away    bool              // could not be reached, and is not migrated yet
 }
 
-// database finds the database, migrated, unless it is away: writes are taken
+// database finds the database, migrated, unless it is unreachable: writes are taken
 // without it.
 func (c *serveCmd) database(ctx context.Context, log *slog.Logger) (database, error) {
 	if c.DatabaseURL != "" {
@@ -154,7 +154,7 @@ func (c *serveCmd) database(ctx context.Context, log *slog.Logger) (database, er
 	return database{url: cluster.URL(), cluster: cluster}, nil
 }
 
-// migrateEvery is how often a database that is away is tried.
+// migrateEvery is how often a database that is unreachable is tried.
 const migrateEvery = time.Second
 
 // migrateLater brings the schema up to this version as soon as the database can be
@@ -183,7 +183,7 @@ func migrateLater(ctx context.Context, url string, log *slog.Logger) error {
 	}
 }
 
-// unreachable tells whether waiting may help: nobody answers there, or the server
+// unreachable reports whether waiting may help: nobody answers there, or the server
 // starts, stops, or has no connection free (SQLSTATE 57P03, 57P01, 53300). A wrong
 // password or an unknown database are wrong settings.
 func unreachable(err error) bool {

@@ -50,7 +50,7 @@ func (f webFlags) authority(listen string, log *slog.Logger) (*auth.Authority, e
 	return auth.New(cfg), nil
 }
 
-// asks tells whether who connects must say who they are.
+// asks reports whether who connects must say who they are.
 func (f webFlags) asks() bool {
 	return slices.Contains(f.Auth, "keys") || slices.Contains(f.Auth, "jwt")
 }
@@ -69,7 +69,7 @@ func (f webFlags) queueTLS(listen string) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// onlyHere tells whether nobody but this machine can connect to what listens there.
+// onlyHere reports whether nobody but this machine can connect to what listens there.
 func onlyHere(listen string) bool {
 	host, _, err := net.SplitHostPort(listen)
 	if err != nil {
@@ -79,7 +79,7 @@ func onlyHere(listen string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// A listening is a server, with what it knows of who asks.
+// A listening is a server, with what it knows of the caller.
 type listening struct {
 	*web.Server
 	scheme    string

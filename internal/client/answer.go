@@ -53,7 +53,7 @@ type rejection struct {
 	Pointer string `json:"pointer"`
 }
 
-// A retryError is one that another attempt may mend.
+// A retryError is one that another attempt may fix.
 type retryError struct {
 	reason string
 	after  time.Duration // what Retry-After asks for
@@ -165,7 +165,7 @@ func connectionError(base *url.URL, err error) error {
 	return &retryError{reason: fmt.Sprintf("the connection to %s failed (%s)", address, clean(err.Error()))}
 }
 
-// unreachable is for the most usual mistake, so it says how to mend it.
+// unreachable is for the most usual mistake, so it says how to fix it.
 func unreachable(address, why string) string {
 	return fmt.Sprintf("nothing answers at %s (%s): start Cairn with \"cairn serve\" or \"make run\", or give its address", address, why)
 }

@@ -202,5 +202,5 @@ func (b *body) stop() {
 	b.stopped = true
 }
 
-// Close lets go of the reading; the file stays open for the next attempt.
+// Close drops the reading; the file stays open for the next attempt.
 func (b *body) Close() error { return nil }

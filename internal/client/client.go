@@ -5,9 +5,9 @@
 // NDJSON, in which each row has an id: its own, or one of its content. So whatever
 // breaks half-way (the connection, the server, a Ctrl-C), sending the same file
 // again is safe and completes it, and so is sending it corrected: what is in
-// already is not added twice. Load retries by
-// itself what may pass, and gives up what will not, saying which file, why and
-// how to mend it.
+// already is not added twice. Load retries on its
+// own what may pass, and gives up what will not, saying which file, why and
+// how to fix it.
 package client
 
 import (

@@ -250,7 +250,7 @@ func TestLoadGivesUp(t *testing.T) {
 }
 
 func TestPatienceStartsAnewWithProgress(t *testing.T) {
-	var p patience
+	var p retryBudget
 	for i := range 1000 {
 		if d, ok := p.next(result{sentBytes: int64(i + 1)}, 0); !ok || d != minWait {
 			t.Fatalf("attempt %d: %v, %v", i, d, ok)

@@ -54,7 +54,7 @@ func (l *loader) file(ctx context.Context, f *file) (result, error) {
 		return result{}, err
 	}
 	defer func() { _ = opened.Close() }()
-	var p patience
+	var p retryBudget
 	for {
 		result, err := l.attempt(ctx, f, opened)
 		var again *retryError
@@ -164,8 +164,8 @@ func (l *loader) exchange(request *http.Request) (answer, error) {
 	return readAnswer(response, raw, l.now())
 }
 
-// patience decides whether to try again, and when.
-type patience struct {
+// retryBudget decides whether to try again, and when.
+type retryBudget struct {
 	waited       time.Duration // since the last progress
 	backoff      time.Duration
 	bestBytes    int64
@@ -175,7 +175,7 @@ type patience struct {
 // next returns how long to wait, or false where enough was waited. Progress is
 // an attempt that came further than all before it: a connection always takes a
 // few bytes, so bytes alone would let it try forever.
-func (p *patience) next(r result, after time.Duration) (time.Duration, bool) {
+func (p *retryBudget) next(r result, after time.Duration) (time.Duration, bool) {
 	if r.sentBytes > p.bestBytes || r.Accepted > p.bestAccepted {
 		p.waited, p.backoff = 0, 0
 		p.bestBytes = max(p.bestBytes, r.sentBytes)

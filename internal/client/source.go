@@ -152,7 +152,7 @@ func (r *reading) fail(err error) error {
 	return r.err
 }
 
-// A readError is the file's fault, so that no retry mends it.
+// A readError is the file's fault, so that no retry fixes it.
 type readError struct{ error }
 
 func (e *readError) Unwrap() error { return e.error }

@@ -138,7 +138,7 @@ func appendLines(lines []statusLine, members []member, level int) []statusLine {
 	return lines
 }
 
-// durationUnits are the endings by which a number's name tells that it is a
+// durationUnits are the endings by which a number's name says that it is a
 // duration.
 var durationUnits = []struct {
 	ending string

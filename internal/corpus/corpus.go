@@ -33,7 +33,7 @@ type Case struct {
 	Want  string
 }
 
-// An Outcome is what came of it.
+// An Outcome is the result of a case.
 type Outcome struct {
 	Status   int // of HTTP
 	Accepted int64
@@ -79,7 +79,7 @@ func Read(t testing.TB, folder string) []Case {
 
 var keywords = []string{"at", "none", "name", "id", "time", "untimed", "has", "lacks", "rejected", "silent", "warn"}
 
-// Check compares what came of a case with what must.
+// Check compares the outcome of a case with what must.
 func (c *Case) Check(t testing.TB, got Outcome) {
 	t.Helper()
 	if refused, ok := strings.CutPrefix(c.Want, "refused "); ok {

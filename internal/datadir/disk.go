@@ -19,17 +19,17 @@ const (
 	// lowFiles is the same of files: a new segment of the table has some ten, a block of
 	// the queue two.
 	lowFiles = 64
-	// enough is how many times as much must be free again, so that a disk at the
-	// brink is not full and free by turns.
-	enough = 2
+	// recoverFactor is how many times as much must be free again, so that a disk at the
+	// threshold does not flap between full and free.
+	recoverFactor = 2
 	// probeEvery is how often a file is made and removed again while nothing is wrong: a
 	// quota, or a disk that fails, cannot be seen otherwise.
 	probeEvery = 10 * time.Second
 	probeName  = ".cairn-probe"
-	// lookEvery is how often a [Watch] looks, and hangs how long a look may take until the
-	// disk counts as one that hangs.
-	lookEvery = 500 * time.Millisecond
-	hangs     = 30 * time.Second
+	// checkEvery is how often a [Monitor] checks the disk. A check that takes longer than
+	// hungAfter counts as a failure.
+	checkEvery = 500 * time.Millisecond
+	hungAfter  = 30 * time.Second
 )
 
 var (
@@ -39,31 +39,31 @@ var (
 	ErrUnwritable = errors.New("nothing can be written")
 )
 
-// A Disk is what a folder stands on.
+// A Disk is the file system of a folder.
 type Disk struct {
 	dir    string
-	err    error     // of the last look
+	err    error     // of the last check
 	probed time.Time // when a file was last made
 }
 
 // NewDisk is of a folder that is there.
 func NewDisk(dir string) *Disk { return &Disk{dir: dir} }
 
-// Look says what is wrong with the disk: nil, or an error that wraps [ErrFull] or
+// Check says what is wrong with the disk: nil, or an error that wraps [ErrFull] or
 // [ErrUnwritable]. It is for one goroutine.
-func (d *Disk) Look() error {
-	d.err = d.look()
+func (d *Disk) Check() error {
+	d.err = d.check()
 	return d.err
 }
 
-func (d *Disk) look() error {
+func (d *Disk) check() error {
 	var st unix.Statfs_t
 	if err := unix.Statfs(d.dir, &st); err != nil {
-		return fmt.Errorf("%w: look at the disk: %w", ErrUnwritable, err)
+		return fmt.Errorf("%w: check the disk: %w", ErrUnwritable, err)
 	}
 	factor := 1
 	if d.err != nil {
-		factor = enough
+		factor = recoverFactor
 	}
 	switch free := int64(st.Bavail) * st.Bsize; { //nolint:gosec // a disk's size
 	case st.Flags&unix.ST_RDONLY != 0:
@@ -108,44 +108,44 @@ func reason(err error) error {
 	return err
 }
 
-// A Watch knows how the disk under a folder is.
-type Watch struct{ seen atomic.Pointer[sight] }
+// A Monitor checks the disk of a folder periodically.
+type Monitor struct{ last atomic.Pointer[diskCheck] }
 
-type sight struct {
+type diskCheck struct {
 	err error
 	at  time.Time
 }
 
-// Watched looks once, and then until ctx ends. told hears, in a goroutine of its own,
-// when something begins to be wrong, and, with nil, when all is well again.
-func Watched(ctx context.Context, dir string, told func(error)) *Watch {
-	w, d := &Watch{}, NewDisk(dir)
-	w.seen.Store(&sight{d.Look(), time.Now()})
+// NewMonitor checks once before it returns, and then until ctx ends. It calls notify, in a
+// goroutine of its own, when the disk fails and, with nil, when it works again.
+func NewMonitor(ctx context.Context, dir string, notify func(error)) *Monitor {
+	w, d := &Monitor{}, NewDisk(dir)
+	w.last.Store(&diskCheck{d.Check(), time.Now()})
 	go func() {
-		ticker := time.NewTicker(lookEvery)
+		ticker := time.NewTicker(checkEvery)
 		defer ticker.Stop()
 		wrong := false
 		for {
-			if err := w.seen.Load().err; (err != nil) != wrong {
+			if err := w.last.Load().err; (err != nil) != wrong {
 				wrong = err != nil
-				told(err)
+				notify(err)
 			}
 			select {
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
 			}
-			err := d.Look()
-			w.seen.Store(&sight{err, time.Now()})
+			err := d.Check()
+			w.last.Store(&diskCheck{err, time.Now()})
 		}
 	}()
 	return w
 }
 
-// Problem says what is wrong, also with a disk that does not answer.
-func (w *Watch) Problem() error {
-	seen := w.seen.Load()
-	if silent := time.Since(seen.at); silent > hangs {
+// Problem is the result of the last check; a check that hangs is a problem, too.
+func (w *Monitor) Problem() error {
+	seen := w.last.Load()
+	if silent := time.Since(seen.at); silent > hungAfter {
 		return fmt.Errorf("%w: the disk has not answered for %v", ErrUnwritable, silent.Round(time.Second))
 	}
 	return seen.err

@@ -15,7 +15,7 @@ import (
 	"cairn/internal/testkit"
 )
 
-// A disk says what it lacks, and that it lacks nothing once that is mended.
+// A disk says what it lacks, and that it lacks nothing once that is fixed.
 func TestDisk(t *testing.T) {
 	dir, here := testkit.SmallDisk(t, "size=256m,nr_inodes=400")
 	if !here {
@@ -44,23 +44,23 @@ func TestDisk(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d := datadir.NewDisk(dir)
-			if err := d.Look(); err != nil {
+			if err := d.Check(); err != nil {
 				t.Fatal(err)
 			}
 			test.spoil(t)
-			err := d.Look()
+			err := d.Check()
 			if !errors.Is(err, test.want) || !strings.HasPrefix(err.Error(), test.says) {
 				t.Errorf("got %v, want %s", err, test.says)
 			}
 			test.mend(t)
-			if err := d.Look(); err != nil {
+			if err := d.Check(); err != nil {
 				t.Errorf("mended: %v", err)
 			}
 		})
 	}
 }
 
-// A disk at the brink is not full and free by turns: what was full once is so until
+// A disk on the edge is not full and free by turns: what was full once is so until
 // there is clearly enough.
 func TestDiskAtTheBrink(t *testing.T) {
 	dir, here := testkit.SmallDisk(t, "size=256m")
@@ -73,7 +73,7 @@ func TestDiskAtTheBrink(t *testing.T) {
 		full bool
 	}{{150, false}, {200, true}, {150, true}, {100, false}, {150, false}} {
 		testkit.Fill(t, filepath.Join(dir, "filler"), step.used)
-		if err := d.Look(); errors.Is(err, datadir.ErrFull) != step.full {
+		if err := d.Check(); errors.Is(err, datadir.ErrFull) != step.full {
 			t.Errorf("%d MiB of 256 used: %v", step.used, err)
 		}
 	}
@@ -87,7 +87,7 @@ func TestWatched(t *testing.T) {
 	}
 	filler := filepath.Join(dir, "filler")
 	told := make(chan error, 10)
-	w := datadir.Watched(t.Context(), dir, func(err error) { told <- err })
+	w := datadir.NewMonitor(t.Context(), dir, func(err error) { told <- err })
 	if err := w.Problem(); err != nil {
 		t.Error(err)
 	}

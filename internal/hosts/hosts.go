@@ -35,7 +35,7 @@ const (
 	probeAfter, probeEvery = 3 * time.Second, time.Second
 )
 
-// Several tells whether the URL names more than one server.
+// Several reports whether the URL names more than one server.
 func Several(cfg *pgconn.Config) bool {
 	for _, f := range cfg.Fallbacks {
 		if f.Host != cfg.Host || f.Port != cfg.Port { // else it is the same one, without TLS

@@ -36,7 +36,7 @@ func (l Lineage) String() string {
 	return l.System + "/" + strconv.FormatUint(uint64(l.Timeline), 10)
 }
 
-// Before tells whether a primary of this lineage was one before another of the same
+// Before reports whether a primary of this lineage was one before another of the same
 // cluster. Of different clusters that cannot be told.
 func (l Lineage) Before(other Lineage) bool {
 	return l.System == other.System && l.System != "" && l.Timeline < other.Timeline
@@ -49,7 +49,7 @@ const lineageSelect = `select system_identifier::text,
 	from pg_control_system()`
 
 // Of asks a server for its lineage. It is zero of a standby, whose timeline is that
-// of whom it follows, and of a server that does not know the question, as some that
+// of whom it follows, and of a server that does not know the request, as some that
 // only speak Postgres' protocol, or does not let this user ask.
 func Of(ctx context.Context, conn *pgconn.PgConn) (Lineage, error) {
 	results, err := conn.Exec(ctx, lineageSelect).ReadAll()
@@ -105,7 +105,7 @@ func (s *Seen) Refused() int {
 	return s.refused
 }
 
-// Raise notes a lineage, unless one is known that came after it, and tells whether it
+// Raise notes a lineage, unless one is known that came after it, and reports whether it
 // is new.
 func (s *Seen) Raise(l Lineage) bool {
 	s.mu.Lock()

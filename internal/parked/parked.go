@@ -1,5 +1,5 @@
 // Package parked is what "cairn parked" does with the events that the projector
-// could not make rows of: show them, publish them again, let go of them.
+// could not make rows of: show them, publish them again, drop them.
 package parked
 
 import (
@@ -91,7 +91,7 @@ func Show(ctx context.Context, conn *pgx.Conn, which Which, out io.Writer) error
 	return err
 }
 
-// Drop lets go of the events.
+// Drop removes the events for good.
 func Drop(ctx context.Context, conn *pgx.Conn, which Which, out io.Writer) error {
 	if _, err := find(ctx, conn, which); err != nil {
 		return err
@@ -105,7 +105,7 @@ func Drop(ctx context.Context, conn *pgx.Conn, which Which, out io.Writer) error
 }
 
 // Retry publishes the events again, as they are, at new positions, and marks the
-// parked ones. One that still cannot become a row is parked anew. If it is ended
+// parked ones. One that still cannot become a row is parked again. If it is ended
 // half-way, the next retry may publish some a second time, which their ids make
 // harmless.
 func Retry(ctx context.Context, conn *pgx.Conn, collector *bus.Collector, which Which, out io.Writer) error {

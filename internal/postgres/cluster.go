@@ -41,8 +41,8 @@ const (
 	stopTimeout = 60 * time.Second
 	// reportEvery is how often a start that takes long says so.
 	reportEvery = 10 * time.Second
-	// maxLastWords is how many bytes of a log an error tells: a few lines.
-	maxLastWords = 1000
+	// maxLogTail is how many bytes of the log an error quotes: a few lines.
+	maxLogTail = 1000
 	// startAttempts bounds the starts for a server that ends while we wait for
 	// it, as one does that was told to before we came.
 	startAttempts = 3
@@ -59,7 +59,7 @@ type Cluster struct {
 	mu        sync.Mutex
 	socketDir string
 	pid       int  // the postmaster's
-	stopped   bool // by Stop, so that Watch lets it be
+	stopped   bool // by Stop, so that Supervise does not restart it
 }
 
 // An Option changes how [Start] makes and runs a cluster.
@@ -178,7 +178,7 @@ func (c *Cluster) up(ctx context.Context) error {
 	return fmt.Errorf("start PostgreSQL: %w; its log is in %s", err, filepath.Join(c.dir, "log"))
 }
 
-// reportSlow says now and then that a start goes on, until the result is called.
+// reportSlow says periodically that a start continues, until the result is called.
 func (c *Cluster) reportSlow() (stop func()) {
 	done := make(chan struct{})
 	go func() {
@@ -198,7 +198,7 @@ func (c *Cluster) reportSlow() (stop func()) {
 
 // launch starts a server where none runs.
 func (c *Cluster) launch(ctx context.Context) error {
-	if err := c.clearRemains(ctx); err != nil {
+	if err := c.removeStaleFiles(ctx); err != nil {
 		return fmt.Errorf("start PostgreSQL: %w", err)
 	}
 	c.socketDir = socketDir(c.dir)
@@ -224,11 +224,11 @@ func (c *Cluster) launch(ctx context.Context) error {
 		after := context.WithoutCancel(ctx)
 		return fmt.Errorf("start PostgreSQL: %w", errors.Join(ctx.Err(), c.shutDown(after), endProcesses(after, c.dir, c.data())))
 	}
-	return fmt.Errorf("start PostgreSQL: %w; the end of its log in %s: %s", err, filepath.Join(c.dir, "log"), c.lastWords())
+	return fmt.Errorf("start PostgreSQL: %w; the end of its log in %s: %s", err, filepath.Join(c.dir, "log"), c.logTail())
 }
 
-// lastWords is the end of the log that was written to last, if there is one.
-func (c *Cluster) lastWords() string {
+// logTail is the end of the log that was written to last, if there is one.
+func (c *Cluster) logTail() string {
 	logs, _ := os.ReadDir(filepath.Join(c.dir, "log"))
 	var newest time.Time
 	var words string
@@ -239,15 +239,15 @@ func (c *Cluster) lastWords() string {
 		}
 		if text, err := os.ReadFile(filepath.Join(c.dir, "log", entry.Name())); err == nil {
 			newest = info.ModTime()
-			words = string(text[max(0, len(text)-maxLastWords):])
+			words = string(text[max(0, len(text)-maxLogTail):])
 		}
 	}
 	return strings.TrimSpace(words)
 }
 
-// clearRemains makes way after the end of a machine, a postmaster or a Cairn in
+// removeStaleFiles makes way after the end of a machine, a postmaster or a Cairn in
 // the middle of a start.
-func (c *Cluster) clearRemains(ctx context.Context) error {
+func (c *Cluster) removeStaleFiles(ctx context.Context) error {
 	// Without their postmaster, backends can only end; while one lives, the
 	// server refuses to start.
 	if len(processesIn(c.dir, c.data())) > 0 {
@@ -269,7 +269,7 @@ func (c *Cluster) clearRemains(ctx context.Context) error {
 
 // Stop ends the cluster, also one that was adopted: it rolls back what is
 // running, writes a checkpoint and returns when the server is gone. Whoever
-// runs [Cluster.Watch] ends that first. After an error the server may still be
+// runs [Cluster.Supervise] ends that first. After an error the server may still be
 // ending; the next start waits for that.
 func (c *Cluster) Stop(ctx context.Context) error {
 	c.mu.Lock()
@@ -293,7 +293,7 @@ func (c *Cluster) shutDown(ctx context.Context) error {
 		}
 	}
 	if !strings.HasPrefix(c.socketDir, c.dir) {
-		_ = os.Remove(c.socketDir) // it is made anew at a start
+		_ = os.Remove(c.socketDir) // it is recreated at a start
 	}
 	return nil
 }

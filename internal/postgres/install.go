@@ -28,7 +28,7 @@ func (i installation) program(name string) string { return filepath.Join(i.bin, 
 
 // Installed returns nil where this machine has what a private cluster needs:
 // PostgreSQL's server programs and PostGIS. Else its error says what is missing
-// and how to mend that.
+// and how to fix that.
 func Installed() error {
 	_, err := newest()
 	return err

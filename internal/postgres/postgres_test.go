@@ -404,7 +404,7 @@ func TestWatch(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})
 	go func() {
-		c.Watch(ctx)
+		c.Supervise(ctx)
 		close(ended)
 	}()
 	old := c.PID()

@@ -61,7 +61,7 @@ func running(data string) (pidFile, bool) {
 	return f, true
 }
 
-// worksIn tells whether the process is a server of the data directory: every
+// worksIn reports whether the process is a server of the data directory: every
 // process of a cluster works there, and a dead one works nowhere, even while
 // nobody has waited for it.
 func worksIn(pid int, data string) bool {
@@ -123,7 +123,7 @@ func processesIn(folders ...string) []int {
 func endProcesses(ctx context.Context, folders ...string) error {
 	for _, signal := range []syscall.Signal{syscall.SIGQUIT, syscall.SIGKILL} {
 		for _, pid := range processesIn(folders...) {
-			_ = syscall.Kill(pid, signal) // it may have ended by itself
+			_ = syscall.Kill(pid, signal) // it may have ended on its own
 		}
 		bounded, cancel := context.WithTimeout(ctx, orphanGrace)
 		err := waitFor(bounded, func() bool { return len(processesIn(folders...)) == 0 })
@@ -140,7 +140,7 @@ func killProcesses(ctx context.Context, folders ...string) error {
 	return waitFor(ctx, func() bool {
 		left := processesIn(folders...)
 		for _, pid := range left {
-			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended by itself
+			_ = syscall.Kill(pid, syscall.SIGKILL) // it may have ended on its own
 		}
 		return len(left) == 0
 	})

@@ -72,16 +72,16 @@ effective_cache_size = %dMB
 `
 
 const (
-	// leastBuffers is what a machine of 1 GB has; mostBuffers is where more gains
+	// minBuffers is what a machine of 1 GB has; maxBuffers is where more gains
 	// little, since the system's cache holds the rest: both in MB.
-	leastBuffers, mostBuffers = 256, 8192
+	minBuffers, maxBuffers = 256, 8192
 	// testBuffers is for clusters that live no longer than a test, many at once.
 	testBuffers = 128
 )
 
 // memoryOf is what depends on the machine's memory, in MB; 0: not known.
 func memoryOf(megabytes int) string {
-	buffers := min(max(megabytes/4, leastBuffers), mostBuffers)
+	buffers := min(max(megabytes/4, minBuffers), maxBuffers)
 	return fmt.Sprintf(memorySettings, buffers, max(megabytes/4*3, 2*buffers))
 }
 

@@ -78,7 +78,7 @@ func clearOrphanFolders() {
 	}
 }
 
-// alive tells whether a run may still be at work; of what is no number it
+// alive reports whether a run may still be at work; of what is no number it
 // says yes.
 func alive(pid string) bool {
 	n, err := strconv.Atoi(pid)

@@ -77,7 +77,7 @@ func (c *Changes) End(id string, v *Version, position, after int64, late bool) {
 	}
 }
 
-// Dropped notes that retention dropped the point after all that is not behind a
+// Dropped notes that retention dropped the point after all that is not after a
 // position was applied: only changes from behind it say what it is. replayed says
 // that what came before may have been replayed since, into the place of what is gone.
 func (c *Changes) Dropped(id string, at int64, replayed bool) {
@@ -171,7 +171,7 @@ func (c *Changes) Mark(id string) (changes int, position int64) {
 	return changes, position
 }
 
-// Wrong tells what is wrong with what was found of a point, by who began to look at
+// Wrong says what is wrong with what was found of a point, by who began to look at
 // that Mark; "" for nothing.
 func (c *Changes) Wrong(id string, f Found, changes int) string {
 	c.mu.Lock()
@@ -208,7 +208,7 @@ func (c *Changes) Wrong(id string, f Found, changes int) string {
 	return point.verdict(last, f)
 }
 
-// is tells whether the version is what was found.
+// is reports whether the version is what was found.
 func (p *Changing) is(v *Version, f Found) bool {
 	if v.Point == nil {
 		return f.Deleted || f.Missing && !p.Created

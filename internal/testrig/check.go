@@ -63,7 +63,7 @@ func (c *Check) Values(where string, points []*Got) map[string]*Got {
 	return there
 }
 
-// moved notes where a point is, and tells what is wrong with that; "" for nothing.
+// moved notes where a point is, and says what is wrong with that; "" for nothing.
 func (c *Check) moved(g *Got) string {
 	c.l.mu.Lock()
 	defer c.l.mu.Unlock()

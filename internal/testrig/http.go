@@ -72,7 +72,7 @@ func ReadAll(response *http.Response) (Answer, error) {
 }
 
 // SendAlone is Send on a connection of its own. A request that expects to be told
-// whether to go on (RFC 9110, section 10.1.1) waits for that.
+// whether to continue (RFC 9110, section 10.1.1) waits for that.
 func SendAlone(request *http.Request) (Answer, error) {
 	request.Close = true
 	fresh := &http.Transport{ExpectContinueTimeout: requestTimeout}
@@ -259,7 +259,7 @@ func LastSequence(ctx context.Context, queue string) (uint64, error) {
 // ServedMetric counts a query replica's answered reads of points.
 const ServedMetric = `cairn_http_request_seconds_count{method="GET",route="/points",status="200"}`
 
-// Served tells whether the query replica at base, asked without a proxy between,
+// Served reports whether the query replica at base, asked without a proxy between,
 // has answered reads of points.
 func Served(t testing.TB, base string) bool {
 	t.Helper()

@@ -16,7 +16,7 @@ type Ledger struct {
 	singles []*Entry          // acknowledged, for readers to look at
 	acked   int               // points
 	last    int64             // the highest position that was answered
-	refused []string          // answers that no retry mends
+	refused []string          // answers that no retry fixes
 	retries int
 }
 
@@ -121,7 +121,7 @@ func (l *Ledger) Last() int64 {
 	return l.last
 }
 
-// Differs tells what is wrong with a point that was found; "" for nothing.
+// Differs says what is wrong with a point that was found; "" for nothing.
 func (l *Ledger) Differs(g *Got) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -135,5 +135,5 @@ func (l *Ledger) Differs(g *Got) string {
 	return ""
 }
 
-// others tells whether a point is another ledger's.
+// others reports whether a point is another ledger's.
 func (l *Ledger) others(g *Got) bool { return !strings.HasPrefix(g.Name(), l.Prefix) }

@@ -55,7 +55,7 @@ func (p *Point) Keyed(scope event.Scope, idempotencyKey string, row int) *Point 
 
 func (p *Point) pad() string { return strings.Repeat("x", p.Padding) }
 
-// Same tells what differs between the point and what came of it; "" for nothing.
+// Same says what differs between the point and the outcome; "" for nothing.
 func (p *Point) Same(g *Got) string {
 	wants := map[string]any{"name": p.Name, "n": p.n}
 	if p.Padding > 0 {

@@ -87,7 +87,7 @@ func (p *Process) closeLog() {
 // Ended is closed when the process has ended and all its output is here.
 func (p *Process) Ended() <-chan struct{} { return p.ended }
 
-// Running tells whether the process has not ended.
+// Running reports whether the process has not ended.
 func (p *Process) Running() bool {
 	select {
 	case <-p.ended:
@@ -97,7 +97,7 @@ func (p *Process) Running() bool {
 	}
 }
 
-// Asked tells whether the process's end was asked for.
+// Asked reports whether the process's end was asked for.
 func (p *Process) Asked() bool { return p.asked.Load() }
 
 // PID is the process's number.

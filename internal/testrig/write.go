@@ -58,7 +58,7 @@ func (l *Ledger) write(ctx context.Context, base, writer string, r *Request) {
 	}
 }
 
-// note tells whether the request needs no other attempt.
+// note reports whether the request needs no other attempt.
 func (l *Ledger) note(t *Turn, a Answer) bool {
 	id := t.Request.Points[0].ID
 	l.mu.Lock()
@@ -150,7 +150,7 @@ func (r *Readers) Reach(t testing.TB, more int) {
 	testkit.Eventually(t, Patience, fmt.Sprintf("%d reads are answered", target), func() bool { return count() >= target })
 }
 
-// End ends the readers, and tells how many reads there were and what failed.
+// End ends the readers, and says how many reads there were and what failed.
 func (r *Readers) End() (reads int, failed []string) {
 	r.stop()
 	return r.reads, r.failed

@@ -15,7 +15,7 @@ import (
 	"cairn/internal/auth"
 )
 
-// identityKey is of the user value with whoever asks.
+// identityKey is of the user value with the caller.
 type identityKey struct{}
 
 // guard lets through who may use the route, and notes who that is.
@@ -25,12 +25,12 @@ func (s *Server) guard(r Route) fiber.Handler {
 		if err == nil {
 			err = c.Next()
 		}
-		keepApart(&c.Response().Header)
+		varyByAuthorization(&c.Response().Header)
 		return err
 	}
 }
 
-// admit notes who asks, or says why they may not use the route.
+// admit notes who the caller is, or says why they may not use the route.
 func (s *Server) admit(c *fiber.Ctx, r Route) error {
 	who, err := s.cfg.Access.Identify(tokenOf(c.Context()), c.Context().Time()) // when it came: no clock is asked again
 	if err != nil {
@@ -46,11 +46,11 @@ func (s *Server) admit(c *fiber.Ctx, r Route) error {
 	return nil
 }
 
-// keepApart keeps what one asker was told out of caches that others share (RFC 9111,
+// varyByAuthorization keeps what one asker was told out of caches that others share (RFC 9111,
 // section 5.2.2.7). Without it, a cache may ask again in the name of another, be told
 // that nothing has changed since, and hand on what it had: the tag of a point is its
-// revision, whoever asks. A key in the URL leaves no Authorization that would warn it.
-func keepApart(h *fasthttp.ResponseHeader) {
+// revision, the caller. A key in the URL leaves no Authorization that would warn it.
+func varyByAuthorization(h *fasthttp.ResponseHeader) {
 	switch string(h.PeekBytes(fieldCacheControl)) {
 	case "":
 		h.SetCanonical(fieldCacheControl, noStore)
@@ -67,7 +67,7 @@ func keepApart(h *fasthttp.ResponseHeader) {
 	}
 }
 
-// As fasthttp keeps them: of text they would be made anew at each request, which is
+// As fasthttp keeps them: of text they would be recreated at each request, which is
 // much of what asking for a key costs.
 var (
 	fieldCacheControl        = []byte(fiber.HeaderCacheControl)
@@ -78,7 +78,7 @@ var (
 	byCodingAndAuthorization = []byte(fiber.HeaderAcceptEncoding + ", " + fiber.HeaderAuthorization)
 )
 
-// Permit says why whoever asks may not do what needs the scope, or nil: for
+// Permit says why the caller may not do what needs the scope, or nil: for
 // handlers where the body decides. Where there is no access control, all may.
 func Permit(c *fiber.Ctx, scope auth.Scope) error {
 	if who := identityOf(c); who != nil {
@@ -87,7 +87,7 @@ func Permit(c *fiber.Ctx, scope auth.Scope) error {
 	return nil
 }
 
-// MayAs tells whether somebody asks who is known and has the scope.
+// MayAs reports whether somebody asks who is known and has the scope.
 func MayAs(c *fiber.Ctx, scope auth.Scope) bool {
 	who := identityOf(c)
 	return who != nil && who.Scopes.Has(scope)
@@ -101,11 +101,11 @@ func permit(who *auth.Identity, scope auth.Scope) error {
 		Members: map[string]any{"scope": scope.String()}}
 }
 
-// IsKnown tells whether it is known who asks. Where it is not, there is no access
+// IsKnown reports whether it is known the caller. Where it is not, there is no access
 // control.
 func IsKnown(c *fiber.Ctx) bool { return identityOf(c) != nil }
 
-// AuthorOf is the name of whoever asks; "" where that is not known.
+// AuthorOf is the name of the caller; "" where that is not known.
 func AuthorOf(c *fiber.Ctx) string {
 	if who := identityOf(c); who != nil {
 		return who.Name
@@ -113,7 +113,7 @@ func AuthorOf(c *fiber.Ctx) string {
 	return ""
 }
 
-// AreaOf is where whoever asks may read and write; nil: everywhere.
+// AreaOf is where the caller may read and write; nil: everywhere.
 func AreaOf(c *fiber.Ctx) *auth.Area {
 	if who := identityOf(c); who != nil {
 		return who.Area
@@ -121,9 +121,9 @@ func AreaOf(c *fiber.Ctx) *auth.Area {
 	return nil
 }
 
-// Ends tells when whoever asks may not any more: gone is closed when their key was
-// removed (nil where that cannot be), and at expires, if it is not zero, it ends by
-// itself. What answers for long heeds both.
+// Ends says when the caller may not any more: gone is closed when their key was
+// removed (nil where that cannot be), and at expires, if it is not zero, it ends on its
+// own. What answers for long honours both.
 func Ends(c *fiber.Ctx) (gone <-chan struct{}, expires time.Time) {
 	if who := identityOf(c); who != nil {
 		return who.Gone(), who.Expires

@@ -161,7 +161,7 @@ func TestWaysOfAKey(t *testing.T) {
 func TestBoundsOfAKey(t *testing.T) {
 	d := newDoor(t, &auth.Identity{Name: "slow", Scopes: auth.Read, Rate: 1},
 		&auth.Identity{Name: "local", Scopes: auth.Read | auth.Write | auth.Edit, Area: &auth.Area{170, -20, -170, 20}})
-	// Only what heeds areas, whatever else is asked.
+	// Only what honours areas, whatever else is asked.
 	for path, want := range map[string]int{"/read": 200, "/read?bbox=0,0,1,1": 200, "/everywhere": 403, "/everywhere?bbox=171,0,172,1": 403, "/status": 403} {
 		if a := d.ask("GET", path, "local"); a.status != want {
 			t.Errorf("%s: %d %s, want %d", path, a.status, a.body, want)

@@ -97,13 +97,13 @@ func first(field []byte) []byte {
 	return bytes.TrimSpace(one)
 }
 
-// isHost tells whether this may stand in a URL as host and port. A link with
+// isHost reports whether this may stand in a URL as host and port. A link with
 // anything else in it would be the client's own to be fooled by, or a page's.
 func isHost(b []byte) bool {
 	return len(b) > 0 && len(b) <= 255 && onlyOf(b, "-._~:[]%")
 }
 
-// isPrefix tells whether this is an absolute path, of characters that need no
+// isPrefix reports whether this is an absolute path, of characters that need no
 // escape.
 func isPrefix(b []byte) bool {
 	return len(b) <= 255 && b[0] == '/' && !bytes.Contains(b, []byte("//")) && onlyOf(b, "-._~/")

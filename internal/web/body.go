@@ -10,7 +10,7 @@ import (
 // ErrBodyCut says that the connection ended before the body did.
 var ErrBodyCut = errors.New("the connection ended before the body did")
 
-// A Body reads a request's body. It mends two things of fasthttp's stream: that
+// A Body reads a request's body. It fixes two things of fasthttp's stream: that
 // gives a plain io.EOF where the client went away half-way, and, read again
 // after the end of a chunked body, takes the next request for another chunk.
 type Body struct {

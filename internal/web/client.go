@@ -66,7 +66,7 @@ func (p Proxies) trust(a netip.Addr) bool {
 	return false
 }
 
-// client is who asks: the other end of the connection, or, where that is a proxy, the
+// client is the caller: the other end of the connection, or, where that is a proxy, the
 // last address of those that the proxies passed on that is no proxy itself. What
 // stands before it is the client's own to invent.
 func (p Proxies) client(peer netip.Addr, c *fiber.Ctx) netip.Addr {
@@ -130,7 +130,7 @@ func forOf(element []byte) []byte {
 	return nil
 }
 
-// clientOf is the address of whoever asks, and whether it is one that can be told
+// clientOf is the address of the caller, and whether it is one that can be told
 // from others: a proxy's may be that of many.
 func clientOf(c *fiber.Ctx) (address netip.Addr, told bool) {
 	var p Proxies
@@ -141,13 +141,13 @@ func clientOf(c *fiber.Ctx) (address netip.Addr, told bool) {
 	return address, address.IsValid() && !p.trust(address)
 }
 
-// ClientAddress is that of whoever asks, as far as trusted proxies tell it.
+// ClientAddress is that of the caller, as far as trusted proxies tell it.
 func ClientAddress(c *fiber.Ctx) string {
 	address, _ := clientOf(c)
 	return address.String()
 }
 
-// fromOf is who asks, for the log: with a port where no proxy stands between.
+// fromOf is the caller, for the log: with a port where no proxy stands between.
 func fromOf(c *fiber.Ctx) string {
 	peer := c.Context().RemoteAddr()
 	if address, _ := clientOf(c); address != addressOf(peer) {

@@ -19,7 +19,7 @@ const (
 	lingerTimeout = 2 * time.Second
 	lingerBytes   = 64 << 20
 	// writeStep is how many bytes a client must take within writeTimeout: it may
-	// read slowly, at 1 kB/s, but not stand still.
+	// read slowly, at 1 kB/s, but not stall.
 	writeStep    = 64 << 10
 	writeTimeout = 60 * time.Second
 )
@@ -39,10 +39,10 @@ type conn struct {
 	// waiting is since when, in Unix nanoseconds, the connection waits for a
 	// request or for the rest of its head; 0 while one is served.
 	waiting atomic.Int64
-	// owed is the first byte of the large answer that the client has yet to take; the
-	// lock of all is for it. owes tells whether there is one.
-	owed *byte
-	owes atomic.Bool
+	// owed is the first byte of the large answer that the client has not read yet; the
+	// lock of all is for it. hasUnsent reports whether there is one.
+	owed      *byte
+	hasUnsent atomic.Bool
 	// progress is when it last took some of it, in Unix nanoseconds.
 	progress atomic.Int64
 
@@ -186,7 +186,7 @@ func (c *conn) cut() error {
 	return c.Conn.Close()
 }
 
-// isEncrypted tells whether the request came by HTTPS.
+// isEncrypted reports whether the request came by HTTPS.
 func isEncrypted(c *fiber.Ctx) bool {
 	conn, ok := c.Context().Conn().(*conn)
 	return ok && conn.encrypted

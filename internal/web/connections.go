@@ -33,19 +33,19 @@ const (
 	// shedShare is the part of all connections that is shed at once, so that a
 	// flood does not look for the idlest at every connection.
 	shedShare = 64
-	// acceptPause is the wait after the system refused to accept, for want of
+	// acceptPause is the wait after the system refused to accept, for lack of
 	// files.
 	acceptPause = 10 * time.Millisecond
-	// unsentBytes bounds the large answers that clients have yet to take, in memory:
-	// what several are sent is one. Where there is more, who stands still is cut.
+	// unsentBytes bounds the large answers that clients have not read yet, in memory:
+	// what several are sent is one. Where there is more, a client that stalls is cut off.
 	unsentBytes = 80 << 20
-	// standStill is how long a client may take nothing while others wait for the room
+	// stallAfter is how long a client may take nothing while others wait for the room
 	// that its answer has.
-	standStill = time.Second
-	// creepingRate is what an upload must bring, in bytes a second, to keep its place
-	// where others wait for one, and creepingAge how long it may take to begin.
-	creepingRate = 1024.0
-	creepingAge  = time.Second
+	stallAfter = time.Second
+	// slowRate is what an upload must bring, in bytes a second, to keep its place
+	// where others wait for one, and slowAge how long it may take to begin.
+	slowRate = 1024.0
+	slowAge  = time.Second
 	// largeAnswer is what counts towards that: smaller ones fit the sockets'
 	// buffers.
 	largeAnswer = 64 << 10
@@ -155,7 +155,7 @@ func (a *connections) count(address netip.Addr) int {
 func (a *connections) leave(c *conn) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.forgive(c)
+	a.clearUnsent(c)
 	if _, there := a.all[c]; !there {
 		return
 	}
@@ -192,14 +192,14 @@ func (a *connections) shedIdle(which func(*conn) bool) {
 	}
 }
 
-// owe notes that an answer is about to be sent, and says whether there is room for
-// it. Room is made at the cost of those who stand still.
-func (a *connections) owe(c *conn, body []byte) bool {
+// addUnsent notes that an answer is about to be sent, and says whether there is room for
+// it. Room is made at the cost of those who stall.
+func (a *connections) addUnsent(c *conn, body []byte) bool {
 	if len(body) < largeAnswer {
 		return true
 	}
 	for !a.take(c, body) {
-		if !a.cutSlowest(time.Now().Add(-standStill)) {
+		if !a.cutSlowest(time.Now().Add(-stallAfter)) {
 			return false
 		}
 	}
@@ -213,7 +213,7 @@ func (a *connections) take(c *conn, body []byte) bool {
 	if c.closed.Load() { // it has left, and would never give it back
 		return true
 	}
-	a.forgive(c)
+	a.clearUnsent(c)
 	u := a.answers[first]
 	if u == nil {
 		if a.unsent.Load()+int64(len(body)) > unsentBytes {
@@ -225,14 +225,14 @@ func (a *connections) take(c *conn, body []byte) bool {
 	}
 	u.clients++
 	c.owed = first
-	c.owes.Store(true)
+	c.hasUnsent.Store(true)
 	c.progress.Store(time.Now().UnixNano())
 	return true
 }
 
-// forgive takes the answer off the account that the client was to take. The lock is
+// clearUnsent takes the answer off the account that the client was to take. The lock is
 // held.
-func (a *connections) forgive(c *conn) {
+func (a *connections) clearUnsent(c *conn) {
 	u := a.answers[c.owed]
 	if u == nil {
 		return
@@ -242,7 +242,7 @@ func (a *connections) forgive(c *conn) {
 		delete(a.answers, c.owed)
 	}
 	c.owed = nil
-	c.owes.Store(false)
+	c.hasUnsent.Store(false)
 }
 
 // cutSlowest closes the connection that has taken nothing for longest of what it is
@@ -252,7 +252,7 @@ func (a *connections) cutSlowest(before time.Time) bool {
 	least := before.UnixNano()
 	a.mu.Lock()
 	for c := range a.all {
-		if at := c.progress.Load(); c.owes.Load() && at < least {
+		if at := c.progress.Load(); c.hasUnsent.Load() && at < least {
 			slowest, least = c, at
 		}
 	}
@@ -265,11 +265,11 @@ func (a *connections) cutSlowest(before time.Time) bool {
 	return true
 }
 
-// cutCreeping closes the connection whose body comes most slowly, of those that are
-// waited for and come at less than creepingRate.
-func (a *connections) cutCreeping(now time.Time) {
+// cutSlow closes the connection whose body comes most slowly, of those that are
+// waited for and come at less than slowRate.
+func (a *connections) cutSlow(now time.Time) {
 	var slowest *conn
-	least := creepingRate
+	least := slowRate
 	a.mu.Lock()
 	for c := range a.all {
 		r := c.roll.Load()
@@ -277,7 +277,7 @@ func (a *connections) cutCreeping(now time.Time) {
 			continue
 		}
 		age := now.Sub(r.began)
-		if rate := float64(r.read.Load()) / age.Seconds(); age > creepingAge && rate < least {
+		if rate := float64(r.read.Load()) / age.Seconds(); age > slowAge && rate < least {
 			slowest, least = c, rate
 		}
 	}
@@ -290,10 +290,10 @@ func (a *connections) cutCreeping(now time.Time) {
 
 // settle notes that a client has taken all.
 func (a *connections) settle(c *conn) {
-	if c.owes.Load() {
+	if c.hasUnsent.Load() {
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		a.forgive(c)
+		a.clearUnsent(c)
 	}
 }
 

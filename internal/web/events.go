@@ -17,7 +17,7 @@ const (
 	mediaEvents = "text/event-stream"
 )
 
-// WantsEvents tells whether the client is an EventSource, or says that it is: a
+// WantsEvents reports whether the client is an EventSource, or says that it is: a
 // browser's never comes back after an answer that is not 200 (HTML Living Standard,
 // section 9.2.2), so it gets no other where coming back helps.
 func WantsEvents(c *fiber.Ctx) bool {

@@ -103,7 +103,7 @@ func (f *framing) check(p []byte) (good int, refused *Problem) {
 	return len(p), nil
 }
 
-// endData goes on behind a body or a chunk.
+// endData continues after a body or a chunk.
 func (f *framing) endData() {
 	if f.state == inChunk {
 		f.state = afterChunk
@@ -206,7 +206,7 @@ func (f *framing) target(target []byte, options bool) *Problem {
 	return nil
 }
 
-// isOther tells whether the host is another than that of the target.
+// isOther reports whether the host is another than that of the target.
 func (f *framing) isOther(host []byte) bool {
 	if f.authority == nil {
 		return false
@@ -218,7 +218,7 @@ func (f *framing) isOther(host []byte) bool {
 	return !bytes.EqualFold(bytes.TrimSuffix(host, port), bytes.TrimSuffix(f.authority, port))
 }
 
-// field takes a header field, and heeds those that say how long the body is.
+// field takes a header field, and honours those that say how long the body is.
 func (f *framing) field(line []byte) *Problem {
 	name, value, refused := cutField(line)
 	if refused != nil {
@@ -304,7 +304,7 @@ func cutField(line []byte) (name, value []byte, refused *Problem) {
 	return name, bytes.Trim(value, " \t"), nil
 }
 
-// mayTrail tells whether a field may stand behind a chunked body: none that frames
+// mayTrail reports whether a field may stand behind a chunked body: none that frames
 // or routes the message, or says who sent it.
 func mayTrail(name []byte) bool {
 	text := strings.ToLower(string(name))

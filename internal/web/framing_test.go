@@ -226,7 +226,7 @@ func FuzzFraming(f *testing.F) {
 }
 
 // A method that no route has is told which there are, whatever it is called, and the
-// connection goes on.
+// connection continues.
 func TestOtherMethods(t *testing.T) {
 	conn, err := net.Dial("tcp", echoServer(t))
 	if err != nil {

@@ -83,7 +83,7 @@ func TestMethods(t *testing.T) {
 	}
 }
 
-// OPTIONS tells what a path answers, and nothing else is taken there, though a pattern
+// OPTIONS says what a path answers, and nothing else is taken there, though a pattern
 // would match it; so it is in whichever order the routes come.
 func TestOptionsOfAPathAndAPattern(t *testing.T) {
 	s, err := Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}, 1)

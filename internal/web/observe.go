@@ -29,7 +29,7 @@ func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
 	return m
 }
 
-// observe wraps every request: it turns errors into problems, sees to unread
+// observe wraps every request: it turns errors into problems, takes care of unread
 // bodies, and writes the log line and the metrics.
 func (s *Server) observe(c *fiber.Ctx) error {
 	start := time.Now()
@@ -80,14 +80,14 @@ func bodyOf(c *fiber.Ctx) []byte {
 	return c.Response().Body()
 }
 
-// owe makes an answer of which there is no room to wait for its client a refusal.
+// addUnsent makes an answer of which there is no room to wait for its client a refusal.
 func (s *Server) owe(c *fiber.Ctx) {
 	body := bodyOf(c)
 	if len(body) < largeAnswer {
 		return
 	}
 	conn, ok := c.Context().Conn().(*conn)
-	if !ok || conn.all.owe(conn, body) {
+	if !ok || conn.all.addUnsent(conn, body) {
 		return
 	}
 	c.Response().Reset()
@@ -144,10 +144,10 @@ func RollDeadline(c *fiber.Ctx, stall, pause time.Duration, paused func()) (done
 	return func() { conn.roll.Store(nil) }
 }
 
-// MakeRoom ends the upload that comes most slowly, if there is one that creeps: for
+// MakeRoom ends the upload that comes most slowly, if there is one that is too slow: for
 // whoever waits for its place.
 func MakeRoom(c *fiber.Ctx) {
 	if conn, ok := c.Context().Conn().(*conn); ok {
-		conn.all.cutCreeping(time.Now())
+		conn.all.cutSlow(time.Now())
 	}
 }

@@ -60,7 +60,7 @@ func (s *Server) writeOrigins(c *fiber.Ctx) error {
 		c.Set(fiber.HeaderAccessControlAllowOrigin, strings.Clone(origin))
 		c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
 		c.Vary(fiber.HeaderOrigin)
-	case s.isForeign(c, origin) && isUnasked(c):
+	case s.isForeign(c, origin) && isSimpleRequest(c):
 		return &Problem{
 			Status: http.StatusForbidden,
 			Detail: "a page of another origin may not write: --allow-origins names those whose pages may",
@@ -69,7 +69,7 @@ func (s *Server) writeOrigins(c *fiber.Ctx) error {
 	return c.Next()
 }
 
-// isForeign tells whether a browser sends the request for a page of another site.
+// isForeign reports whether a browser sends the request for a page of another site.
 // Newer ones say so, whatever a proxy has changed on the way, and also where they
 // send no Origin, as for an image (Fetch Metadata, section 2.3).
 func (s *Server) isForeign(c *fiber.Ctx, origin string) bool {
@@ -83,7 +83,7 @@ func (s *Server) isForeign(c *fiber.Ctx, origin string) bool {
 	return origin != "" && !s.isOwn(c, origin)
 }
 
-// isOwn tells whether a page is of this server: a proxy may have changed the
+// isOwn reports whether a page is of this server: a proxy may have changed the
 // scheme, but hardly the host.
 func (s *Server) isOwn(c *fiber.Ctx, origin string) bool {
 	page, err := url.Parse(origin)
@@ -94,9 +94,9 @@ func (s *Server) isOwn(c *fiber.Ctx, origin string) bool {
 	return strings.EqualFold(page.Host, string(c.Request().Host())) || err == nil && strings.EqualFold(page.Host, own.Host)
 }
 
-// isUnasked tells whether a browser would send such a request for any page, without
+// isSimpleRequest reports whether a browser would send such a request for any page, without
 // a preflight (Fetch, section 2.2.2: the CORS-safelisted types of a body).
-func isUnasked(c *fiber.Ctx) bool {
+func isSimpleRequest(c *fiber.Ctx) bool {
 	if c.Method() == http.MethodGet || c.Method() == http.MethodHead {
 		return true
 	}

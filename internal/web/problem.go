@@ -16,7 +16,7 @@ import (
 type Problem struct {
 	Status int
 	// Detail says what is wrong with this request and, where that is known,
-	// how to mend it.
+	// how to fix it.
 	Detail string
 	// Pointer is a JSON pointer (RFC 6901) to what is wrong in the body.
 	Pointer string

@@ -13,7 +13,7 @@ import (
 // proxy sends at once.
 const proxyHeaderTimeout = 5 * time.Second
 
-// A proxied connection is one of a proxy that may say, in a header before all else, whose
+// A proxied connection is one of a proxy that may say, in a header before everything else, whose
 // connection it passes on (the PROXY protocol of HAProxy, versions 1 and 2). Without a
 // header it is the proxy's own, as that of a health check is.
 type proxied struct{ *proxyproto.Conn }

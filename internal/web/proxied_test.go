@@ -19,7 +19,7 @@ import (
 	"cairn/internal/testkit"
 )
 
-// whose serves a route that tells who asks, behind a proxy at 127.0.0.1.
+// whose serves a route that tells the caller, behind a proxy at 127.0.0.1.
 func whose(t *testing.T, most int) *Server {
 	t.Helper()
 	proxies, err := ParseProxies([]string{"127.0.0.1"})

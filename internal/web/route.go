@@ -17,14 +17,14 @@ type Route struct {
 	Method string // GET answers HEAD too; OPTIONS is made of the others
 	Path   string // as fiber has it
 	Scope  auth.Scope
-	// Areas says that the handler heeds the area of whoever asks (see [AreaOf]): it
-	// tells of no point outside, and changes none. Other routes are closed to keys that
+	// Areas says that the handler honours the area of the caller (see [AreaOf]): it
+	// reports no point outside, and changes none. Other routes are closed to keys that
 	// have one.
 	Areas   bool
 	Handler fiber.Handler
 }
 
-// reads tells whether the route changes nothing.
+// reads reports whether the route changes nothing.
 func (r *Route) reads() bool { return r.Scope&(auth.Write|auth.Edit) == 0 }
 
 // handlers are what the route's requests go through.
@@ -42,7 +42,7 @@ func (s *Server) handlers(r Route) []fiber.Handler {
 // methods are those that a path answers.
 type methods struct{ all, reading []string }
 
-// allow is the field Allow that tells of them.
+// allow is the field Allow that reports them.
 func (m *methods) allow() string {
 	return strings.Join(append(slices.Clone(m.all), http.MethodOptions), ", ")
 }
@@ -76,7 +76,7 @@ func (r *Route) methods() []string {
 	return []string{r.Method}
 }
 
-// hasParameters tells whether it is a pattern of paths.
+// hasParameters reports whether it is a pattern of paths.
 func hasParameters(path string) bool { return strings.ContainsAny(path, ":+") }
 
 // own is what the path answers that stands in the table as it is; nil: none does.

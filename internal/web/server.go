@@ -61,7 +61,7 @@ type Config struct {
 	ProxyProtocol bool
 	// TLS is for HTTPS; nil: HTTP.
 	TLS *tls.Config
-	// Access knows who asks; nil: nobody is asked who they are.
+	// Access identifies the caller; nil: nobody is asked who they are.
 	Access *auth.Authority
 	// Origins are those whose pages may write.
 	Origins Origins
@@ -91,7 +91,7 @@ type Server struct {
 
 	mu         sync.Mutex
 	roles      []Role
-	mounted    chan struct{} // closed and made anew when a role is mounted
+	mounted    chan struct{} // closed and recreated when a role is mounted
 	operations []Operation
 	publicURL  string
 	needs      []need
@@ -158,7 +158,7 @@ var methodsKnown = append(slices.Clone(fiber.DefaultMethods), methodOther)
 // the configuration said 0.
 func (s *Server) Addr() string { return s.listener.Addr().String() }
 
-// Access knows who asks; nil: nobody is asked who they are.
+// Access identifies the caller; nil: nobody is asked who they are.
 func (s *Server) Access() *auth.Authority { return s.cfg.Access }
 
 // Stopping ends when the server begins to drain: what may last long should come
@@ -169,7 +169,7 @@ func (s *Server) Stopping() context.Context { return s.stopping }
 // it is not said the requests tell it. It is called before a role is mounted.
 func (s *Server) SetPublicURL(url string) { s.publicURL = url }
 
-// Unsent is how many bytes of large answers clients have yet to take.
+// Unsent is how many bytes of large answers clients have not read yet.
 func (s *Server) Unsent() int { return int(s.conns.unsent.Load()) }
 
 // Version is that of the program.

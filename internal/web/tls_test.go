@@ -55,7 +55,7 @@ func get(t *testing.T, conn net.Conn) (status string) {
 }
 
 // A certificate that is replaced is used for new connections, without a restart; those
-// that are there go on, and files that do not fit leave what was.
+// that are there continue, and files that do not fit leave what was.
 func TestCertificateIsReadAgain(t *testing.T) {
 	defer func(before time.Duration) { certificateLook = before }(certificateLook)
 	certificateLook = time.Millisecond

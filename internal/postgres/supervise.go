@@ -6,16 +6,16 @@ import (
 )
 
 const (
-	// watchEvery is how often Watch looks whether the server lives.
-	watchEvery = time.Second
+	// superviseEvery is how often Supervise checks that the server is alive.
+	superviseEvery = time.Second
 	// maxRetry bounds the growing pause between starts that fail.
 	maxRetry = 30 * time.Second
 )
 
-// Watch starts the server again whenever it is found dead, until ctx ends. A
-// cluster that was stopped with [Cluster.Stop] it lets be.
-func (c *Cluster) Watch(ctx context.Context) {
-	pause := watchEvery
+// Supervise restarts the server whenever it has died, until ctx ends. It does not
+// restart a cluster that was stopped with [Cluster.Stop].
+func (c *Cluster) Supervise(ctx context.Context) {
+	pause := superviseEvery
 	for {
 		timer := time.NewTimer(pause)
 		select {
@@ -24,8 +24,8 @@ func (c *Cluster) Watch(ctx context.Context) {
 			return
 		case <-timer.C:
 		}
-		if err := c.revive(ctx); err == nil {
-			pause = watchEvery
+		if err := c.restartIfDead(ctx); err == nil {
+			pause = superviseEvery
 		} else if ctx.Err() == nil {
 			pause = min(2*pause, maxRetry)
 			c.log.Error("cannot start PostgreSQL again, will try once more", "error", err, "in", pause)
@@ -33,7 +33,7 @@ func (c *Cluster) Watch(ctx context.Context) {
 	}
 }
 
-func (c *Cluster) revive(ctx context.Context) error {
+func (c *Cluster) restartIfDead(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.stopped || worksIn(c.pid, c.data()) {
