@@ -33,7 +33,7 @@ const (
 	OutcomeOutside      Outcome = "outside"      // the point lies where whoever wrote the event may change none
 )
 
-// Parked tells whether the event was parked.
+// Parked reports whether the event was parked.
 func (o Outcome) Parked() bool {
 	return o == OutcomeConflict || o == OutcomeRefused || o == OutcomeUnreadable
 }
@@ -45,7 +45,7 @@ const maxOutcomeBytes = 256 << 10
 // A Range is positions of one envelope, both ends included.
 type Range [2]event.Position
 
-// Applied announces that the projection has come to Sequence: what is there, up
+// Applied announces that the projection has reached Sequence: what is there, up
 // to and with that envelope, is in the database.
 type Applied struct {
 	// First is where the batch begins that Outcomes are about; 0 where the
@@ -81,7 +81,7 @@ func (a *Applied) Add(p event.Position, o Outcome) {
 	a.Outcomes[o] = append(ranges, Range{p, p})
 }
 
-// Outcome tells what became of the event at p, if the announcement is about it.
+// Outcome reports what became of the event at p, if the announcement is about it.
 func (a *Applied) Outcome(p event.Position) (outcome Outcome, known bool) {
 	if s := p.Sequence(); a.First == 0 || a.Truncated || s < a.First || s > a.Sequence {
 		return "", false

@@ -41,7 +41,7 @@ const (
 	// its way. replicatedAttempt is then how long an attempt may wait for its ack:
 	// the time without an ack at a change that is in order. After stallAfter whoever
 	// waits is answered, and whoever comes is refused at once; the message whose fate
-	// is not known goes on being sent for replicatedTimeout at most, which must be
+	// is not known continues being sent for replicatedTimeout at most, which must be
 	// less than the stream's window for duplicates.
 	replicatedAttempt = 500 * time.Millisecond
 	stallAfter        = 2 * time.Second
@@ -58,7 +58,7 @@ var (
 	ErrFull        = errors.New("the queue is full")
 	ErrUnavailable = errors.New("the queue is not reachable")
 	ErrUncertain   = errors.New("the queue did not answer in time")
-	// ErrUnwritable says that the store's disk takes nothing, for want of room or not.
+	// ErrUnwritable says that the store's disk takes nothing, for lack of room or not.
 	ErrUnwritable = errors.New("the queue's store cannot be written")
 	// ErrDamaged says that the store has less than was acknowledged from it.
 	ErrDamaged = errors.New("the queue's store is damaged, or a copy from earlier")
@@ -113,7 +113,7 @@ type Collector struct {
 	publish  func(context.Context, *nats.Msg) (*jetstream.PubAck, error)
 	refusal  func() error // why it is no use to try; see Endpoint.Refusal
 	onCommit atomic.Pointer[func(uint64)]
-	// copies tells that the stream has several; changed wakes run to hear it.
+	// copies says that the stream has several; changed wakes run to hear it.
 	copies  atomic.Bool
 	changed chan struct{}
 	// stalled is since when, in nanoseconds of Unix time, nothing is acknowledged; 0:
@@ -269,8 +269,8 @@ func answer(waiting []*Batch, sequence uint64, err error) {
 	}
 }
 
-// commit publishes one envelope, waits until it is on disk, and answers those who
-// wait for it.
+// commit publishes one envelope, waits until it is on disk, and answers those
+// waiting for it.
 func (c *Collector) commit(waiting []*Batch, lines []byte, count int, trace string) {
 	start := time.Now()
 	m := nats.NewMsg(Subject)

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// reconnectWait is the pause between attempts to reach a server that is away.
+	// reconnectWait is the pause between attempts to reach a server that is unreachable.
 	reconnectWait = 250 * time.Millisecond
 	// pingEvery and pingsLost bound, to 20 s, how long a connection that was lost
-	// without a word (a firewall forgot it, a machine is gone) is believed in.
+	// silently (a firewall forgot it, a machine is gone) is believed in.
 	// The client's own bounds are six minutes, and a projector waits them out.
 	pingEvery = 5 * time.Second
 	pingsLost = 2
@@ -54,7 +54,7 @@ type Local interface {
 	DiskFree() int64
 	// Replicas is how many copies its cluster keeps; 1: it is alone.
 	Replicas() int
-	// Leads tells whether it is the one of its cluster that does what only one
+	// Leads reports whether it is the one of its cluster that does what only one
 	// should do.
 	Leads() bool
 	// Joined says why it is not to count as ready yet, or nil.
@@ -103,7 +103,7 @@ func (e Endpoint) Replicas() int {
 	return e.Local.Replicas()
 }
 
-// Leads tells whether this process should do what only one should; see [Local].
+// Leads reports whether this process should do what only one should; see [Local].
 func (e Endpoint) Leads() bool { return e.Local == nil || e.Local.Leads() }
 
 // Joined says why this process' server is not to count as ready, or nil.
@@ -114,11 +114,11 @@ func (e Endpoint) Joined() error {
 	return e.Local.Joined()
 }
 
-// Several tells whether there is another server to go to.
+// Several reports whether there is another server to go to.
 func (e Endpoint) Several() bool { return strings.Contains(e.URL, ",") }
 
 // Connect returns a connection that lives until it is closed: it need not
-// succeed at first, and comes back by itself for as long as it takes.
+// succeed at first, and recovers on its own for as long as it takes.
 // While there is no server, a publish fails at once rather than wait in memory.
 func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
 	ping := pingEvery

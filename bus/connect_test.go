@@ -11,7 +11,7 @@ import (
 )
 
 // A queue that others run may ask for a certificate; the first of its servers may be
-// away.
+// unreachable.
 func TestConnectByCertificate(t *testing.T) {
 	files := testkit.NewCertificate(t, t.TempDir())
 	config, err := natsserver.GenTLSConfig(&natsserver.TLSConfigOpts{CertFile: files.Cert, KeyFile: files.Key, CaFile: files.CA, Verify: true})

@@ -91,7 +91,7 @@ func (c Copies) Problem() string {
 	return fmt.Sprintf("%d of %d copies have all that was acknowledged%s", c.Whole, c.Wanted, text)
 }
 
-// Unanswered tells whether an error is that nobody of the queue answered, as when
+// Unanswered reports whether an error is that nobody of the queue answered, as when
 // nobody leads the stream or this client's node is cut off from who does.
 func Unanswered(err error) bool {
 	var api *jetstream.APIError
@@ -140,7 +140,7 @@ type Node struct {
 	Started time.Time `json:"started"`
 	// Problem is why it takes no writes, or what is wrong with it.
 	Problem string `json:"problem,omitempty"`
-	// Whole tells whether its copy has all that is committed, as far as it knows.
+	// Whole reports whether its copy has all that is committed, as far as it knows.
 	Whole bool `json:"whole"`
 	// First and Last are the sequences that its own copy begins and ends with.
 	First uint64 `json:"first_sequence"`
@@ -195,7 +195,7 @@ func AskNodes(ctx context.Context, nc *nats.Conn, expected int) ([]Node, error) 
 func ServeNode(nc *nats.Conn, tell func() Node) error {
 	_, err := nc.Subscribe(SubjectNode, func(m *nats.Msg) {
 		if data, err := json.Marshal(tell()); err == nil {
-			_ = m.Respond(data) // who asked waits no longer than askNodes
+			_ = m.Respond(data) // the caller waits no longer than askNodes
 		}
 	})
 	if err != nil {

@@ -19,8 +19,8 @@ const SubjectRead = "cairn.read"
 // readGroup makes one of several projectors answer.
 const readGroup = "projector"
 
-// maxReads bounds the questions that one projector works on at once; a further one
-// is refused, so that whoever asked hears it at once.
+// maxReads bounds the requests that one projector works on at once; a further one
+// is refused, so that the caller hears it at once.
 const maxReads = 64
 
 // ErrReaderAway says that no projector answers for points now.
@@ -37,11 +37,11 @@ type Stored struct {
 	Point json.RawMessage `json:"point,omitempty"`
 }
 
-type question struct {
+type readRequest struct {
 	ID uuid.UUID `json:"id"`
 }
 
-type stored struct {
+type readAnswer struct {
 	Stored
 	Error string `json:"error,omitempty"`
 }
@@ -49,7 +49,7 @@ type stored struct {
 // Read asks the projector for a point, until ctx ends. Its error is
 // [ErrReaderAway] where nobody could answer.
 func Read(ctx context.Context, nc *nats.Conn, id uuid.UUID) (Stored, error) {
-	data, err := json.Marshal(question{id})
+	data, err := json.Marshal(readRequest{id})
 	if err != nil {
 		return Stored{}, fmt.Errorf("encode the question for a point: %w", err)
 	}
@@ -57,7 +57,7 @@ func Read(ctx context.Context, nc *nats.Conn, id uuid.UUID) (Stored, error) {
 	if err != nil {
 		return Stored{}, fmt.Errorf("%w: %w", ErrReaderAway, err)
 	}
-	var answer stored
+	var answer readAnswer
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
 		return Stored{}, fmt.Errorf("read the answer for a point: %w", err)
 	}
@@ -74,13 +74,13 @@ func ServeRead(nc *nats.Conn, read func(id uuid.UUID) (Stored, error)) error {
 		select {
 		case places <- struct{}{}:
 		default:
-			respond(m, stored{Error: "it has too many questions to answer"})
+			respond(m, readAnswer{Error: "it has too many questions to answer"})
 			return
 		}
 		go func() {
 			defer func() { <-places }()
-			var q question
-			var answer stored
+			var q readRequest
+			var answer readAnswer
 			err := json.Unmarshal(m.Data, &q)
 			if err == nil {
 				answer.Stored, err = read(q.ID)
@@ -97,9 +97,9 @@ func ServeRead(nc *nats.Conn, read func(id uuid.UUID) (Stored, error)) error {
 	return nil
 }
 
-func respond(m *nats.Msg, a stored) {
+func respond(m *nats.Msg, a readAnswer) {
 	data, err := json.Marshal(a)
 	if err == nil {
-		_ = m.Respond(data) // who asked waits no longer than its context
+		_ = m.Respond(data) // the caller waits no longer than its context
 	}
 }

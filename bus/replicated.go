@@ -14,7 +14,7 @@ type envelope struct {
 	m       *nats.Msg
 	start   time.Time
 	waiting []*Batch // who has not been answered
-	// uncertain tells that an attempt ended without an answer, so that the message
+	// uncertain says that an attempt ended without an answer, so that the message
 	// may be stored.
 	uncertain bool
 }
@@ -150,7 +150,7 @@ func (c *Collector) probe() error {
 	return err
 }
 
-// closing tells whether Close was called.
+// closing reports whether Close was called.
 func (c *Collector) closing() bool {
 	select {
 	case <-c.closed:

@@ -43,7 +43,7 @@ func SalvagedTo(info *jetstream.StreamInfo) (subject string, closed bool) {
 	return Subject, false
 }
 
-// Opened tells whether the stream has had all that was salvaged.
+// Opened reports whether the stream has had all that was salvaged.
 func Opened(info *jetstream.StreamInfo) bool { return info.Config.Metadata[salvagedOpen] != "" }
 
 // Open lets writers write to a stream that was made closed.
@@ -87,5 +87,5 @@ func SalvagedAbove(info *jetstream.StreamInfo) uint64 {
 	return above
 }
 
-// IsFull tells whether a publish was refused for want of room.
+// IsFull reports whether a publish was refused for lack of room.
 func IsFull(err error) bool { return errors.Is(refusalOf(err), ErrFull) }

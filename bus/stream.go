@@ -35,7 +35,7 @@ const (
 	duplicates = 2 * time.Minute
 
 	// ackWait and maxAckPending keep the broker from sending anything twice or
-	// stopping by itself: the checkpoint says what is due, not the acks. They
+	// stopping on its own: the checkpoint says what is due, not the acks. They
 	// are above any batch and any commit.
 	ackWait       = 5 * time.Minute
 	maxAckPending = 100_000
@@ -67,12 +67,12 @@ func CreateStream(ctx context.Context, js jetstream.JetStream, after uint64, max
 	return CreateReplicated(ctx, js, after, maxBytes, 1)
 }
 
-// createdKey is where the metadata of a stream say when it came to be, for those whose
+// createdKey is where the metadata of a stream say when it was created, for those whose
 // nodes do not agree on it: of one that was restored into a cluster each node says
 // another time, and after a restart a third (seen).
 const createdKey = "cairn-created"
 
-// CreatedAt is when the stream came to be, by which a database knows it again, to the
+// CreatedAt is when the stream was created, by which a database knows it again, to the
 // microsecond that Postgres keeps. A stream that 'cairn cluster adopt' made of another
 // is that other.
 func CreatedAt(info *jetstream.StreamInfo) time.Time {
@@ -86,12 +86,12 @@ func CreatedAt(info *jetstream.StreamInfo) time.Time {
 // until it is there whole, nobody writes to it.
 const AdoptingSubject = "adopting."
 
-// Adopting tells whether the stream is being taken into a cluster.
+// Adopting reports whether the stream is being taken into a cluster.
 func Adopting(info *jetstream.StreamInfo) bool {
 	return len(info.Config.Subjects) == 1 && info.Config.Subjects[0] == AdoptingSubject+info.Config.Name
 }
 
-// CreatedThen notes in the settings of a stream when it came to be.
+// CreatedThen notes in the settings of a stream when it was created.
 func CreatedThen(cfg *jetstream.StreamConfig, t time.Time) {
 	metadata := maps.Clone(cfg.Metadata)
 	if metadata == nil {
@@ -148,7 +148,7 @@ func ResumeAfter(ctx context.Context, js jetstream.JetStream, sequence uint64, d
 	if err != nil {
 		return nil, fmt.Errorf("create consumer %s: %w", Consumer, err)
 	}
-	return setBack(ctx, js, c, sequence)
+	return resetConsumer(ctx, js, c, sequence)
 }
 
 // ResumeAgain is ResumeAfter for who has made the consumer before. It asks only the
@@ -164,10 +164,10 @@ func ResumeAgain(ctx context.Context, js jetstream.JetStream, sequence uint64, d
 	if database != "" && c.CachedInfo().Config.Metadata[databaseKey] != database {
 		return ResumeAfter(ctx, js, sequence, database)
 	}
-	return setBack(ctx, js, c, sequence)
+	return resetConsumer(ctx, js, c, sequence)
 }
 
-func setBack(ctx context.Context, js jetstream.JetStream, c jetstream.Consumer, sequence uint64) (jetstream.Consumer, error) {
+func resetConsumer(ctx context.Context, js jetstream.JetStream, c jetstream.Consumer, sequence uint64) (jetstream.Consumer, error) {
 	if _, err := js.ResetConsumerToSequence(ctx, Stream, Consumer, sequence+1); err != nil {
 		return nil, fmt.Errorf("set consumer %s to sequence %d: %w", Consumer, sequence+1, err)
 	}

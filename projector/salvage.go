@@ -38,7 +38,7 @@ type Salvaged struct {
 // is older would come after them.
 //
 // acknowledged is the highest sequence that writers were told, where that is
-// known (see server.ReadMark); 0 where not.
+// known (see server.ReadAcknowledged); 0 where not.
 func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, maxBytes int64, acknowledged uint64, log *slog.Logger) (done Salvaged, err error) {
 	nc, err := bus.Connect(endpoint, log)
 	if err != nil {

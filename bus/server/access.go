@@ -111,7 +111,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 
 // userNode is a node of a cluster, as the client of its own server: it asks the
 // stream's leader how things are, raises the number of copies, takes in what was
-// adopted (and removes what of that came in part only), and tells how it is itself.
+// adopted (and removes what of that came in part only), and says how it is itself.
 // Its password never leaves the process.
 const userNode = "node"
 

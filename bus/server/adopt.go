@@ -20,11 +20,11 @@ import (
 // What a single node has goes over to a cluster in two steps, each of which may be
 // killed and done again. [Adopt] takes a snapshot of every stream out of the store
 // and puts the store aside. The node that is then started with the settings of a
-// cluster puts the snapshots in, with as many copies as the cluster keeps (takeIn),
-// and lets go of them when all copies are whole.
+// cluster puts the snapshots in, with as many copies as the cluster keeps (importAdopted),
+// and drops them when all copies are whole.
 //
 // A snapshot keeps sequences, times and ids. The stream that is made of it counts as
-// created now, so when it came to be goes along in its metadata. Until it is seen to
+// created now, so when it was created goes along in its metadata. Until it is
 // have all, it listens to a subject that nobody writes to: a transfer that breaks off
 // leaves an empty stream behind, and writes would be given the old positions again
 // (seen).
@@ -39,14 +39,14 @@ const (
 	restoreTimeout  = 10 * time.Minute
 	// snapshotChunk is how much of it one message has, in bytes.
 	snapshotChunk = 128 << 10
-	// takeInPause is the wait before another attempt to put a snapshot in: without a
+	// importPause is the wait before another attempt to put a snapshot in: without a
 	// quorum there is nobody to take it.
-	takeInPause = time.Second
+	importPause = time.Second
 
-	// chunkPatience is how long nobody may be heard of who takes a part of a snapshot,
+	// chunkTimeout is how long nobody may be heard of who takes a part of a snapshot,
 	// and chunkPause the wait between two attempts.
-	chunkPatience = 3 * time.Second
-	chunkPause    = 20 * time.Millisecond
+	chunkTimeout = 3 * time.Second
+	chunkPause   = 20 * time.Millisecond
 
 	listFile = "streams.json"
 )
@@ -68,7 +68,7 @@ type Adopted struct {
 	Aside    string // where the store is now
 }
 
-// adopted tells whether something was taken out that is not in a cluster yet.
+// adopted reports whether something was taken out that is not in a cluster yet.
 func adopted(dir string) bool {
 	if dir == "" {
 		return false
@@ -79,10 +79,10 @@ func adopted(dir string) bool {
 
 // Adopt takes the data of a single node's store, which nobody else may have open,
 // out for a cluster. It may be ended at any point and run again: until the last
-// step, the renaming of the store, a single node goes on with it as if nothing had
+// step, the renaming of the store, a single node continues with it as if nothing had
 // been.
 func Adopt(ctx context.Context, cfg Config) (Adopted, error) {
-	k, err := lookAtStore(cfg.StoreDir)
+	k, err := inspectStore(cfg.StoreDir)
 	switch {
 	case err != nil:
 		return Adopted{}, err
@@ -103,7 +103,7 @@ func Adopt(ctx context.Context, cfg Config) (Adopted, error) {
 			return Adopted{}, fmt.Errorf("clear an earlier adoption: %w", err)
 		}
 	}
-	done, err := takeOut(ctx, cfg, cfg.AdoptDir+".new")
+	done, err := exportStreams(ctx, cfg, cfg.AdoptDir+".new")
 	if err != nil {
 		return done, err
 	}
@@ -116,8 +116,8 @@ func Adopt(ctx context.Context, cfg Config) (Adopted, error) {
 	return done, nil
 }
 
-// takeOut writes snapshots of all streams into a new folder.
-func takeOut(ctx context.Context, cfg Config, dir string) (done Adopted, err error) {
+// exportStreams writes snapshots of all streams into a new folder.
+func exportStreams(ctx context.Context, cfg Config, dir string) (done Adopted, err error) {
 	cfg.Listen, cfg.Cluster, cfg.AdoptDir = "127.0.0.1:0", nil, ""
 	s, err := Start(cfg)
 	if err != nil {
@@ -200,8 +200,8 @@ type apiAnswer struct {
 // codeRestoreExists is of a stream that is there already, or is being put in.
 const codeRestoreExists = int(jetstream.JSErrCodeStreamNameInUse)
 
-// errThere says that a stream of the name is there already.
-var errThere = errors.New("there is a stream of this name already")
+// errExists says that a stream of the name is there already.
+var errExists = errors.New("there is a stream of this name already")
 
 func ask(ctx context.Context, nc *nats.Conn, subject string, request any, timeout time.Duration) (apiAnswer, error) {
 	var a apiAnswer
@@ -229,7 +229,7 @@ func (a *apiAnswer) read(data []byte) error {
 	case a.Error == nil:
 		return nil
 	case a.Error.Code == codeRestoreExists || a.Error.Code == codeRestoreNameTaken:
-		return errThere
+		return errExists
 	}
 	return errors.New(a.Error.Description)
 }
@@ -281,15 +281,15 @@ func takeSnapshot(ctx context.Context, nc *nats.Conn, stream, file string) (json
 	return a.State, nil
 }
 
-// takeIn puts what was adopted into the cluster, however long it takes until there
-// is one, and lets go of it when all copies are whole.
-func (n *node) takeIn(ctx context.Context) {
+// importAdopted puts what was adopted into the cluster, however long it takes until there
+// is one, and drops it when all copies are whole.
+func (n *node) importAdopted(ctx context.Context) {
 	cfg := n.server.cfg
 	waiting := errors.New("what was adopted is not in the cluster yet")
 	n.adoption.Store(&waiting)
 	said := ""
 	for {
-		err := n.takeAllIn(ctx)
+		err := n.importAll(ctx)
 		if err == nil {
 			break
 		}
@@ -305,7 +305,7 @@ func (n *node) takeIn(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-time.After(takeInPause):
+		case <-time.After(importPause):
 		}
 	}
 	if err := os.RemoveAll(cfg.AdoptDir); err != nil {
@@ -315,24 +315,24 @@ func (n *node) takeIn(ctx context.Context) {
 	cfg.Log.Info("what was adopted is in the cluster, with all copies", "replicas", cfg.Cluster.Replicas, "aside", cfg.StoreDir+aside)
 }
 
-func (n *node) takeAllIn(ctx context.Context) error {
+func (n *node) importAll(ctx context.Context) error {
 	list, err := readList(n.server.cfg.AdoptDir)
 	if err != nil {
 		return err
 	}
 	for _, s := range list {
-		if err := n.takeOneIn(ctx, s); err != nil {
+		if err := n.importOne(ctx, s); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// takeOneIn puts one stream in, where it is not, and returns nil when all its copies
+// importOne puts one stream in, where it is not, and returns nil when all its copies
 // are whole.
-func (n *node) takeOneIn(ctx context.Context, s snapshot) error {
+func (n *node) importOne(ctx context.Context, s snapshot) error {
 	name, from := s.Config.Name, bus.CreatedAt(&jetstream.StreamInfo{Config: s.Config, Created: s.Created})
-	asked, cancel := context.WithTimeout(ctx, lookTimeout)
+	asked, cancel := context.WithTimeout(ctx, pollTimeout)
 	stream, err := n.js.Stream(asked, name)
 	cancel()
 	switch {
@@ -433,7 +433,7 @@ func (n *node) restore(ctx context.Context, s snapshot) error {
 func (n *node) sendChunk(ctx context.Context, subject string, chunk []byte, timeout time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	heard := time.Now().Add(chunkPatience)
+	heard := time.Now().Add(chunkTimeout)
 	for {
 		m, err := n.nc.RequestWithContext(ctx, subject, chunk)
 		if errors.Is(err, nats.ErrNoResponders) && time.Now().Before(heard) {

@@ -36,7 +36,7 @@ var targets = []string{
 
 // rights are those of the targets that a user is for.
 var rights = map[string][]string{
-	// Every role reads the keys' hashes, by which it knows who asks.
+	// Every role reads the keys' hashes, by which it identifies the caller.
 	bus.UserIngest: {bus.Subject, bus.SubjectRead, "$KV.cairn-uploads.mallory", "$JS.API.DIRECT.GET.KV_cairn-keys"},
 	bus.UserQuery:  {"$JS.API.DIRECT.GET.KV_cairn-keys"},
 }
@@ -265,7 +265,7 @@ func aim(t *testing.T, nc *nats.Conn, request, target, body string) {
 	}
 }
 
-// matches tells whether a pattern of NATS has the subject.
+// matches reports whether a pattern of NATS has the subject.
 func matches(subject string) func(string) bool {
 	return func(pattern string) bool {
 		p, s := strings.Split(pattern, "."), strings.Split(subject, ".")
@@ -381,7 +381,7 @@ func (q *queueOfTwo) overheard(user string) []string {
 	return out
 }
 
-// settle waits until all that nc asked for is done, and what came of that: the
+// settle waits until all that nc asked for is done, and the outcome of that: the
 // server takes requests that only look after all others.
 func (q *queueOfTwo) settle(nc *nats.Conn) {
 	q.t.Helper()

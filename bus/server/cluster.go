@@ -23,7 +23,7 @@ const (
 	// routeUser is whom nodes log in as with each other.
 	routeUser = "cluster"
 	// routePing and routePingsLost bound, to 8 s, how long a route is believed in
-	// that was lost without a word. The server's own bounds are minutes, and what is
+	// that was lost silently. The server's own bounds are minutes, and what is
 	// sent into such a route meanwhile is lost.
 	routePing      = 2 * time.Second
 	routePingsLost = 3
@@ -121,8 +121,8 @@ type storeKind struct {
 	meta    bool // it has been a cluster's: it knows the members and who has what
 }
 
-// lookAtStore reads the folders that the server keeps its store in.
-func lookAtStore(dir string) (storeKind, error) {
+// inspectStore reads the folders that the server keeps its store in.
+func inspectStore(dir string) (storeKind, error) {
 	var k storeKind
 	parent := filepath.Join(dir, natsserver.JetStreamStoreDir)
 	accounts, err := os.ReadDir(parent)
@@ -155,7 +155,7 @@ var (
 
 // checkStore refuses to open a store as what it is not.
 func checkStore(dir, adoptDir string, clustered bool) error {
-	k, err := lookAtStore(dir)
+	k, err := inspectStore(dir)
 	switch {
 	case err != nil:
 		return err

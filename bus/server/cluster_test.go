@@ -132,7 +132,7 @@ func TestCluster(t *testing.T) {
 	testkit.Eventually(t, electionBound, "the wiped node has all again", func() bool { return node.Joined() == nil && nodeOf(t, c.Nodes[survivor], copies.Leader).Whole })
 	whole(t, c.Nodes[survivor])
 	if err := node.Refusal(); err != nil {
-		t.Errorf("the wiped node, whose mark is above its own copy for a while, refuses: %v", err)
+		t.Errorf("the wiped node, whose acknowledged sequence is above its own copy for a while, refuses: %v", err)
 	}
 	note(publishUntil(t, collector, "at last"), "at last")
 	collector.Close()
@@ -174,7 +174,7 @@ func nodeOf(t testing.TB, through *server.Server, name string) bus.Node {
 }
 
 // Without a quorum writes are refused at once, the one whose fate is unknown is the
-// only one that is tried, and all goes on by itself.
+// only one that is tried, and service resumes on its own.
 func TestClusterWithoutAQuorum(t *testing.T) {
 	c := testkit.NewCluster(t, t.TempDir(), 3)
 	c.StartAll()
@@ -314,7 +314,7 @@ func TestAdopt(t *testing.T) {
 	created := stream.CachedInfo().Created
 	s.Close()
 
-	// As if it had been killed before the last step: the single node goes on, and
+	// As if it had been killed before the last step: the single node continues, and
 	// what it takes then is adopted too.
 	if _, err := server.Adopt(t.Context(), single); err != nil {
 		t.Fatal(err)

@@ -17,14 +17,14 @@ import (
 )
 
 const (
-	// lookEvery is how often a node asks the stream's leader how things are.
-	lookEvery = time.Second
-	// lookTimeout bounds one question: during an election nobody answers.
-	lookTimeout = 2 * time.Second
-	// believeAfter is how many looks in a row must find the stream shorter than what
+	// pollEvery is how often a node asks the stream's leader how things are.
+	pollEvery = time.Second
+	// pollTimeout bounds one request: during an election nobody answers.
+	pollTimeout = 2 * time.Second
+	// confirmAfter is how many checks in a row must find the stream shorter than what
 	// was acknowledged: a leader that has just been elected may not have counted all
 	// that it has.
-	believeAfter = 2
+	confirmAfter = 2
 )
 
 // replicated are the streams that have as many copies as the cluster wants.
@@ -33,29 +33,29 @@ var replicated = []string{bus.Stream, bus.KeysStream, bus.UploadsStream}
 // A node is this server as one of a cluster: what it knows of the others, by asking
 // the stream's leader as a client of its own server.
 type node struct {
-	server   *Server
-	started  time.Time
-	fresh    bool // the store was empty at the start
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	seen     atomic.Pointer[sight]
-	joined   atomic.Bool // this node's copy was whole once since the start
-	short    int         // looks in a row that found the stream too short
-	wrong    atomic.Pointer[error]
-	adoption atomic.Pointer[error] // why what was adopted is not taken in yet
-	work     sync.WaitGroup
+	server     *Server
+	started    time.Time
+	fresh      bool // the store was empty at the start
+	nc         *nats.Conn
+	js         jetstream.JetStream
+	seen       atomic.Pointer[observation]
+	joined     atomic.Bool // this node's copy was whole once since the start
+	shortPolls int         // checks in a row that found the stream too short
+	wrong      atomic.Pointer[error]
+	adoption   atomic.Pointer[error] // why what was adopted is not taken in yet
+	work       sync.WaitGroup
 }
 
-// A sight is what a look saw.
-type sight struct {
+// A observation is the result of one poll.
+type observation struct {
 	info   *jetstream.StreamInfo // nil: nobody answered, or there is no stream
 	absent bool                  // there is no stream
 }
 
 func newNode(s *Server) *node {
-	k, err := lookAtStore(s.cfg.StoreDir)
+	k, err := inspectStore(s.cfg.StoreDir)
 	n := &node{server: s, started: time.Now().UTC(), fresh: err == nil && !k.meta}
-	n.seen.Store(&sight{})
+	n.seen.Store(&observation{})
 	return n
 }
 
@@ -72,9 +72,9 @@ func (n *node) start(ctx context.Context) error {
 	if err := bus.ServeNode(nc, n.tell); err != nil {
 		return err
 	}
-	n.work.Go(func() { n.lookOn(ctx) })
+	n.work.Go(func() { n.poll(ctx) })
 	if adopted(n.server.cfg.AdoptDir) {
-		n.work.Go(func() { n.takeIn(ctx) })
+		n.work.Go(func() { n.importAdopted(ctx) })
 	}
 	return nil
 }
@@ -84,11 +84,11 @@ func (n *node) close() {
 	n.nc.Close()
 }
 
-func (n *node) lookOn(ctx context.Context) {
-	ticker := time.NewTicker(lookEvery)
+func (n *node) poll(ctx context.Context) {
+	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
-		n.look(ctx)
+		n.pollOnce(ctx)
 		select {
 		case <-ctx.Done():
 			return
@@ -97,22 +97,22 @@ func (n *node) lookOn(ctx context.Context) {
 	}
 }
 
-// look asks the stream's leader how the copies are.
-func (n *node) look(ctx context.Context) {
-	// The mark first: what is acknowledged while we look makes the stream longer.
+// pollOnce asks the stream's leader how the copies are.
+func (n *node) pollOnce(ctx context.Context) {
+	// The acked first: what is acknowledged while we look makes the stream longer.
 	var highest uint64
-	if n.server.mark != nil {
-		highest = n.server.mark.acknowledged()
+	if n.server.acked != nil {
+		highest = n.server.acked.sequence()
 	}
-	asked, cancel := context.WithTimeout(ctx, lookTimeout)
+	asked, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	stream, err := n.js.Stream(asked, bus.Stream)
 	if err != nil {
-		n.seen.Store(&sight{absent: errors.Is(err, jetstream.ErrStreamNotFound)})
+		n.seen.Store(&observation{absent: errors.Is(err, jetstream.ErrStreamNotFound)})
 		return
 	}
 	info := stream.CachedInfo()
-	n.seen.Store(&sight{info: info})
+	n.seen.Store(&observation{info: info})
 	copies := bus.CopiesOf(info)
 	if copies.Leader == "" {
 		return
@@ -129,16 +129,16 @@ func (n *node) look(ctx context.Context) {
 // compare holds what was acknowledged here against the end of the stream, as its
 // leader says. This node's own copy may lag, or be gone with its disk.
 func (n *node) compare(highest, last uint64) {
-	if n.server.mark == nil {
+	if n.server.acked == nil {
 		return
 	}
-	err := n.server.mark.compare(highest, last)
+	err := n.server.acked.compare(highest, last)
 	if err == nil {
-		n.short = 0
+		n.shortPolls = 0
 		n.wrong.Store(nil)
 		return
 	}
-	if n.short++; n.short >= believeAfter {
+	if n.shortPolls++; n.shortPolls >= confirmAfter {
 		n.wrong.Store(&err)
 	}
 }
@@ -157,7 +157,7 @@ func (n *node) settle(ctx context.Context, points *jetstream.StreamInfo) {
 	for _, name := range replicated {
 		info := points
 		if name != bus.Stream {
-			asked, cancel := context.WithTimeout(ctx, lookTimeout)
+			asked, cancel := context.WithTimeout(ctx, pollTimeout)
 			stream, err := n.js.Stream(asked, name)
 			cancel()
 			if err != nil {
@@ -177,7 +177,7 @@ func (n *node) settle(ctx context.Context, points *jetstream.StreamInfo) {
 
 func (n *node) name() string { return n.server.cfg.Cluster.Node }
 
-// whole tells whether this node's copy of the stream has all that is committed, as
+// whole reports whether this node's copy of the stream has all that is committed, as
 // far as it knows.
 func (n *node) whole() bool {
 	return n.server.current.Load().JetStreamIsStreamCurrent(account, bus.Stream)
@@ -187,8 +187,8 @@ func (n *node) whole() bool {
 func (n *node) tell() bus.Node {
 	s := n.server
 	out := bus.Node{Name: n.name(), Version: s.cfg.Version, Started: n.started, Whole: n.whole(), DiskFree: s.DiskFree(), Fresh: n.fresh && !n.joined.Load()}
-	if s.mark != nil {
-		out.Acknowledged = s.mark.acknowledged()
+	if s.acked != nil {
+		out.Acknowledged = s.acked.sequence()
 	}
 	if err := errors.Join(s.Refusal(), s.Joined()); err != nil {
 		out.Problem = err.Error()
@@ -221,7 +221,7 @@ func (s *Server) Replicas() int {
 	return s.cfg.Cluster.Replicas
 }
 
-// Leads tells whether this node is the one of the cluster that does what only one
+// Leads reports whether this node is the one of the cluster that does what only one
 // should do: it leads the stream or, where there is none yet, the cluster. A single
 // node leads.
 func (s *Server) Leads() bool {

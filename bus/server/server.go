@@ -31,7 +31,7 @@ const (
 	// read before it cuts it.
 	writeDeadline = 10 * time.Second
 	// routeReports is each how many failed attempts, one a second, to reach a node that
-	// is away the log says so again.
+	// is unreachable the log says so again.
 	routeReports = 60
 	// tlsTimeout bounds a handshake, on a bad radio link.
 	tlsTimeout = 5 * time.Second
@@ -41,8 +41,8 @@ const (
 type Config struct {
 	Listen   string // host:port; port 0 or -1 takes a free one
 	StoreDir string
-	// MarkFile, beside the store, keeps what was acknowledged; "" for none.
-	MarkFile string
+	// AcknowledgedFile, beside the store, keeps what was acknowledged; "" for none.
+	AcknowledgedFile string
 	// AdoptDir, beside the store, has what [Adopt] took out of a single node's store
 	// for the cluster to take in; "" for none.
 	AdoptDir string
@@ -50,7 +50,7 @@ type Config struct {
 	MaxStore int64
 	// Cluster is nil where this node keeps the queue alone.
 	Cluster *Cluster
-	// Version of the program, which the node tells of itself.
+	// Version of the program, which the node reports.
 	Version string
 	// Passwords by user. On a loopback address, a client that gives none is
 	// [bus.UserInspect], so that the nats CLI works at once.
@@ -67,14 +67,14 @@ type Config struct {
 
 // A Server is an embedded NATS server with JetStream, set so that a message it
 // acknowledges is on disk. Where its store cannot be written (the disk is full)
-// it refuses writes, and comes back by itself when it can: see watch.
+// it refuses writes, and recovers on its own when it can: see monitor.
 type Server struct {
-	cfg     Config
-	current atomic.Pointer[natsserver.Server]
-	refusal atomic.Pointer[error]
-	mark    *mark // nil where none is kept
-	stop    context.CancelFunc
-	watched chan struct{} // closed when the watch has ended
+	cfg       Config
+	current   atomic.Pointer[natsserver.Server]
+	refusal   atomic.Pointer[error]
+	acked     *acknowledgedFile // nil where none is kept
+	stop      context.CancelFunc
+	monitored chan struct{} // closed when monitor has returned
 	// node is what a node of a cluster knows of the others; nil without a cluster.
 	node *node
 }
@@ -92,15 +92,15 @@ func Start(cfg Config) (*Server, error) {
 		return nil, err
 	}
 	cfg.ownPassword = rand.Text()
-	s := &Server{cfg: cfg, watched: make(chan struct{})}
+	s := &Server{cfg: cfg, monitored: make(chan struct{})}
 	if cfg.Cluster != nil {
 		if err := cfg.Cluster.Check(); err != nil {
 			return nil, err
 		}
 		s.node = newNode(s)
 	}
-	if cfg.MarkFile != "" {
-		if s.mark, err = openMark(cfg.MarkFile); err != nil {
+	if cfg.AcknowledgedFile != "" {
+		if s.acked, err = openAcknowledged(cfg.AcknowledgedFile); err != nil {
 			return nil, err
 		}
 	}
@@ -117,9 +117,9 @@ func Start(cfg Config) (*Server, error) {
 			return nil, err
 		}
 	} else {
-		s.look()
+		s.compareAcknowledged()
 	}
-	go s.watch(ctx)
+	go s.monitor(ctx)
 	return s, nil
 }
 
@@ -189,14 +189,14 @@ func (s *Server) Writer() bus.Endpoint { return s.Endpoint(userWriter) }
 // Close stops the server. What it acknowledged is on disk already.
 func (s *Server) Close() {
 	s.stop()
-	<-s.watched
+	<-s.monitored
 	if s.node != nil {
 		s.node.close()
 	}
 	s.shutdown()
-	if s.mark != nil {
-		_ = s.mark.sync() // it need not be
-		_ = s.mark.file.Close()
+	if s.acked != nil {
+		_ = s.acked.sync() // it need not be
+		_ = s.acked.file.Close()
 	}
 }
 
@@ -229,7 +229,7 @@ func isLoopback(host string) bool {
 }
 
 // checkFree makes a taken port an error that says so: the server itself would
-// only log it and go on without a listener.
+// only log it and continue without a listener.
 func checkFree(host string, port int) error {
 	if port == natsserver.RANDOM_PORT {
 		return nil

@@ -192,7 +192,7 @@ func (c *clusterAdoptCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	done, err := server.Adopt(s.ctx, server.Config{StoreDir: c.store(), MarkFile: c.acknowledgedFile(), AdoptDir: c.adopted(),
+	done, err := server.Adopt(s.ctx, server.Config{StoreDir: c.store(), AcknowledgedFile: c.acknowledgedFile(), AdoptDir: c.adopted(),
 		MaxStore: adoptMaxStore, Passwords: passwords, Log: c.logger(s)})
 	if err != nil {
 		return err

@@ -79,7 +79,7 @@ func (c *salvageCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	acknowledged, err := server.ReadMark(c.acknowledgedFile())
+	acknowledged, err := server.ReadAcknowledged(c.acknowledgedFile())
 	if err != nil {
 		return err
 	}

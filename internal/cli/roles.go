@@ -332,7 +332,7 @@ func (f queueFlags) start(data dataFlag, bound int64, w webFlags, version string
 	if err != nil {
 		return nil, err
 	}
-	s, err := server.Start(server.Config{TLS: encrypted, Closed: w.asks(), Listen: f.NATSListen, StoreDir: data.store(), MarkFile: data.acknowledgedFile(), AdoptDir: data.adopted(),
+	s, err := server.Start(server.Config{TLS: encrypted, Closed: w.asks(), Listen: f.NATSListen, StoreDir: data.store(), AcknowledgedFile: data.acknowledgedFile(), AdoptDir: data.adopted(),
 		MaxStore: storeShare * max(bound, f.MaxBytes), Passwords: passwords, Cluster: cluster, Version: version, Log: log})
 	if errors.Is(err, server.ErrSingleStore) || errors.Is(err, server.ErrClusterStore) {
 		err = usageError{err}

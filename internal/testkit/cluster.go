@@ -35,7 +35,7 @@ func NewCluster(t testing.TB, dir string, size int) *Cluster {
 			t.Fatal(err)
 		}
 		c.Cfg = append(c.Cfg, server.Config{
-			Listen: "127.0.0.1:0", StoreDir: filepath.Join(data, "jetstream"), AdoptDir: filepath.Join(data, "adopted"), MarkFile: filepath.Join(data, "acknowledged"),
+			Listen: "127.0.0.1:0", StoreDir: filepath.Join(data, "jetstream"), AdoptDir: filepath.Join(data, "adopted"), AcknowledgedFile: filepath.Join(data, "acknowledged"),
 			MaxStore: maxStore, Passwords: passwords, Log: Log(t),
 			Cluster: &server.Cluster{Node: fmt.Sprintf("n%d", i+1), Listen: routes[i], Routes: routes, Replicas: 3, Password: "routes/of@cairn"},
 		})

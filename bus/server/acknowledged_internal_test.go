@@ -11,11 +11,11 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-// A look at the store while writes come in must not take the newest for lost.
+// A pollOnce at the store while writes come in must not take the newest for lost.
 func TestMarkUnderLoad(t *testing.T) {
 	dir := t.TempDir()
 	log := slog.New(slog.DiscardHandler)
-	s, err := Start(Config{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MarkFile: filepath.Join(dir, "acknowledged"),
+	s, err := Start(Config{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), AcknowledgedFile: filepath.Join(dir, "acknowledged"),
 		MaxStore: 1 << 30, Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d", bus.UserAdmin: "e"}, Log: log})
 	if err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestMarkUnderLoad(t *testing.T) {
 			case <-done:
 				return
 			default:
-				if err := s.mark.missing(s.current.Load()); err != nil {
+				if err := s.acked.missing(s.current.Load()); err != nil {
 					t.Error(err)
 					return
 				}

@@ -16,7 +16,7 @@ import (
 // given positions that others were told already.
 func TestStoreThatEndsTooEarly(t *testing.T) {
 	dir := t.TempDir()
-	cfg := server.Config{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MarkFile: filepath.Join(dir, "acknowledged"),
+	cfg := server.Config{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), AcknowledgedFile: filepath.Join(dir, "acknowledged"),
 		MaxStore: 1 << 30, Log: testkit.Log(t), Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d", bus.UserAdmin: "e"}}
 	start := func() *server.Server {
 		s, err := server.Start(cfg)
@@ -39,8 +39,8 @@ func TestStoreThatEndsTooEarly(t *testing.T) {
 	}
 	s.Acknowledged(2) // an answer overtaken by the next
 	s.Close()
-	if highest, err := server.ReadMark(cfg.MarkFile); err != nil || highest != 3 {
-		t.Fatalf("the mark is %d, %v", highest, err)
+	if highest, err := server.ReadAcknowledged(cfg.AcknowledgedFile); err != nil || highest != 3 {
+		t.Fatalf("the acknowledged sequence is %d, %v", highest, err)
 	}
 
 	s = start()
@@ -65,11 +65,11 @@ func TestStoreThatEndsTooEarly(t *testing.T) {
 	testkit.Eventually(t, 10*time.Second, "writes are taken again", func() bool { return s.Refusal() == nil })
 	s.Close()
 
-	if err := os.WriteFile(cfg.MarkFile, []byte("no number"), 0o600); err != nil {
+	if err := os.WriteFile(cfg.AcknowledgedFile, []byte("no number"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	if s, err := server.Start(cfg); err == nil {
 		s.Close()
-		t.Error("a mark that cannot be read is no mark, but it starts")
+		t.Error("it starts although the acknowledged sequence cannot be read")
 	}
 }

@@ -13,11 +13,11 @@ import (
 )
 
 const (
-	// watchEvery is how often the store and its disk are looked at.
-	watchEvery = 500 * time.Millisecond
-	// illLooks is how many looks in a row must find the server ill: a stream that
+	// monitorEvery is how often the store and its disk are looked at.
+	monitorEvery = 500 * time.Millisecond
+	// unhealthyChecks is how many checks in a row must find the server unhealthy: a stream that
 	// is being made counts, for a moment, as one that could not be recovered.
-	illLooks = 2
+	unhealthyChecks = 2
 	// restartPause is the least time between two attempts to bring a store back.
 	restartPause = 5 * time.Second
 )
@@ -31,41 +31,41 @@ func (s *Server) Refusal() error {
 	return nil
 }
 
-// watch refuses writes while the disk is nearly full or cannot be written, and brings
+// monitor refuses writes while the disk is nearly full or cannot be written, and brings
 // the store back after an error in writing: the server leaves the stream dead from then on,
 // even when there is room again. Nothing that it acknowledged is lost by that.
-func (s *Server) watch(ctx context.Context) {
-	defer close(s.watched)
-	ticker := time.NewTicker(watchEvery)
+func (s *Server) monitor(ctx context.Context) {
+	defer close(s.monitored)
+	ticker := time.NewTicker(monitorEvery)
 	defer ticker.Stop()
 	disk := datadir.NewDisk(s.cfg.StoreDir)
 	var tried time.Time
-	ill := 0 // looks in a row at which the server was not healthy
+	failures := 0 // unhealthy checks in a row
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
 		}
-		wrong := disk.Check()
-		sick := s.sick()
-		if sick == nil {
-			ill = 0
+		diskProblem := disk.Check()
+		problem := s.unhealthy()
+		if problem == nil {
+			failures = 0
 		} else {
-			ill++
+			failures++
 		}
 		switch {
-		case errors.Is(wrong, datadir.ErrFull):
-			s.refuse(fmt.Errorf("%w: %w", bus.ErrFull, wrong))
-		case wrong != nil:
-			s.refuse(fmt.Errorf("%w: %w", bus.ErrUnwritable, wrong))
-		case sick == nil:
-			if s.look() == nil {
+		case errors.Is(diskProblem, datadir.ErrFull):
+			s.refuse(fmt.Errorf("%w: %w", bus.ErrFull, diskProblem))
+		case diskProblem != nil:
+			s.refuse(fmt.Errorf("%w: %w", bus.ErrUnwritable, diskProblem))
+		case problem == nil:
+			if s.compareAcknowledged() == nil {
 				s.accept()
 			}
-		case ill < illLooks:
+		case failures < unhealthyChecks:
 		default:
-			s.refuse(fmt.Errorf("%w: %w", bus.ErrUnwritable, sick))
+			s.refuse(fmt.Errorf("%w: %w", bus.ErrUnwritable, problem))
 			if time.Since(tried) > restartPause {
 				tried = time.Now()
 				s.restart()
@@ -74,11 +74,11 @@ func (s *Server) watch(ctx context.Context) {
 	}
 }
 
-// sick says what is wrong with the server's store. In a cluster that is not what
+// unhealthy says what is wrong with the server's store. In a cluster that is not what
 // the server calls its health: during an election both nodes that are left are ill
 // by that, and without a quorum none is for 17 s (seen). There only this node's own
 // disk counts: after an error in writing the server switches JetStream off.
-func (s *Server) sick() error {
+func (s *Server) unhealthy() error {
 	if s.node != nil {
 		if !s.current.Load().JetStreamEnabled() {
 			return errStoreOff
@@ -105,18 +105,18 @@ func (s *Server) accept() {
 	}
 }
 
-// look compares the stream with what was acknowledged, and keeps that.
-func (s *Server) look() (damage error) {
-	if s.mark == nil {
+// pollOnce compares the stream with what was acknowledged, and keeps that.
+func (s *Server) compareAcknowledged() (damage error) {
+	if s.acked == nil {
 		return nil
 	}
-	if err := s.mark.sync(); err != nil {
+	if err := s.acked.sync(); err != nil {
 		s.cfg.Log.Warn("keep what was acknowledged", "error", err)
 	}
 	if s.node != nil {
 		damage = s.node.damage()
 	} else {
-		damage = s.mark.missing(s.current.Load())
+		damage = s.acked.missing(s.current.Load())
 	}
 	if damage != nil {
 		s.refuse(damage)
@@ -126,16 +126,16 @@ func (s *Server) look() (damage error) {
 
 // Acknowledged notes, before the answer, that a message is on disk.
 func (s *Server) Acknowledged(sequence uint64) {
-	if s.mark == nil {
+	if s.acked == nil {
 		return
 	}
-	if err := s.mark.raise(sequence); err != nil {
+	if err := s.acked.raise(sequence); err != nil {
 		s.cfg.Log.Warn("keep what was acknowledged", "error", err)
 	}
 }
 
 // restart ends the server and starts it on the same store and address. Clients
-// reconnect by themselves.
+// reconnect on their own.
 func (s *Server) restart() {
 	s.cfg.Log.Info("restarting the embedded NATS server, to bring its store back")
 	s.shutdown()
