@@ -126,7 +126,7 @@ func openBare(ctx context.Context, database string) (*pgxpool.Pool, error) {
 }
 
 // askBare returns statements/s over as many connections, prepared as pgx does
-// by itself, their rows received and dropped.
+// on its own, their rows received and dropped.
 func askBare(ctx context.Context, pool *pgxpool.Pool, seed uint64, width float64, d time.Duration) (float64, error) {
 	sql := fmt.Sprintf("select %s from bare where geom && ST_MakeEnvelope($1, $2, $3, $4, 4326) limit %d", schema.List("", schema.Columns), boxLimit)
 	var asked atomic.Int64
@@ -160,7 +160,7 @@ func askBare(ctx context.Context, pool *pgxpool.Pool, seed uint64, width float64
 	return float64(asked.Load()) / time.Since(start).Seconds(), nil
 }
 
-// alone asks each kind of question, one request after the other.
+// alone asks each kind of request, one request after the other.
 func (g *growth) alone(ctx context.Context) error {
 	kinds := []struct {
 		name string

@@ -43,7 +43,7 @@ local ids = {"%s"}
 request = function() return wrk.format("GET", "/points/" .. ids[math.random(#ids)]) end
 `
 
-// benchFair measures what those who ask for much do to one who asks for little: a client
+// benchFair measures what callers that ask for much do to one who asks for little: a client
 // in a process of its own, which gets points by id, one after the other, alone and
 // beside others who get the largest pages.
 func benchFair(ctx context.Context, sys *system, s settings) error {

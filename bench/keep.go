@@ -21,7 +21,7 @@ const (
 
 // keep makes all that is sealed a day older, as the catalogue has it, because
 // nobody can wait for that; then it starts the projector with --keep and measures
-// until their disk is free, while reads and writes go on, none of which may fail.
+// until their disk is free, while reads and writes continue, none of which may fail.
 func (g *growth) keep(ctx context.Context) error {
 	// A merge that ended afterwards would be as new as it was.
 	projector := g.sys.roles["projector"]

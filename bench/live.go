@@ -200,7 +200,7 @@ func (h *hearers) record(line []byte) {
 	_ = h.lag.RecordValue(time.Since(time.Unix(0, nanos)).Microseconds())
 }
 
-// marked is how a point tells when it was sent.
+// marked is how a point says when it was sent.
 var marked = regexp.MustCompile(`"sent": ([0-9]+)`)
 
 // write sends points, each within the reach of all the clients it should pass,

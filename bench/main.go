@@ -5,7 +5,7 @@
 // Most parts have a system and a short table of their own; one system lets its table
 // grow (growth.go) and is measured at each size.
 //
-// It builds nothing: it needs bin/cairn, wrk and PostGIS ("make bench" sees to
+// It builds nothing: it needs bin/cairn, wrk and PostGIS ("make bench" takes care of
 // all three) and starts everything in a folder of its own.
 package main
 

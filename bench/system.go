@@ -48,7 +48,7 @@ type system struct {
 	query   string
 	noop    string
 	project string
-	keep    string // retention; "": for ever
+	keep    string // retention; "": forever
 }
 
 func start(ctx context.Context, binary string) (s *system, err error) {

@@ -30,7 +30,7 @@ func mustGetAfresh(t *testing.T, url string) {
 	}
 }
 
-// With few files, and far more silent connections than those, it goes on: writes,
+// With few files, and far more silent connections than those, it continues: writes,
 // reads, and an orderly stop.
 func TestFewFilesAndManyConnections(t *testing.T) {
 	const files, silent = 192, 600

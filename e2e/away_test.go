@@ -13,9 +13,9 @@ import (
 	"cairn/internal/testrig"
 )
 
-// A database of the user's own that is away when serve starts. At the very first start
+// A database of the user's own that is unreachable when serve starts. At the very first start
 // there is no stream yet, for that belongs to a database: writes are refused until the
-// database is there. Later they are taken. All goes on once the database is back.
+// database is there. Later they are taken. All continues once the database is back.
 func TestServeBeforeItsDatabase(t *testing.T) {
 	cluster, url := stoppableDatabase(t)
 	stop := func() {

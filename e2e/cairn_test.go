@@ -17,7 +17,7 @@ func start(t testing.TB, args ...string) *testrig.Run {
 	return cairn(args...).Start(t)
 }
 
-// run is start for what ends by itself; it returns the exit code.
+// run is start for what ends on its own; it returns the exit code.
 func run(t testing.TB, args ...string) (*testrig.Run, int) {
 	t.Helper()
 	r := start(t, args...)

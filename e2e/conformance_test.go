@@ -87,7 +87,7 @@ func (o object) object(name string) object {
 	return m
 }
 
-// link tells whether there is a link of the relation and type, which leads to a 200.
+// link reports whether there is a link of the relation and type, which leads to a 200.
 func (o object) link(t *testing.T, rel, media string) {
 	t.Helper()
 	var there []string

@@ -9,7 +9,7 @@ import (
 	"cairn/internal/testrig"
 )
 
-// named tells whether the point at a URL has this name now.
+// named reports whether the point at a URL has this name now.
 func named(t *testing.T, location, name string) {
 	t.Helper()
 	var f testrig.Feature

@@ -68,7 +68,7 @@ func TestKillServeAndPostgres(t *testing.T) {
 	s.Leave()
 }
 
-// Postgres alone is killed: writes go on, serve starts it again, nothing is lost.
+// Postgres alone is killed: writes continue, serve starts it again, nothing is lost.
 func TestKillPostgres(t *testing.T) {
 	data := testrig.DataFolder(t)
 	s := serve(t, data)
@@ -113,7 +113,7 @@ func postmaster(t testing.TB, data string) int {
 	return pid
 }
 
-// The process is stopped for a while and goes on, as on a machine that swaps or
+// The process is stopped for a while and continues, as on a machine that swaps or
 // migrates; a client that waits gets its answer.
 func TestStopAndContinue(t *testing.T) {
 	s := serveOn(t, testkit.Postgres(t))

@@ -20,7 +20,7 @@ import (
 
 // A data folder whose disk has no room, for bytes or for files: /readyz and a metric say
 // so, writes are refused with the reason, and what was acknowledged is read. When there
-// is room again all goes on by itself, private cluster included.
+// is room again service resumes on its own, private cluster included.
 func TestDataFolderWithoutRoom(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("only root can mount a disk for the private cluster too; bus/server and internal/datadir test the rest as any user")

@@ -61,7 +61,7 @@ func firstMoments() []moment {
 }
 
 // SIGTERM at any moment of the first start ends it in time, and with code 0, and leaves
-// no process of Postgres. The next start goes on with what there is.
+// no process of Postgres. The next start continues with what there is.
 func TestStopOfTheFirstStart(t *testing.T) {
 	dir := testrig.DataFolder(t)
 	for _, m := range firstMoments() {

@@ -63,7 +63,7 @@ func TestLoadRealFiles(t *testing.T) {
 		t.Errorf("%d points more than rows, the first %+v", len(rest), rest[0])
 	}
 
-	// Loading all of it again changes nothing, though it is acknowledged anew.
+	// Loading all of it again changes nothing, though it is acknowledged again.
 	if p, code := run(t, load...); code != 0 {
 		t.Fatalf("exit code %d the second time: %s", code, p.Stderr.Tail())
 	}

@@ -13,7 +13,7 @@ import (
 )
 
 // Two starts on one data folder: the second says which folder and who has it,
-// and the first goes on.
+// and the first continues.
 func TestSecondStartIsRefused(t *testing.T) {
 	data := testrig.DataFolder(t)
 	s := serve(t, data)

@@ -38,7 +38,7 @@ const (
 	soakCalm = 5 * time.Minute
 )
 
-// Writers, readers and streams go on beside attackers of each kind and restarts. At the
+// Writers, readers and streams continue beside attackers of each kind and restarts. At the
 // end the process has what it had at rest, and each acknowledged point is there.
 func TestSoak(t *testing.T) {
 	data := testrig.DataFolder(t)
@@ -109,7 +109,7 @@ func (k *soak) levels(t *testing.T, s *testrig.Server) levels {
 	return levels{goroutines, len(files), residentBytes(t, s.PID())}
 }
 
-// A soak is what goes on, and what became of it.
+// A soak is what continues, and what became of it.
 type soak struct {
 	key, base string
 
@@ -131,7 +131,7 @@ func (k *soak) count(what func(*soakCounts)) {
 	what(&k.counts)
 }
 
-// run has all of them go on until ctx ends. Honest clients must get on meanwhile.
+// run has all of them continue until ctx ends. Honest clients must get on meanwhile.
 func (k *soak) run(ctx context.Context, mallory string) {
 	var group sync.WaitGroup
 	for n := range 3 {

@@ -88,7 +88,7 @@ func (a *attacker) head(method, path string, fields ...string) string {
 	return method + " " + path + " HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + a.key + "\r\n" + strings.Join(append(fields, ""), "\r\n") + "\r\n"
 }
 
-// hold opens connections, says something on each, adds a bit now and then, and reads
+// hold opens connections, says something on each, adds a bit periodically, and reads
 // nothing.
 func (a *attacker) hold(ctx context.Context, connections int, say, bit string) {
 	a.holdWith(ctx, connections, func(int) string { return say }, bit)

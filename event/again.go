@@ -18,7 +18,7 @@ type shown struct {
 	time                                 bool
 }
 
-// fromCairn tells whether the Feature has the marks of one that Cairn wrote.
+// fromCairn reports whether the Feature has the marks of one that Cairn wrote.
 func (s *shown) fromCairn() bool { return s.position.Kind() == '0' && s.received.Kind() == '"' }
 
 // withoutShown takes out of the properties what Cairn repeated in them when it
@@ -59,7 +59,7 @@ func (p *Point) withoutShown(s *shown) {
 	p.Properties = kept
 }
 
-// repeats tells whether a property is what Cairn wrote.
+// repeats reports whether a property is what Cairn wrote.
 func (p *Point) repeats(s *shown, name, value []byte) bool {
 	var own jsontext.Value
 	switch string(ownName(name)) {

@@ -9,7 +9,7 @@ import (
 // crosses the antimeridian (RFC 7946, section 5.2).
 type Area [4]float64
 
-// Has tells whether a place is in it, its edge included.
+// Has reports whether a place is in it, its edge included.
 func (a *Area) Has(longitude, latitude float64) bool {
 	if !(latitude >= a[1] && latitude <= a[3]) {
 		return false

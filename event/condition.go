@@ -56,13 +56,13 @@ func (c Condition) Area() *Area {
 	return &c.area
 }
 
-// IsZero tells whether nothing is asked for.
+// IsZero reports whether nothing is asked for.
 func (c Condition) IsZero() bool { return c.kind == ifAnyway && !c.bounded }
 
-// None tells whether there must be no point.
+// None reports whether there must be no point.
 func (c Condition) None() bool { return c.kind == ifNone }
 
-// Any tells whether there must be a point, of whatever revision.
+// Any reports whether there must be a point, of whatever revision.
 func (c Condition) Any() bool { return c.kind == ifAny }
 
 // Revision is the revision asked for, if one is.

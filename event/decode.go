@@ -271,7 +271,7 @@ func (d *Decoder) coordinates(p *Point) error {
 // taken for degrees (RFC 7946, section 4).
 const NotCRS84 = "positions must be in WGS 84 degrees, longitude first (CRS84): convert them, and leave the reference system out"
 
-// IsCRS84 tells whether a member crs (of the GeoJSON of 2008) or coordRefSys (of
+// IsCRS84 reports whether a member crs (of the GeoJSON of 2008) or coordRefSys (of
 // JSON-FG) names the reference system that positions are in anyway.
 func IsCRS84(raw jsontext.Value) bool {
 	text := strings.ToUpper(string(raw))

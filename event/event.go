@@ -62,7 +62,7 @@ type Point struct {
 	Name string
 }
 
-// HasAltitude tells whether the point came with an altitude.
+// HasAltitude reports whether the point came with an altitude.
 func (p *Point) HasAltitude() bool { return !math.IsNaN(p.Altitude) }
 
 // AppendEvent appends the event as one line, its newline included. The caller

@@ -121,7 +121,7 @@ func (h *handler) hold(k format.Kind, in *input, body io.Reader) (_ io.Reader, r
 	return io.MultiReader(bytes.NewReader(text[:n]), body), release, err
 }
 
-// enter waits for the upload's turn, and takes it from one that creeps.
+// enter waits for the upload's turn, and takes it from one that is too slow.
 func (h *handler) enter(c *fiber.Ctx) (leave func(), err error) {
 	giveBack, err := h.takeShare(c)
 	if err != nil {
@@ -173,7 +173,7 @@ func (h *handler) takeShare(c *fiber.Ctx) (giveBack func(), err error) {
 }
 
 // run reads all rows and hands over the good ones. Its error, but for u.err, is
-// why it could not go on; what was read until then is on disk all the same.
+// why it could not continue; what was read until then is on disk all the same.
 func (u *upload) run(source format.Rows) error {
 	var e event.Event
 	for {
@@ -236,7 +236,7 @@ type summary struct {
 	*Outcomes
 }
 
-// answer tells what became of the body. source is nil where not even its first
+// answer reports what became of the body. source is nil where not even its first
 // row was reached.
 func (u *upload) answer(c *fiber.Ctx, source format.Rows, w wait, err error) error {
 	s := summary{

@@ -27,12 +27,12 @@ const (
 	// conditionWait is how long the outcome of a change with a condition is waited
 	// for where the client does not say: many times what a batch takes.
 	conditionWait = 10 * time.Second
-	// readWait bounds a question to the projector: more than its own bound on an
+	// readWait bounds a request to the projector: more than its own bound on an
 	// answer.
 	readWait = 5 * time.Second
-	// lookWait is for questions whose answer would only be more complete with it.
+	// lookWait is for requests whose answer would only be more complete with it.
 	lookWait = time.Second
-	// patchTries is how often a patch is merged anew because somebody was faster.
+	// patchTries is how often a patch is merged again because somebody was faster.
 	patchTries = 5
 	patchRetry = time.Second
 
@@ -48,7 +48,7 @@ type target struct {
 	wait  wait
 	trace string
 	keyed bool       // the point's id is of an Idempotency-Key
-	area  *auth.Area // where whoever asks may change points; nil: everywhere
+	area  *auth.Area // where the caller may change points; nil: everywhere
 }
 
 // targetOf reads what PUT, PATCH and DELETE have in common.
@@ -241,7 +241,7 @@ func (h *handler) current(ctx context.Context, t target) (bus.Stored, error) {
 	return stored, h.failed(t, stored.Revision)
 }
 
-// readFor reads the point as whoever asks may know it: to a key that holds for an area
+// readFor reads the point as the caller may know it: to a key that holds for an area
 // there are no points outside, and none that were deleted, for where those were is not
 // known.
 func (h *handler) readFor(ctx context.Context, t target) (bus.Stored, error) {
@@ -363,8 +363,8 @@ func unprocessable(err error) error {
 	return err
 }
 
-// store puts the event of r on disk, whichever request it is of, signed by whoever
-// asks.
+// store puts the event of r on disk, whichever request it is of, signed by the
+// caller.
 func (h *handler) store(c *fiber.Ctx, r *pointRequest, t target) (event.Position, error) {
 	by := authorOf(c)
 	if why := by.sign(r.event()); why != nil {

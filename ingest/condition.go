@@ -99,7 +99,7 @@ func parseRevision(text []byte) (event.Position, bool) {
 	return event.Position(revision), err == nil
 }
 
-// impossible tells whether no revision of any point can meet it.
+// impossible reports whether no revision of any point can meet it.
 func (p *precondition) impossible() bool {
 	return p.given && !p.any && !p.absent && len(p.tags) == 0
 }

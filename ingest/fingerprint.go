@@ -18,7 +18,7 @@ const (
 	fineCut, fineCuts  = 64 << 10, 64
 	coarseCut, maxCuts = 1 << 20, 512
 	// cutSum is how many bytes of the SHA-256 are kept of a cut. They tell a
-	// mistake, not a forger: who has the key may send what he likes.
+	// mistake, not a forger: whoever has the key may send what he likes.
 	cutSum = 8
 )
 

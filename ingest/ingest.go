@@ -43,7 +43,7 @@ const (
 	// addressUploads is the part of them that one client address may have: a quarter.
 	addressUploads = 4
 	// roomEvery is how often an upload that waits for its turn has another that
-	// creeps ended.
+	// is too slow ended.
 	roomEvery = 100 * time.Millisecond
 	// uploadWait is how long an upload waits for its turn.
 	uploadWait = 5 * time.Second
@@ -85,7 +85,7 @@ type handler struct {
 // newHandler makes the handler. It can ask nobody until the caller says whom: by
 // read, lastSequence and those of memory. When
 // stop ends, which is when the server begins to drain, uploads read no more rows,
-// hand over what they have read, and answer how far they got. The queue must go on
+// hand over what they have read, and answer how far they got. The queue must continue
 // until the server has drained.
 func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Registerer, l limits) *handler {
 	nobody := func(context.Context, uuid.UUID) (bus.Stored, error) { return bus.Stored{}, bus.ErrReaderAway }

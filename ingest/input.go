@@ -98,7 +98,7 @@ func (in *input) close() {
 		gzipReaders.Put(in.gzip)
 	}
 	if in.zstd != nil {
-		_ = in.zstd.Reset(nil) // lets go of the body
+		_ = in.zstd.Reset(nil) // drops the body
 		zstdDecoders.Put(in.zstd)
 	}
 	*in = input{}

@@ -60,7 +60,7 @@ func (h *handler) serveMQTT(ctx context.Context, m *MQTT, access *auth.Authority
 	return nil
 }
 
-// identify311 is who has the key that a client gives as its password, if they may
+// identify311 is whoever has the key that a client gives as its password, if they may
 // write; else what MQTT 3.1.1 has to say.
 func identify311(access *auth.Authority, password []byte) (*auth.Identity, error) {
 	who, err := access.Identify(password, time.Now())
@@ -75,7 +75,7 @@ func identify311(access *auth.Authority, password []byte) (*auth.Identity, error
 	return nil, mqtt.Unavailable // too often, or nobody can say
 }
 
-// owns tells whether a topic is one of a key's own. Below owntracks/ that is by the user
+// owns reports whether a topic is one of a key's own. Below owntracks/ that is by the user
 // alone: else a key of that name would have the topics of all.
 func owns(name, topic string) bool {
 	if name == "" {

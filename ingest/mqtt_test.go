@@ -120,7 +120,7 @@ func (p *publisher) wants(first byte) {
 	}
 }
 
-// closed tells that the server has closed the connection, without a word.
+// closed says that the server has closed the connection, without a word.
 func (p *publisher) closed() {
 	p.t.Helper()
 	if b, err := io.ReadAll(p.r); err != nil && !strings.Contains(err.Error(), "reset") || len(b) > 0 {
@@ -150,7 +150,7 @@ func TestMQTT(t *testing.T) {
 	p.publish(0, "sensors/roof/8", `{"type":"Feature","geometry":{"type":"Point","coordinates":[3,4]},"properties":{"name":"eight"}}`)
 	p.publish(1, "owntracks/jane/phone", `{"_type":"lwt","tst":1790000000}`) // has no place
 	p.wants(0x40)
-	p.publish(1, "sensors/roof/9", `not JSON`) // will never be one: it must not come for ever
+	p.publish(1, "sensors/roof/9", `not JSON`) // will never be one: it must not come forever
 	p.wants(0x40)
 	p.publish(1, "owntracks/jane/phone", location) // again, since the answer was lost
 	p.wants(0x40)
@@ -270,7 +270,7 @@ func TestOwnTopics(t *testing.T) {
 	}
 }
 
-// Who does not speak MQTT is let go of.
+// Who does not speak MQTT is dropped.
 func TestMQTTRefuses(t *testing.T) {
 	address := serveMQTT(t, &fakeQueue{}, nil)
 	for name, bytes := range map[string]string{"HTTP": "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "a message first": "\x32\x07\x00\x01a\x00\x01{}", "a length without end": "\x10\xff\xff\xff\xff\xff",
@@ -291,7 +291,7 @@ func TestMQTTRefuses(t *testing.T) {
 }
 
 // A topic is one topic in UTF-8 (MQTT 3.1.1, sections 1.5.3 and 3.3.2.1), for it
-// becomes a name: who publishes to another is let go of, and nothing is stored.
+// becomes a name: who publishes to another is dropped, and nothing is stored.
 func TestMQTTTopics(t *testing.T) {
 	for name, topic := range map[string]string{"zero": "a\x00b", "not UTF-8": "caf\xe9", "many": "roof/+", "all": "#", "none": ""} {
 		t.Run(name, func(t *testing.T) {

@@ -101,7 +101,7 @@ func (h *handler) failed(t target, revision event.Position) *web.Problem {
 	return p
 }
 
-// done tells whether the point now is as the event has it.
+// done reports whether the point now is as the event has it.
 func done(o bus.Outcome) bool {
 	return o == bus.OutcomeCreated || o == bus.OutcomeReplaced || o == bus.OutcomeUnchanged || o == bus.OutcomeDeleted
 }

@@ -25,7 +25,7 @@ type projection struct {
 	places chan struct{} // one each that waits
 
 	mu      sync.Mutex
-	at      uint64        // the sequence it has come to
+	at      uint64        // the sequence it has reached
 	heard   []bus.Applied // the last of those about a batch, oldest first
 	tallies map[*tally]struct{}
 	more    chan struct{} // closed when there is another
@@ -64,7 +64,7 @@ func (p *projection) settled(ctx context.Context, position event.Position) (outc
 	return outcome, known
 }
 
-// reached waits until the projection has come to the sequence, or ctx ends.
+// reached waits until the projection has reached the sequence, or ctx ends.
 func (p *projection) reached(ctx context.Context, sequence uint64) bool {
 	return p.await(ctx, func() bool { return p.at >= sequence })
 }

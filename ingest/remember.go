@@ -42,7 +42,7 @@ type record struct {
 
 // memory knows the uploads that have an Idempotency-Key: those that run in this
 // process, and what is kept of those that ended. Where the latter cannot be reached
-// an upload goes on without: its rows are known again by their ids.
+// an upload continues without: its rows are known again by their ids.
 type memory struct {
 	mu      sync.Mutex
 	running map[string]chan struct{} // closed when it ends
@@ -68,7 +68,7 @@ func rememberedAs(author, idempotencyKey string) string {
 
 // begin notes that an upload with this key is read. Another one with the same key
 // is waited for, for it may hang on a connection that is dead and ends soon; one
-// that goes on makes a 409, as draft-ietf-httpapi-idempotency-key-header-07,
+// that continues makes a 409, as draft-ietf-httpapi-idempotency-key-header-07,
 // section 2.6, has it.
 func (m *memory) begin(ctx context.Context, key string, patience time.Duration) (end func(), err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
@@ -193,7 +193,7 @@ func (u *upload) failure(err error) error {
 }
 
 // note keeps what became of an upload with an Idempotency-Key, if anything of it is
-// stored, and sees to the outcomes that are open.
+// stored, and takes care of the outcomes that are open.
 func (u *upload) note(s summary, broke bool) {
 	if u.printed == nil || u.printed.other != nil || u.accepted == 0 {
 		return
@@ -212,14 +212,14 @@ func (u *upload) note(s summary, broke bool) {
 	}
 }
 
-// untrack lets go of the outcomes, unless they are followed.
+// untrack drops the outcomes, unless they are followed.
 func (u *upload) untrack() {
 	if !u.followed {
 		u.h.submit.projection.drop(u.tally)
 	}
 }
 
-// getUpload tells what became of an upload, by its Idempotency-Key:
+// getUpload reports what became of an upload, by its Idempotency-Key:
 //
 //	GET /point/uploads/{key}
 func (h *handler) getUpload(c *fiber.Ctx) error {
@@ -277,7 +277,7 @@ func (h *handler) notOfMany(author, idempotencyKey string) error {
 		Detail: "this " + headerIdempotencyKey + " was used for an upload of many points: nothing is stored. Send the point with a key of its own"}
 }
 
-// usedForOne tells whether the key is that of the author's request of one point.
+// usedForOne reports whether the key is that of the author's request of one point.
 func (h *handler) usedForOne(author, idempotencyKey string) bool {
 	stored, known := h.look(target{key: event.RowsOf(event.OnePoint, author, idempotencyKey).Key(1)})
 	return known && stored.Found

@@ -89,7 +89,7 @@ func Run(ctx context.Context, cfg Config) error {
 	defer ticker.Stop()
 	for {
 		select {
-		case err := <-published: // when ctx has ended, or by itself
+		case err := <-published: // when ctx has ended, or on its own
 			return err
 		case <-ticker.C:
 			w.look(ctx)

@@ -22,7 +22,7 @@ type queue interface {
 // errEventSize says that an event is larger than event.MaxEventBytes.
 var errEventSize = errors.New("the event is too large")
 
-// A Submitter puts events into the queue, and tells what became of them. It is
+// A Submitter puts events into the queue, and reports what became of them. It is
 // what every way in stands on, and knows of none of them.
 type Submitter struct {
 	queue      queue

@@ -158,7 +158,7 @@ var outcomeNames = map[bus.Outcome]string{
 	bus.OutcomeConflict: "conflicts", bus.OutcomeOutside: "outside", bus.OutcomeRefused: "refused", bus.OutcomeUnreadable: "refused",
 }
 
-// known tells whether all is.
+// known reports whether all is.
 func (o *Outcomes) known() bool { return o.Open == 0 && o.Unknown == 0 }
 
 // outcomesOf waits until nothing is open, or ctx ends.

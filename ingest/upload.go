@@ -57,7 +57,7 @@ type upload struct {
 	trace    string      // traceparent
 	mode     onConflict
 	tally    *tally // nil: nobody asks for outcomes
-	followed bool   // the tally goes on after the answer
+	followed bool   // the tally continues after the answer
 	key      string // what it is remembered as; "" where it has no Idempotency-Key
 	printed  *printed
 	open     *pending
@@ -272,7 +272,7 @@ func (p *pending) failed(err error) {
 	p.uncertain = p.uncertain || errors.Is(err, bus.ErrUncertain)
 }
 
-// pause waits, if the deadline is later than that and the role goes on.
+// pause waits, if the deadline is later than that and the role continues.
 func (u *upload) pause(d time.Duration, deadline time.Time) bool {
 	if time.Until(deadline) < d {
 		return false

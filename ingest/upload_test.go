@@ -124,8 +124,8 @@ func TestRetryIsExact(t *testing.T) {
 	post(t, address, "/point", ndjson, body).want(t, http.StatusServiceUnavailable, "without an Idempotency-Key")
 }
 
-// A queue that stands still for a while gets the same bytes again and again,
-// and each success starts the clock anew.
+// A queue that stalls for a while gets the same bytes repeatedly,
+// and each success starts the clock again.
 func TestQueueCrawls(t *testing.T) {
 	q := &fakeQueue{fail: func(attempt int) error {
 		if attempt%2 == 0 {

@@ -143,7 +143,7 @@ func pick(flag string, given map[string]float64, places map[string]*float64) err
 	return nil
 }
 
-// hold is how long the default duration goes on after the ramp.
+// hold is how long the default duration continues after the ramp.
 const hold = 60 * time.Second
 
 func (f *flags) plan() (load.Plan, error) {

@@ -24,14 +24,14 @@ const (
 	// readConnections bounds the connections for answers to ingest, apart from the
 	// writer's: a patch is one look into an index.
 	readConnections = 2
-	// readTimeout bounds one answer; who asked waits a little longer.
+	// readTimeout bounds one answer; the caller waits a little longer.
 	readTimeout = 4 * time.Second
 	// readTries bounds the looks at a list of segments that has just changed.
 	readTries = 3
 )
 
 // serveReads answers for single points on connections of its own, whether or not
-// the projection goes on.
+// the projection continues.
 func serveReads(ctx context.Context, nc *nats.Conn, from source) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(from.url)
 	if err != nil {

@@ -29,7 +29,7 @@ const (
 	// himself, such as a vacuum. Batches wait meanwhile.
 	partPatience = 50 * time.Millisecond
 	// foldPart: what was changed is brought back into the order of the segment when
-	// it is this part of it. A fold writes the whole segment anew.
+	// it is this part of it. A fold rewrites the whole segment.
 	foldPart = 4
 	// grownBytes is when a table of changed rows needs an index over times: below, to
 	// look through it takes a millisecond.
@@ -133,7 +133,7 @@ func (m *maintenance) indexChanged(ctx context.Context, _ []schema.Segment) (boo
 	return true, m.ensureIndex(ctx, name, ddl)
 }
 
-// fold writes a segment anew of which much was changed: the rows are in the order of
+// fold rewrites a segment of which much was changed: the rows are in the order of
 // their places again, and in one table.
 func (m *maintenance) fold(ctx context.Context, all []schema.Segment) (bool, error) {
 	part := foldPart

@@ -92,7 +92,7 @@ var errKnown = errors.New("an id is in an older segment")
 
 // applyStraight copies creations into the head, whose unique index refuses an id
 // that it has. Older segments are asked only where they can have one: an id of
-// version 7, as Cairn makes them, says by itself that they cannot.
+// version 7, as Cairn makes them, says on its own that they cannot.
 func (w *writer) applyStraight(ctx context.Context, b *batch) error {
 	ids := make([]uuid.UUID, len(b.rows))
 	for i := range b.rows {
@@ -233,7 +233,7 @@ func hasCode(err error, code string) bool {
 }
 
 // endHolder ends the projector that has held the checkpoint for fencePatience:
-// one that was stopped in the middle of a transaction keeps its locks for ever,
+// one that was stopped in the middle of a transaction keeps its locks forever,
 // and none of Postgres' timeouts frees them while its COPY waits for data.
 func (w *writer) endHolder(ctx context.Context) {
 	tag, err := w.conn.Exec(ctx, `select pg_terminate_backend(a.pid)
@@ -244,7 +244,7 @@ func (w *writer) endHolder(ctx context.Context) {
 		"after", w.patience, "connections", tag.RowsAffected(), "error", err)
 }
 
-// isContent tells whether Postgres refused something for its content: data
+// isContent reports whether Postgres refused something for its content: data
 // exceptions (class 22) and integrity constraints (class 23). Everything else
 // is about the server or the connection, and is tried again.
 func isContent(err error) bool {

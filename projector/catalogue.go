@@ -256,7 +256,7 @@ func cellOf(p orb.Point) int {
 	return line*cellColumns + column
 }
 
-// widen makes the metadata cover a point, and tells whether a reader could have
+// widen makes the metadata cover a point, and reports whether a reader could have
 // skipped the segment by what they were.
 func widen(s *schema.Segment, position event.Position, p orb.Point, t time.Time) (wider bool) {
 	low := func(have **float64, v float64) {

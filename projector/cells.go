@@ -9,7 +9,7 @@ import (
 )
 
 // recountCells is how old the counts of a segment in which points were changed become
-// at least before they are made again: a reader counts by itself where they are old.
+// at least before they are made again: a reader counts on its own where they are old.
 const recountCells = 10 * time.Minute
 
 // countCells notes where the points of a sealed segment are, for the tiles of maps: a

@@ -35,7 +35,7 @@ func readCheckpoint(ctx context.Context, conn *pgx.Conn) (checkpoint, error) {
 }
 
 // A Mismatch says that the stream and the database do not belong together as
-// they are. To go on would lose events or give positions twice, so the
+// they are. To continue would lose events or give positions twice, so the
 // projector stops, and a person decides.
 type Mismatch struct{ What, Remedy string }
 
@@ -197,7 +197,7 @@ func adoptStream(ctx context.Context, conn *pgx.Conn, c checkpoint, created time
 }
 
 // findTimeout is how long a stream of several copies has to answer for itself: while
-// nobody leads it the question is lost, and the sooner it is asked again the better.
+// nobody leads it the request is lost, and the sooner it is asked again the better.
 const findTimeout = time.Second
 
 func findStream(ctx context.Context, js jetstream.JetStream, cfg Config) (jetstream.Stream, error) {

@@ -16,7 +16,7 @@ import (
 
 const (
 	// elsewhereEvery is how often the other servers of the database are asked whether
-	// one of them was promoted, while the one we write to goes on as if nothing had
+	// one of them was promoted, while the one we write to continues as if nothing had
 	// happened.
 	elsewhereEvery = 3 * time.Second
 	// severalPause bounds the pause after a failed session where the database is

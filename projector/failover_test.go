@@ -71,7 +71,7 @@ func (s *servers) points(from, to int) (last event.Position) {
 }
 
 // The primary dies while its standby lacks what came last; the standby is promoted.
-// The projection goes on there, with what it lacked, and the old primary, which comes
+// The projection continues there, with what it lacked, and the old primary, which comes
 // back as if nothing had happened and is the first in the list, is not used.
 func TestFollowsThePromotion(t *testing.T) {
 	s := newServers(t)
@@ -103,7 +103,7 @@ func TestFollowsThePromotion(t *testing.T) {
 	if st := s.status(); st.Standbys == nil || st.Standbys.Timeline != 2 {
 		t.Errorf("standbys: %+v", st.Standbys)
 	}
-	// With nobody else there, it says why it does not go on.
+	// With nobody else there, it says why it does not continue.
 	if err := s.standby.Stop(t.Context()); err != nil {
 		t.Fatal(err)
 	}
@@ -134,8 +134,8 @@ func TestLeavesAPrimaryThatIsNoneAnyMore(t *testing.T) {
 	s.has(s.primary, 10, 1)
 }
 
-// While a standby is away the stream keeps what it lacks, however crowded it is, until
-// writes are refused; when it is back, all goes on.
+// While a standby is unreachable the stream keeps what it lacks, however crowded it is, until
+// writes are refused; when it is back, everything continues.
 func TestTrimsNotPastAStandby(t *testing.T) {
 	s := newServers(t)
 	s.start(func(c *Config) { c.Replay = ReplayWindow{Age: time.Hour} })

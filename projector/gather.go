@@ -25,7 +25,7 @@ const (
 // not keep the table latest when its points came: after an upgrade or a rebuild. It
 // goes from name to name, some at a time, each step in a transaction that holds the
 // checkpoint's row, so that nothing is placed that a batch has changed meanwhile. It
-// may be ended at any time, and goes on where it was.
+// may be ended at any time, and continues where it was.
 func (m *maintenance) gather(ctx context.Context, all []schema.Segment) (bool, error) {
 	for _, s := range all {
 		if s.State != schema.Sealed || !s.Known() || s.LatestDone {

@@ -37,7 +37,7 @@ const cellSQL = `least(35, greatest(0, floor((st_y(geom) + 90) / 5)::int)) * 72 
 // holdsSelect reads what rows hold, by cell, in one pass; tombstones are in the first
 // cell, of which they are no points. Of ids of version 7 it takes the time, their
 // first 48 bits: Postgres has no least uuid before version 18, and as text they would
-// cost more than all else.
+// cost more than everything else.
 const holdsSelect = `select ` + cellSQL + `, count(*), count(geom), coalesce(max(revision), 0),
 		min(st_x(geom)), min(st_y(geom)), max(st_x(geom)), max(st_y(geom)),
 		min(coalesce(observed_at, received_at)) filter (where geom is not null),
@@ -135,7 +135,7 @@ func later(a, b *time.Time) *time.Time {
 	return a
 }
 
-// v7At is an id that begins with the milliseconds, and goes on with the same byte.
+// v7At is an id that begins with the milliseconds, and continues with the same byte.
 func v7At(milliseconds int64, rest byte) *string {
 	id := uuid.UUID(bytes.Repeat([]byte{rest}, 16))
 	copy(id[:6], binary.BigEndian.AppendUint64(nil, uint64(milliseconds))[2:]) //nolint:gosec // 48 bits

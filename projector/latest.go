@@ -21,7 +21,7 @@ import (
 // another, as in a bulk load, several share that work, and checkpoint.latest says how
 // far the table is.
 //
-// Whatever changes points goes on from one rule: a row of the table is a point that
+// Whatever changes points continues from one rule: a row of the table is a point that
 // is there, as it is now. So a point that is deleted, or called something else, is
 // looked for in the table by name and id, and what is newest then is looked up.
 
@@ -67,7 +67,7 @@ func (p *pending) add(name string, f fix) {
 	}
 }
 
-// mayWait tells whether the table latest may stay behind this batch: it is full, so
+// mayWait reports whether the table latest may stay behind this batch: it is full, so
 // the next one is likely to come at once.
 func (w *writer) mayWait(b *batch) bool {
 	if !b.full() || w.pending == nil {
@@ -81,7 +81,7 @@ func (w *writer) mayWait(b *batch) bool {
 // notes what it has to be brought up to.
 func (w *writer) followCreations(ctx context.Context, b *batch) error {
 	if w.bracket != fenced {
-		return nil // a rebuild gathers all of it anew
+		return nil // a rebuild gathers all of it again
 	}
 	if err := w.readPending(ctx); err != nil {
 		return err
@@ -197,7 +197,7 @@ func (w *writer) placeAt(ctx context.Context, positions []int64) error {
 	return place(ctx, w.conn, strings.Join(parts, " union all "), args...)
 }
 
-// newerSQL tells whether a row is to stand in the table instead of the one there is. The
+// newerSQL reports whether a row is to stand in the table instead of the one there is. The
 // row itself, as it is now, is: it may have changed.
 const newerSQL = `(l.geom is null or (coalesce(excluded.observed_at, excluded.received_at), excluded.position) >= (coalesce(l.observed_at, l.received_at), l.position))`
 
@@ -233,7 +233,7 @@ func (w *writer) catchUp(ctx context.Context) error {
 	return err
 }
 
-// lags tells whether the table latest is behind the checkpoint.
+// lags reports whether the table latest is behind the checkpoint.
 func (w *writer) lags() bool { return w.at.latest < w.at.sequence }
 
 // catchUpAlone writes what waits, without a batch.

@@ -30,7 +30,7 @@ const (
 	// catalogueWait bounds the wait for what stands in the way of a change of the
 	// catalogue: a batch, or somebody with psql who holds the view.
 	catalogueWait = time.Second
-	// dropWait bounds the wait for a table that is dropped. Who reads it by then is
+	// dropWait bounds the wait for a table that is dropped. Whoever reads it by then is
 	// a person, behind whom nobody should have to wait.
 	dropWait = 200 * time.Millisecond
 	// sortMemory is what one sort or index build may take.
@@ -43,7 +43,7 @@ const (
 // at any point.
 type maintenance struct {
 	source  source
-	keep    time.Duration // 0: for ever
+	keep    time.Duration // 0: forever
 	sizes   segmentSizes
 	log     *slog.Logger
 	metrics *segmentMetrics
@@ -52,7 +52,7 @@ type maintenance struct {
 	part    part
 	// status is what /status tells of the segments, of all parts of the work.
 	status *atomic.Pointer[SegmentsStatus]
-	// behind tells that the projection has a backlog: what can wait does.
+	// behind says that the projection has a backlog: what can wait does.
 	behind func() bool
 	// skipHead: nobody says that the head is full, and it was counted a moment ago.
 	skipHead bool
@@ -72,7 +72,7 @@ type part int
 const (
 	allWork part = iota
 	sealing
-	shaping // all else
+	shaping // everything else
 )
 
 // only is a maintenance that does a part of the work.
@@ -82,7 +82,7 @@ func (m *maintenance) only(p part) *maintenance {
 	return &other
 }
 
-// rotated tells that the head was full, and is to be sealed.
+// rotated says that the head was full, and is to be sealed.
 func (m *maintenance) rotated() {
 	m.metrics.rotations.Inc()
 	select {
@@ -155,7 +155,7 @@ func (m *maintenance) session(ctx context.Context) error {
 // always something to do.
 const roundSteps = 4
 
-// round does what is due, while it holds the lock, and tells whether there is more: a
+// round does what is due, while it holds the lock, and reports whether there is more: a
 // rebuild has its turn between two rounds.
 func (m *maintenance) round(ctx context.Context) (more bool, err error) {
 	lock := segmentsLock
@@ -186,10 +186,10 @@ func (m *maintenance) round(ctx context.Context) (more bool, err error) {
 	return more, nil
 }
 
-// isLockTimeout tells that something was in the way, which is tried again later.
+// isLockTimeout says that something was in the way, which is tried again later.
 func isLockTimeout(err error) bool { return hasCode(err, lockNotAvailable) }
 
-// step does the first thing that is due, and tells whether there was one.
+// step does the first thing that is due, and reports whether there was one.
 func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 	all, err := schema.Segments(ctx, m.conn)
 	if err != nil {
@@ -372,7 +372,7 @@ func (m *maintenance) headIsDue(ctx context.Context, head schema.Segment) (bool,
 
 // expired are the segments whose points were all created longer ago than keep, from
 // the oldest on. Changes count for nothing: a point that is changed every day would
-// hold a whole segment for ever. A clock that was wrong may have put a time in the future: such a
+// hold a whole segment forever. A clock that was wrong may have put a time in the future: such a
 // segment goes with the one above it.
 func expired(all []schema.Segment, keep time.Duration, now time.Time) (out []schema.Segment) {
 	var sealed []schema.Segment
@@ -395,7 +395,7 @@ func expired(all []schema.Segment, keep time.Duration, now time.Time) (out []sch
 	return out
 }
 
-// expire lets go of the oldest segments, whole, where all that they hold is older
+// expire drops the oldest segments, whole, where all that they hold is older
 // than what is kept: ids and tombstones go with them.
 func (m *maintenance) expire(ctx context.Context, all []schema.Segment) (bool, error) {
 	if m.keep <= 0 {

@@ -429,7 +429,7 @@ func TestReadersDelayMaintenanceOnly(t *testing.T) {
 	if worked, err := m.step(t.Context()); err != nil || !worked {
 		t.Errorf("a step while the view is read: %v, %v", worked, err)
 	}
-	s.create(1, time.Now()) // batches go on, into the next segment
+	s.create(1, time.Now()) // batches continue, into the next segment
 	if old, err := viewIsOld(t.Context(), m.conn); err != nil || !old {
 		t.Errorf("the view changed while it was read: %v, %v", old, err)
 	}

@@ -252,8 +252,8 @@ func (m *maintenance) fill(ctx context.Context, t *target, old []schema.Segment)
 	return seen, err
 }
 
-// swap takes over what was changed in the old segments since the copy, again and
-// again until little is left, then the rest while batches wait, and puts the new
+// swap takes over what was changed in the old segments since the copy, repeatedly
+// until little is left, then the rest while batches wait, and puts the new
 // segments into the catalogue.
 func (m *maintenance) swap(ctx context.Context, targets []target, old []schema.Segment, seen int64) error {
 	for range catchUps {
@@ -316,7 +316,7 @@ func (m *maintenance) swapOnce(ctx context.Context, targets []target, old []sche
 }
 
 // takeOver copies the rows that were changed after the position seen into the new
-// segments, and tells how many there were. What is there again is written again.
+// segments, and says how many there were. What is there again is written again.
 func takeOver(ctx context.Context, tx pgx.Tx, targets []target, old []schema.Segment, seen int64) (changed int64, err error) {
 	sets := make([]string, 0, len(schema.State)+1)
 	for _, c := range append([]string{"revision"}, schema.State...) {

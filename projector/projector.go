@@ -5,7 +5,7 @@
 // its checkpoint are one transaction, whose first statement moves the
 // checkpoint only from where this projector read it. Whatever fails — the
 // broker, Postgres, this process — ends the session; the next one reads the
-// checkpoint and goes on behind it. There is no other state.
+// checkpoint and continues after it. There is no other state.
 //
 // Two projectors at once are harmless: one of them waits for its turn, and if both
 // should take it, one meets the fence, rolls back and reads again.
@@ -42,9 +42,9 @@ const (
 	stopTimeout = 10 * time.Second
 	// rollbackTimeout bounds a rollback; after it the connection is closed.
 	rollbackTimeout = 5 * time.Second
-	// fencePatience is how long we wait for another transaction to let go of
+	// fencePatience is how long we wait for another transaction to drop
 	// the checkpoint before we end its backend: no batch of ours takes as long,
-	// and a projector that was stopped in the middle of one never ends by itself.
+	// and a projector that was stopped in the middle of one never ends on its own.
 	fencePatience = 10 * time.Second
 	// connectTimeout bounds an attempt to reach Postgres.
 	connectTimeout = 5 * time.Second
@@ -55,7 +55,7 @@ const (
 	mismatchPause = 2 * time.Second
 	// Where the stream has several copies its leader changes, and nobody answers
 	// meanwhile: replicatedPause bounds the pause then, and replicatedTimeout a
-	// question to a leader that may be dead.
+	// request to a leader that may be dead.
 	replicatedPause   = 500 * time.Millisecond
 	replicatedTimeout = 2 * time.Second
 	// leadEvery is how often a projector looks whether it is its turn, where every
@@ -77,7 +77,7 @@ type Config struct {
 	Replicas int
 	// Replay says how much of what is projected the stream keeps.
 	Replay ReplayWindow
-	// Keep is how long points are kept after they came in; 0: for ever.
+	// Keep is how long points are kept after they came in; 0: forever.
 	Keep time.Duration
 	// TrimStandbys says which standbys must have what is trimmed.
 	TrimStandbys TrimStandbys
@@ -88,8 +88,8 @@ type Config struct {
 
 func (c Config) replicas() int { return max(c.Replicas, c.Bus.Replicas(), 1) }
 
-// Run projects until ctx ends, then finishes the batch at hand. Where going on
-// would break a guarantee (a [*Mismatch]) it does not go on: it says so in the
+// Run projects until ctx ends, then finishes the batch at hand. Where continuing
+// would break a guarantee (a [*Mismatch]) it does not continue: it says so in the
 // log, in /status and by /readyz, and looks again every mismatchPause, until a
 // person has decided.
 func Run(ctx context.Context, cfg Config) error {
@@ -168,7 +168,7 @@ func rest(ctx context.Context, d time.Duration) {
 	}
 }
 
-// timeout bounds questions to the queue that have no bound of their own: by the
+// timeout bounds requests to the queue that have no bound of their own: by the
 // client's default, or shorter where there is another server to ask.
 func (p *projector) timeout() jetstream.JetStreamOpt {
 	if p.cfg.replicas() > 1 || p.cfg.Bus.Several() {

@@ -23,7 +23,7 @@ func (g gap) Error() string { return fmt.Sprintf("message %d did not come", uint
 
 // heartbeat is how often a consumer of several copies has to say that it is there.
 // When its leader dies nobody tells: after two heartbeats that were missed the
-// session ends and asks anew. Without them a projector stayed deaf for 16.5 s (seen).
+// session ends and asks again. Without them a projector stayed deaf for 16.5 s (seen).
 const heartbeat = time.Second
 
 // pull is how messages are asked for.

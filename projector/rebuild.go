@@ -22,7 +22,7 @@ const (
 	// holdEvery is how often a live one renews it.
 	holdFor, holdEvery = 10 * time.Minute, time.Minute
 	// swapPatience bounds the wait for readers of the old table, and with it
-	// the time that the projector stands still. It is below fencePatience.
+	// the time that the projector stalls. It is below fencePatience.
 	swapPatience = 3 * time.Second
 	// swapTries bounds the attempts at the swap.
 	swapTries = 100
@@ -37,8 +37,8 @@ type Rebuilt struct {
 	From, To uint64 // their sequences
 }
 
-// Rebuild makes the table of points anew: the old rows from before the replay
-// window, and the stream's events from there on. Reads and writes go on
+// Rebuild rebuilds the table of points: the old rows from before the replay
+// window, and the stream's events from there on. Reads and writes continue
 // meanwhile; the swap is one transaction. It refuses where the stream does not
 // begin right behind what the old rows cover, and leaves nothing behind when it
 // fails.
@@ -329,7 +329,7 @@ func (r *rebuild) exchange(ctx context.Context) error {
 	if _, err := r.conn.Exec(ctx, `insert into segments (id, low, high, state) values ($1, $2, $3, 'head')`, r.id, low, int64(schema.HeadEnd)); err != nil {
 		return err
 	}
-	// Maintenance gathers the newest of each name anew.
+	// Maintenance gathers the newest of each name again.
 	if _, err := r.conn.Exec(ctx, `truncate latest; update segments set latest_done = false, latest_name = null; update checkpoint set latest = sequence`); err != nil {
 		return fmt.Errorf("begin the table latest anew: %w", err)
 	}

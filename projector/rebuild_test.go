@@ -47,7 +47,7 @@ func TestRebuildReplacesDamagedRowsWhileWritesGoOn(t *testing.T) {
 	last := b.publish(line("a1", `{"v":2}`)) // parked
 	b.waitFor(last)
 	b.purgeBelow(21)
-	// Damage: within the replay window it is mended, before it stays.
+	// Damage: within the replay window it is fixed, before it stays.
 	b.exec(fmt.Sprintf("update points_1 set name = 'wrong' where position >= %d", event.At(21, 0)))
 	b.exec(fmt.Sprintf("update points_1 set name = 'old' where position < %d", event.At(21, 0)))
 	b.exec(fmt.Sprintf("delete from points_1 where position = %d", event.At(30, 0)))
@@ -195,7 +195,7 @@ func TestRebuildOfChanges(t *testing.T) {
 			if n := b.count(fmt.Sprintf("select count(*) from points where position < %d", floor)); n > 0 {
 				t.Errorf("%d points that were dropped are back", n)
 			}
-			// And what comes then goes on from there.
+			// And what comes then continues from there.
 			b.waitFor(b.publish(line("new", `{}`)))
 			if !tt.drop {
 				b.settle(headRows)

@@ -98,7 +98,7 @@ func tryReplaceView(ctx context.Context, conn database) error {
 	return err
 }
 
-// viewIsOld tells whether the view shows other segments than those that are to be
+// viewIsOld reports whether the view shows other segments than those that are to be
 // read.
 func viewIsOld(ctx context.Context, conn *pgx.Conn) (bool, error) {
 	var shows, should *string

@@ -185,7 +185,7 @@ func TestSalvagedChangesKeepTheirConditions(t *testing.T) {
 	}
 }
 
-// A salvage that was ended while it published goes on behind what is there, and
+// A salvage that was ended while it published continues after what is there, and
 // writers wait until all is: what they send is newer.
 func TestSalvageGoesOnInTheMiddle(t *testing.T) {
 	b := newBench(t)

@@ -14,7 +14,7 @@ import (
 // not need it: a new head comes and goes with a transaction of its own.
 const segmentsLock = "cairn-segments"
 
-// sealLock is held by whoever seals, which is beside all else but a rebuild.
+// sealLock is held by whoever seals, which is beside everything else but a rebuild.
 const sealLock = "cairn-seal"
 
 func lockSegments(ctx context.Context, conn *pgx.Conn, lock string) error {
@@ -42,7 +42,7 @@ func newTable(ctx context.Context, conn *pgx.Conn) (id int, err error) {
 	return id, execAll(ctx, conn, []string{schema.CreateTable(id), schema.GrantLike(id)})
 }
 
-// dropStrays removes tables of segments that never came to be, because whoever
+// dropStrays removes tables of segments that were never created, because whoever
 // made them was ended.
 func dropStrays(ctx context.Context, conn *pgx.Conn) error {
 	rows, err := conn.Query(ctx, `select relname from pg_class where relkind = 'r' and relname ~ '^points_[0-9]+$'

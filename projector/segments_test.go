@@ -13,7 +13,7 @@ import (
 )
 
 // An old table, larger than a segment, becomes several in the order of place, while
-// its points change and the projector is ended again and again.
+// its points change and the projector is ended repeatedly.
 func TestAnOldTableIsSplit(t *testing.T) {
 	const headRows, old = 50, 4000
 	b := newBench(t)
@@ -63,7 +63,7 @@ func TestAnOldTableIsSplit(t *testing.T) {
 
 // The table from before segments, as the migration leaves it, becomes one in which
 // points that lie together on earth lie together, though points change meanwhile and
-// the projector is ended again and again.
+// the projector is ended repeatedly.
 func TestAMigratedTableIsPutInOrder(t *testing.T) {
 	const headRows, old = 1000, 1500
 	b := newBench(t)

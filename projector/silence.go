@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// silenceBound is how long the broker may owe us a message before we ask anew.
+// silenceBound is how long the broker may owe us a message before we ask again.
 // What it sent to a connection that is gone without a word, or to a projector
 // that was stopped, it would send again only after ackWait.
 const silenceBound = 5 * time.Second
@@ -26,8 +26,8 @@ type silence struct {
 	since time.Time
 }
 
-// broken tells whether the silence has lasted too long. It is told what the
-// stream's last sequence is, again and again.
+// broken reports whether the silence has lasted too long. It is told what the
+// stream's last sequence is, repeatedly.
 func (s *silence) broken(e *ears, last uint64, now time.Time) bool {
 	heard := e.heard.Load()
 	if !e.listening.Load() || heard >= last || heard != s.after || s.since.IsZero() {

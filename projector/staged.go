@@ -98,7 +98,7 @@ func refusal(err error) string {
 	return strings.TrimSpace(fmt.Sprintf("%s (SQLSTATE %s) %s", pg.Message, pg.Code, pg.Detail))
 }
 
-// writeParked keeps what will not become rows, and lets go of the oldest where
+// writeParked keeps what will not become rows, and drops the oldest where
 // there are more than maxParked: first of those that were published again.
 func (w *writer) writeParked(ctx context.Context, list []parkedEvent) error {
 	if len(list) == 0 {

@@ -45,7 +45,7 @@ const (
 	// maxLeast is more standbys than anybody keeps.
 	maxLeast = 16
 	// maxMarks bounds the marks: of more, every second goes, so that a standby that
-	// has been away for long is known to the nearest hour or so.
+	// has been unreachable for long is known to the nearest hour or so.
 	maxMarks = 512
 	// maxStandbys bounds the standbys that are remembered.
 	maxStandbys = 64
@@ -85,8 +85,8 @@ const (
 	// that moved the checkpoint there ended before.
 	markSelect = `select sequence, (pg_current_wal_insert_lsn() - '0/0')::bigint from checkpoint`
 	// standbySelect lists who follows, through a slot or not, and the slots of those
-	// who are away. A slot whose log is gone is nobody's way back. Base backups and
-	// logical subscribers are no standbys. The last column tells whether this user is
+	// who are unreachable. A slot whose log is gone is nobody's way back. Base backups and
+	// logical subscribers are no standbys. The last column reports whether this user is
 	// told how far they are.
 	standbySelect = `
 	select coalesce(s.slot_name, r.application_name || coalesce(' at ' || host(r.client_addr), ''), ''),
@@ -208,7 +208,7 @@ func (s *standbys) take(found []standby) {
 	s.any = true
 	for name, k := range s.known {
 		if k.slot {
-			delete(s.known, name) // the slots say themselves who is away
+			delete(s.known, name) // the slots say themselves who is unreachable
 			continue
 		}
 		k.here = false

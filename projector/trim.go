@@ -37,7 +37,7 @@ const (
 )
 
 // trimmable is the first sequence to keep: everything below may go. It returns
-// 0 where nothing should. It never lets go of the checkpoint's own message, by
+// 0 where nothing should. It never drops the checkpoint's own message, by
 // which the stream is recognised.
 func trimmable(ctx context.Context, s jetstream.Stream, info *jetstream.StreamInfo, applied uint64, w ReplayWindow, now time.Time) (uint64, error) {
 	st := info.State

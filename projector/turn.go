@@ -96,7 +96,7 @@ func (p *projector) tryTurn(ctx context.Context, conn *pgx.Conn) (mine bool, err
 	return mine, err
 }
 
-// more tells whether the stream has something behind a sequence.
+// more reports whether the stream has something behind a sequence.
 func (p *projector) more(ctx context.Context, sequence uint64) bool {
 	s, err := findStream(ctx, p.js, p.cfg)
 	return err == nil && !bus.Adopting(s.CachedInfo()) && s.CachedInfo().State.LastSeq > sequence

@@ -96,7 +96,7 @@ func answerText(r reply) string {
 	return b.String()
 }
 
-// readPaths are every path that reads, with many a question.
+// readPaths are every path that reads, with many a request.
 func (f *fixture) readPaths(r *rand.Rand, count int) (paths []string) {
 	for _, o := range f.server.Operations() {
 		if o.Method != http.MethodGet || o.Path == "/stream" || o.Path == "/metrics" || o.Path == "/status" || strings.HasPrefix(o.Path, "/static") || strings.HasPrefix(o.Path, "/lib") {

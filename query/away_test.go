@@ -28,7 +28,7 @@ func (f *fixture) roleStatus() (s roleStatus) {
 	return s
 }
 
-// What was asked before is answered on while the database is away, with its age;
+// What was asked before is answered on while the database is unreachable, with its age;
 // no client is told more than is known.
 func TestKeptAnswersOutliveTheDatabase(t *testing.T) {
 	t.Parallel()
@@ -68,7 +68,7 @@ func TestKeptAnswersOutliveTheDatabase(t *testing.T) {
 	})
 }
 
-// The role starts without its database, says so while it is away, and answers
+// The role starts without its database, says so while it is unreachable, and answers
 // as soon as it is back; it is ready all the time.
 func TestDatabaseAwayAndBack(t *testing.T) {
 	t.Parallel()
@@ -167,7 +167,7 @@ func TestExpensiveQuestion(t *testing.T) {
 	if err := tx.Rollback(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	// On a busy machine an honest question may take as long, too.
+	// On a busy machine an honest request may take as long, too.
 	testkit.Eventually(t, 20*time.Second, "an answer, now that nothing is in the way", func() bool {
 		return f.get("/points").status == http.StatusOK
 	})

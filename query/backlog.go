@@ -41,7 +41,7 @@ func (c *change) hold(backlog *atomic.Int64) {
 
 func (c *change) size() int64 { return int64(len(c.wire) + len(c.left)) }
 
-// release lets go of what was written, or never will be.
+// release drops what was written, or never will be.
 func release(backlog *atomic.Int64, events []told) {
 	for _, e := range events {
 		if e.of != nil && e.of.holders.Add(-1) == 0 {
@@ -101,7 +101,7 @@ func newPlaces(n int) *places {
 	return &places{free: make(chan struct{}, n), hold: catchUpHold, since: map[net.Conn]time.Time{}}
 }
 
-// enter waits for a place, until stop, and calls wait now and then.
+// enter waits for a place, until stop, and calls wait periodically.
 func (p *places) enter(conn net.Conn, stop <-chan struct{}, wait func() error) (leave func(), err error) {
 	ticker := time.NewTicker(placeEvery)
 	defer ticker.Stop()

@@ -14,7 +14,7 @@ import (
 	"cairn/query/answer"
 )
 
-// Those who ask the same at the same time, in whichever spelling, share one
+// Callers that ask the same at the same time, in whichever spelling, share one
 // statement; it serves until the projection moves.
 func TestQuestionsShareStatements(t *testing.T) {
 	f := newFixture(t)
@@ -78,7 +78,7 @@ func TestQuestionsShareStatements(t *testing.T) {
 	}
 }
 
-// However many ask, one hot question costs the database no more than a
+// However many ask, one hot request costs the database no more than a
 // statement a commit.
 func TestStatementsAreBoundedByCommits(t *testing.T) {
 	f := newFixture(t)
@@ -176,7 +176,7 @@ func TestMinPositionField(t *testing.T) {
 	}
 }
 
-// The role as a whole hears announcements, and goes on without them.
+// The role as a whole hears announcements, and continues without them.
 func TestAnnouncements(t *testing.T) {
 	url, nats := testkit.Postgres(t), testkit.NATS(t)
 	f := replica(t, url, nats)

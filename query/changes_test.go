@@ -345,7 +345,7 @@ func TestMemoryForgetsWhatIsDropped(t *testing.T) {
 	})
 }
 
-// A page that begins in memory goes on in the database.
+// A page that begins in memory continues in the database.
 func TestPageOfBoth(t *testing.T) {
 	f := newFixture(t)
 	f.forget()

@@ -22,7 +22,7 @@ const (
 )
 
 // collect keeps the garbage collector from letting as much garbage gather as there is
-// kept in rows, answers and what clients have yet to take, which would double what
+// kept in rows, answers and what clients have not read yet, which would double what
 // they cost. They have next to no pointers, so that collecting more often costs next
 // to nothing. Who sets GOGC has the last word.
 func (s *service) collect(ctx context.Context) {
@@ -42,7 +42,7 @@ func (s *service) collect(ctx context.Context) {
 	}
 }
 
-// collectNow sees to it at once: before a large page is made, on a machine that may be
+// collectNow takes care of it at once: before a large page is made, on a machine that may be
 // too busy for the ticker.
 func (s *service) collectNow() {
 	if os.Getenv("GOGC") == "" {

@@ -34,7 +34,7 @@ type counter struct {
 
 	mu    sync.Mutex
 	kept  map[int]counted // by segment
-	again int             // how often all was let go of
+	again int             // how often all was dropped
 }
 
 // counted are a segment's counts of what was there at a position.
@@ -159,7 +159,7 @@ func (c *counter) find(parts []plan.Part) (have []counted, missing []plan.Part) 
 	return have, missing
 }
 
-// prune lets go of segments that are gone, unless they may be parts of one that is not
+// prune drops segments that are gone, unless they may be parts of one that is not
 // known yet.
 func (c *counter) prune(alive []plan.Part) {
 	c.mu.Lock()
@@ -176,7 +176,7 @@ func (c *counter) prune(alive []plan.Part) {
 }
 
 // merged is the sum of the counts that cover the part's range: it was merged of those
-// segments, which are let go of.
+// segments, which are dropped.
 func (c *counter) merged(p plan.Part) (sum counted, ok bool) {
 	var ids []int
 	for id, k := range c.kept {
@@ -210,7 +210,7 @@ func (c *counter) merged(p plan.Part) (sum counted, ok bool) {
 }
 
 // extend adds what was created since a segment was counted: most often, in the head.
-// What was changed in the head makes it be counted anew.
+// What was changed in the head makes it be recounted.
 func (c *counter) extend(ctx context.Context, s *plan.Snapshot, p plan.Part, k counted) (counted, error) {
 	now := event.EndOf(s.Sequence)
 	if k.added >= min(now, p.High-1) {

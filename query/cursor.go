@@ -14,7 +14,7 @@ import (
 )
 
 // A cursor is opaque to clients: a version, which tells the order that it belongs
-// to, where the next page goes on in that order, and a checksum, in base64url (RFC
+// to, where the next page continues in that order, and a checksum, in base64url (RFC
 // 4648, section 5). The checksum keeps no secret. It turns a cursor that was cut or
 // mistyped into an error, where it would be another page.
 //

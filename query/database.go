@@ -23,7 +23,7 @@ const (
 	// 1 s) and what a client waits for anyhow: Postgres cuts off what is still
 	// running then.
 	statementTimeout = 10 * time.Second
-	// statementGrace is how much later this side gives up by itself, on a
+	// statementGrace is how much later this side gives up on its own, on a
 	// database that no longer even answers that it has timed out.
 	statementGrace = 2 * time.Second
 	// lockTimeout is how long a read waits for a table that another session has
@@ -55,13 +55,13 @@ var session = map[string]string{
 	"lock_timeout": strconv.FormatInt(lockTimeout.Milliseconds(), 10),
 	// A statement says itself which way it goes, and to plan it for each box
 	// again takes longer than to run it. No workers, for they would make one
-	// question take every core.
+	// request take every core.
 	"plan_cache_mode":                 "force_generic_plan",
 	"jit":                             "off",
 	"max_parallel_workers_per_gather": "0",
 }
 
-// openPool prepares connections. It makes none: the database may be away.
+// openPool prepares connections. It makes none: the database may be unreachable.
 func openPool(ctx context.Context, url string, seen *hosts.Seen) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -94,7 +94,7 @@ const readerRole = "cairn_reader"
 
 // readOnlyRole gives up all rights that reading does not need. A URL whose user
 // may not become the role has a user of its own, whose rights are its owner's
-// matter: it goes on as that.
+// matter: it continues as that.
 func readOnlyRole(ctx context.Context, conn *pgx.Conn) error {
 	if err := schema.Check(ctx, conn); err != nil {
 		return err
@@ -122,7 +122,7 @@ func (s *service) bounded() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.WithoutCancel(s.stopping), statementTimeout+statementGrace)
 }
 
-// cutOff tells whether a connection ended in the middle of an answer.
+// cutOff reports whether a connection ended in the middle of an answer.
 func cutOff(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

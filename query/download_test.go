@@ -115,8 +115,8 @@ type timed struct {
 
 func (c *timed) SetWriteDeadline(t time.Time) error { c.until = t; return nil }
 
-// Each piece of a download must be taken within its own time: one that goes on may be
-// long, one that stands still is cut off.
+// Each piece of a download must be taken within its own time: one that continues may be
+// long, one that stalls is cut off.
 func TestDownloadsThatStandStill(t *testing.T) {
 	f := newItems(t)
 	conn := &timed{}

@@ -26,7 +26,7 @@ const (
 	// strideRows is how many rows one statement looks through for those that
 	// a filter lets pass: about 10 ms in memory.
 	strideRows = 50_000
-	// catalogueTries bounds how often a read begins anew because the segments
+	// catalogueTries bounds how often a read starts over because the segments
 	// changed under it: merges are minutes apart.
 	catalogueTries = 4
 )
@@ -176,7 +176,7 @@ func openFeedPool(ctx context.Context, pages *pgxpool.Pool) (*pgxpool.Pool, erro
 	return pool, nil
 }
 
-// isGone tells whether a segment's table was dropped while it was read.
+// isGone reports whether a segment's table was dropped while it was read.
 func isGone(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && pg.Code == "42P01"

@@ -31,7 +31,7 @@ func parseOne(raw string) (minPosition event.Position, err error) {
 }
 
 // eachParameter calls f with every parameter. It refuses what is not in known,
-// for a typing mistake would silently ask another question, and what is there
+// for a typing mistake would silently ask another request, and what is there
 // twice, for nobody could say which one holds.
 func eachParameter(raw string, known []string, f func(name, value string) error) error {
 	seen := make([]string, 0, len(known))
@@ -62,7 +62,7 @@ func eachParameter(raw string, known []string, f func(name, value string) error)
 	return nil
 }
 
-// isProperty tells whether the name is of a property, where known has those.
+// isProperty reports whether the name is of a property, where known has those.
 func isProperty(name string, known []string) bool {
 	return strings.HasPrefix(name, filter.PropertyPrefix) && slices.Contains(known, filter.PropertyPrefix+"NAME")
 }

@@ -41,7 +41,7 @@ type forwarder struct {
 	ingest *url.URL
 	server *web.Server
 	client *http.Client
-	// saw is told what the database has come to.
+	// saw is told what the database has reached.
 	saw func(sequence uint64)
 }
 

@@ -10,7 +10,7 @@ import (
 	"cairn/internal/testkit"
 )
 
-// waiting tells whether so many wait for a position.
+// waiting reports whether so many wait for a position.
 func (f *fixture) waiting(n int) func() bool {
 	return func() bool { return f.tracker.Waiting() == n }
 }

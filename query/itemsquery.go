@@ -19,7 +19,7 @@ import (
 // An itemsQuery is what GET /points or GET /collections/{collection}/items was asked.
 type itemsQuery struct {
 	plan.Query
-	view        view               // whose question it is
+	view        view               // whose request it is
 	parameters  []filter.Parameter // the restrictions, each in its one spelling
 	cql, lang   string
 	cqlExpr     filter.Expr
@@ -28,7 +28,7 @@ type itemsQuery struct {
 	minPosition event.Position
 	form        string // the parameter f
 	counted     bool   // numberMatched is asked for
-	limited     bool   // the limit was given, so that whoever asks knows of pages
+	limited     bool   // the limit was given, so that the caller knows of pages
 	nextLimit   int    // the limit of the page behind, where it is another
 	spreadsheet bool   // a table is for one
 }
@@ -112,7 +112,7 @@ func (q *itemsQuery) parse(raw string, known []string) error {
 	return q.complete(cursor)
 }
 
-// askedItems is the request's query of what whoever asks may see.
+// askedItems is the request's query of what the caller may see.
 func askedItems(c *fiber.Ctx, known []string) (*itemsQuery, error) {
 	q := &itemsQuery{Query: plan.Query{Limit: defaultLimit}}
 	return q, q.ask(c, known)

@@ -31,7 +31,7 @@ const latestSelect = `select c.latest, p.* from checkpoint c left join lateral (
 	select ` + columns + `, name, author, since from latest where since > $1::bigint order by since limit $2::bigint) p on true where c.id`
 
 // latestChanges reads the changes of the newest points after a position: of each name
-// at most one, whatever came between. The filter is heeded by whoever hands them out.
+// at most one, whatever came between. The filter is honoured by whoever hands them out.
 func (s *service) latestChanges(after, _ event.Position, _ filter.Expr) (batch, error) {
 	s.rest.take(s.stopping)
 	defer s.rest.after(time.Now())
@@ -42,7 +42,7 @@ func (s *service) latestChanges(after, _ event.Position, _ filter.Expr) (batch, 
 		if err != nil || len(b.changes) < limit {
 			return b, err
 		}
-		// What shares the last one's event may go on behind the limit.
+		// What shares the last one's event may continue after the limit.
 		b.changes = slices.DeleteFunc(b.changes, func(c *change) bool { return c.at >= last })
 		b.upTo, b.more = last-1, true
 		if len(b.changes) > 0 {

@@ -75,7 +75,7 @@ type memberWriter struct {
 	wanted    []string
 }
 
-// begin writes the name that the member has beside the user's, and tells whether its
+// begin writes the name that the member has beside the user's, and reports whether its
 // value is to follow.
 func (w *memberWriter) begin(member string) bool {
 	prefix := ""
@@ -138,7 +138,7 @@ func appendIDText(dst []byte, r row) ([]byte, error) {
 	return dst, nil
 }
 
-// hasMember tells whether an object, as jsonb writes it, has this member at its
+// hasMember reports whether an object, as jsonb writes it, has this member at its
 // top: jsonb puts a colon and a space behind every name, and escapes nothing in
 // names such as Cairn's. Nearly always the bytes are nowhere in it.
 func hasMember(object []byte, member string) bool {
@@ -155,7 +155,7 @@ func hasMember(object []byte, member string) bool {
 	}
 }
 
-// isTop tells whether what follows is directly in the object that begins here,
+// isTop reports whether what follows is directly in the object that begins here,
 // not in a string and not in another object or list.
 func isTop(before []byte) bool {
 	depth, quoted := 0, false

@@ -29,7 +29,7 @@ const (
 	// memoryRest is how long it is kept up after that.
 	memoryRest = 10 * time.Second
 	// maxBehind is how many rows the memory reads to catch up. Beyond it, as in
-	// a bulk load, the newest ones are read anew when there is time.
+	// a bulk load, the newest ones are reread when there is time.
 	maxBehind = 20_000
 	// maxBehindEnvelopes is the same, of what is not read yet: one may hold a
 	// single row.
@@ -136,7 +136,7 @@ func (m *memory) at(p event.Position) (recent.Row, bool) {
 	return m.rows.At(p)
 }
 
-// stale tells whether the rows are of a database that has gone back since.
+// stale reports whether the rows are of a database that has gone back since.
 func (m *memory) stale(epoch uint64) bool {
 	return m != nil && (!m.valid.Load() || m.epoch.Load() != epoch)
 }
@@ -166,7 +166,7 @@ func (m *memory) add(b batch) {
 	m.mu.Unlock()
 }
 
-// needsFloor tells whether it is time to look what was dropped.
+// needsFloor reports whether it is time to look what was dropped.
 func (m *memory) needsFloor() bool {
 	if m == nil {
 		return false

@@ -59,7 +59,7 @@ func registerMemory(r prometheus.Registerer, m *memory) {
 		gauge("cairn_query_memory_bytes", "What they cost, in bytes.", func() int { _, n := m.rows.Stat(); return n }))
 }
 
-// registerLag tells how far the database is behind.
+// registerLag says how far the database is behind.
 func registerLag(r prometheus.Registerer, s *service) {
 	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "cairn_query_lag_seconds", Help: "How far the database that is read is behind what was projected, as a standby is.",

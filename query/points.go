@@ -21,7 +21,7 @@ func (s *service) getPoints(c *fiber.Ctx) error { return s.get(c, s.listRequest)
 // GET /points/{id}: one point, as a GeoJSON Feature.
 func (s *service) getPoint(c *fiber.Ctx) error { return s.get(c, s.oneRequest) }
 
-// get answers. Whoever asks what was asked before, in the same bytes, has it
+// get answers. The caller what was asked before, in the same bytes, has it
 // from memory, without anything being parsed.
 func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*answer.Request, event.Position, error)) error {
 	least, err := minPosition(c)
@@ -86,7 +86,7 @@ func (s *service) name(c *fiber.Ctx, least event.Position) string {
 }
 
 // appendName appends the base URL, which the links in an answer begin with, what is
-// asked for, and what whoever asks may see of it. Behind the base is a space, which is
+// asked for, and what the caller may see of it. Behind the base is a space, which is
 // not in it: no prefix that a proxy tells makes one path look like another.
 func (s *service) appendName(dst []byte, c *fiber.Ctx) []byte {
 	dst = append(append(s.server.AppendBase(dst, c), ' '), c.Request().Header.RequestURI()...)

@@ -158,7 +158,7 @@ func TestLimit(t *testing.T) {
 	}
 }
 
-// A page that ends at its bytes goes on in the next one, and the connection
+// A page that ends at its bytes continues in the next one, and the connection
 // whose result was not read to its end harms nobody.
 func TestPageEndsAtItsBytes(t *testing.T) {
 	f := newFixture(t)

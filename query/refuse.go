@@ -16,7 +16,7 @@ import (
 	"cairn/query/plan"
 )
 
-// retryAfter is when a refused question may be asked again.
+// retryAfter is when a refused request may be asked again.
 const retryAfter = time.Second
 
 // gatheringRetry is the same, of what takes a minute or more to be there.
@@ -62,7 +62,7 @@ func withoutCursor(c *fiber.Ctx) string {
 	return path + "?" + strings.Join(kept, "&")
 }
 
-// problem is nil for what is nobody's to mend but ours.
+// problem is nil for what is nobody's to fix but ours.
 func problem(err error) *web.Problem {
 	var known *web.Problem
 	var late answer.NotReached
@@ -112,7 +112,7 @@ func ofState(code string) *web.Problem {
 	switch code[:min(2, len(code))] {
 	case "08", "28", "3D", "40", "53", "55", "57", "58", "XX":
 		// Connections, passwords, no such database, conflicts with recovery on
-		// a replica, resources, shutting down, the system: it may mend.
+		// a replica, resources, shutting down, the system: it may fix.
 		return web.Unavailable("the database is away", retryAfter)
 	}
 	return nil

@@ -170,7 +170,7 @@ type carrier struct {
 	t                *testing.T
 	world            *world
 	tags             *sync.Map         // ETag → body, of all clients
-	held             map[string]string // question → ETag
+	held             map[string]string // request → ETag
 	rand             *rand.Rand
 	at               int64
 	reads, unchanged int64
@@ -232,7 +232,7 @@ func (c *carrier) check(query string, body []byte, at int64) {
 }
 
 // With NATS, the projector, a replica and then Postgres gone, one after the
-// other, in the middle of a load, reads go on wherever they can.
+// other, in the middle of a load, reads continue wherever they can.
 func TestReadsGoOn(t *testing.T) {
 	cluster, nats := testkit.OwnCluster(t), testkit.NATS(t)
 	replicas := []*fixture{replica(t, cluster.URL(), nats), replica(t, cluster.URL(), nats), replica(t, cluster.URL(), nats)}

@@ -5,16 +5,16 @@
 //
 // Every answer knows the position that it is true for: rows and checkpoint are
 // read by one statement, so in one snapshot. A reader that must see a write
-// names the write's position and waits until this database has come to it.
+// names the write's position and waits until this database has reached it.
 //
-// Those who ask the same share one statement and one encoded answer, which
+// Callers that ask the same share one statement and one encoded answer, which
 // serves until the projection moves past its position: what reading costs the
-// database grows with the questions and the commits, not with the readers. The
+// database grows with the requests and the commits, not with the readers. The
 // projector's announcements, over NATS, tell at once when that is; without them
 // the checkpoint is looked at four times a second.
 //
-// When the database is away, what is kept is answered on, labelled with its
-// position and its age, and all else with 503 and Retry-After. The role needs
+// When the database is unreachable, what is kept is answered on, labelled with its
+// position and its age, and everything else with 503 and Retry-After. The role needs
 // neither a database nor a NATS server to start.
 package query
 
@@ -55,12 +55,12 @@ type Config struct {
 	// MaxLag is how far the database may be behind what was projected for the role to be
 	// ready; 0: however far.
 	MaxLag time.Duration
-	// Hint is where the ingest role beside tells what its writers know.
+	// Hint is where the ingest role beside says what its writers know.
 	Hint *bus.Hint
 	Log  *slog.Logger
 }
 
-// A service answers questions until its context ends.
+// A service answers requests until its context ends.
 type service struct {
 	log      *slog.Logger
 	server   *web.Server
@@ -91,14 +91,14 @@ type service struct {
 	streams  chan struct{}   // a place each that is open
 	// streamShares are the places that one client address may have.
 	streamShares      *web.Shares
-	turns             chan struct{} // a place each that reads the table by itself
+	turns             chan struct{} // a place each that reads the table on its own
 	places            *places       // for those that do, until it is written
 	downloads, tracks *seats
 	making            chan struct{} // a place each that makes a large page
 	garbage           garbage
 }
 
-// Run answers questions until ctx ends. When it returns, its connections to the
+// Run answers requests until ctx ends. When it returns, its connections to the
 // database are closed.
 func Run(ctx context.Context, cfg Config) error {
 	s, err := open(ctx, cfg)
@@ -203,7 +203,7 @@ func (s *service) routes() []web.Route {
 	)
 }
 
-// wentBack lets go of answers from a future that the database no longer has.
+// wentBack drops answers from a future that the database no longer has.
 func (s *service) wentBack() {
 	s.log.Warn("the database has gone back; dropped what was kept of it")
 	s.tail.wentBack()

@@ -133,7 +133,7 @@ func (s *seat) gave(n int, now time.Time) {
 }
 
 // pace is what the client takes in bytes a second, and whether it has had the time to
-// show that it creeps.
+// show that it is too slow.
 func (s *seat) pace(now time.Time, age time.Duration) (rate float64, creeps bool) {
 	still := 0.0
 	if since := s.waits.Load(); since != 0 {

@@ -19,7 +19,7 @@ const (
 	// seenFor is how long a sample serves: schemas change seldom, and a sample costs
 	// the database some tens of milliseconds.
 	seenFor = time.Minute
-	// fewSampled is below how many points a sample is taken anew whenever something has
+	// fewSampled is below how many points a sample is taken again whenever something has
 	// changed: it is read in a moment, and one upload may change all of it. Who opens
 	// a layer before its first points does not miss what they have.
 	fewSampled = 256
@@ -45,7 +45,7 @@ type sampled struct {
 // fails: a schema that lists less is better than none, and any property may be asked
 // for whether it is listed or not.
 func (s *service) seen(v view) []ogc.Seen {
-	s.sample.mu.Lock() // who asks meanwhile wants the same
+	s.sample.mu.Lock() // the caller meanwhile wants the same
 	defer s.sample.mu.Unlock()
 	now, target := s.tracker.Now(), s.tracker.Target()
 	changed := len(s.sample.rows) < fewSampled && target != s.sample.seen

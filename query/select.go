@@ -36,7 +36,7 @@ type statement struct {
 	sql  string
 }
 
-// checkpointSelect is the smallest question there is.
+// checkpointSelect is the smallest request there is.
 const checkpointSelect = `select sequence from checkpoint where id`
 
 // statusSelect is for people.

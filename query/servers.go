@@ -14,15 +14,15 @@ import (
 )
 
 const (
-	// failoverPatience bounds how long a question is asked again while the database's
+	// failoverPatience bounds how long a request is asked again while the database's
 	// servers change their roles. One that is a single server is asked again at once,
-	// and not after that: it may be away for long, and whoever asks is told.
+	// and not after that: it may be unreachable for long, and the caller is told.
 	failoverPatience = 3 * time.Second
 	// failoverPause is between two tries.
 	failoverPause = 50 * time.Millisecond
 )
 
-// again tells whether a question that failed is to be asked again: its connection
+// again reports whether a request that failed is to be asked again: its connection
 // broke, or its server ended it, as in a promotion.
 func (s *service) again(err error, after time.Duration) bool {
 	if !broken(err) || after >= failoverPatience || !s.several && after >= failoverPause {
@@ -36,15 +36,15 @@ func (s *service) again(err error, after time.Duration) bool {
 	}
 }
 
-// broken tells whether an error is of the connection or of the server's role, and not
-// of the question.
+// broken reports whether an error is of the connection or of the server's role, and not
+// of the request.
 func broken(err error) bool {
 	var refused *pgconn.PgError
 	if errors.As(err, &refused) {
 		switch refused.Code {
 		case "57P01", "57P02", "57P03": // it stops, it was killed, it starts
 			return true
-		case "40001", "40P01": // a standby has to replay what the question still read
+		case "40001", "40P01": // a standby has to replay what the request still read
 			return true
 		}
 		return false

@@ -14,7 +14,7 @@ import (
 	"cairn/internal/testkit"
 )
 
-// The server that is read dies: whoever asks is answered by another at once, for what
+// The server that is read dies: the caller is answered by another at once, for what
 // nobody asked before, and nothing is taken back of what was shown.
 func TestReadsOutliveTheirServer(t *testing.T) {
 	t.Parallel()

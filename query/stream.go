@@ -34,7 +34,7 @@ const (
 	maxStreams = 12_000
 	// addressStreams bounds those of one client address: an office behind one.
 	addressStreams = maxStreams / 8
-	// catchUps is how many streams read the table by themselves at once, to
+	// catchUps is how many streams read the table on their own at once, to
 	// come to where the tail is. The rest of the pool is for pages.
 	catchUps = 2
 	// reconnectMillis is when a client that was cut off may come again.
@@ -57,7 +57,7 @@ var streamParameters = append(slices.Clone(filter.ParameterNames), "since", "lat
 // same tables.
 //
 // An EventSource, which is known by its Accept field, never comes back after
-// an answer that is not 200. So it is held while the database is away, and sent away
+// an answer that is not 200. So it is held while the database is unreachable, and sent away
 // for a while when there are too many; what it cannot resume begins with event: reset.
 func (s *service) getStream(c *fiber.Ctx) error {
 	held := web.WantsEvents(c)
@@ -215,7 +215,7 @@ func (s *service) stream(conn net.Conn, r *reader) {
 	}
 }
 
-// over tells whether whoever reads may not any more.
+// over reports whether whoever reads may not any more.
 func (r *reader) over() bool {
 	select {
 	case <-r.gone:
@@ -369,7 +369,7 @@ func (w *eventWriter) reset(r *reader, at event.Position) error {
 	return w.write([]told{{wire: resetEvent(at)}})
 }
 
-// resetEvent says: let go of what you have, ask for what there is, and hear from
+// resetEvent says: drop what you have, ask for what there is, and hear from
 // here on of every change.
 func resetEvent(at event.Position) []byte {
 	return fmt.Appendf(nil, "event: reset\nid: %d\ndata: {\"position\":%d}\n\n", at, at)

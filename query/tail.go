@@ -79,7 +79,7 @@ type reader struct {
 }
 
 // join lets the reader have what comes, if it has what came: else it reads the
-// tables further by itself, and tries again.
+// tables further on its own, and tries again.
 func (t *tail) join(r *reader) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -197,7 +197,7 @@ func (t *tail) position() (at event.Position, any bool) {
 	return t.at, t.following
 }
 
-// again begins anew with the memory: the database has gone back.
+// again starts over with the memory: the database has gone back.
 func (t *tail) again() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -205,7 +205,7 @@ func (t *tail) again() {
 	t.at = event.EndOf(t.memory.restart(t.tracker.Shown(), t.epoch.Load()))
 }
 
-// step reads all there is after at, and tells whether that was something.
+// step reads all there is after at, and reports whether that was something.
 func (t *tail) step(at event.Position) bool {
 	rows := 0
 	for moved := false; ; moved = true {
@@ -244,7 +244,7 @@ func (t *tail) ahead(at event.Position) event.Position {
 }
 
 // skip leaves out what only the memory would have: it is too far behind, as in a
-// bulk load, and begins anew with what is newest.
+// bulk load, and starts over with what is newest.
 func (t *tail) skip() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -321,7 +321,7 @@ func (t *tail) remember(c *change) {
 	t.before[c.Position] = c.Row.Row
 }
 
-// take adds what concerns the reader to what waits for it, and tells whether
+// take adds what concerns the reader to what waits for it, and reports whether
 // there was room.
 func (r *reader) take(b batch, after event.Position, states []state, backlog *atomic.Int64) bool {
 	r.mu.Lock()
@@ -334,7 +334,7 @@ func (r *reader) take(b batch, after event.Position, states []state, backlog *at
 		if wire == nil {
 			continue
 		}
-		// One that is larger by itself, which came in before there was a bound, is told
+		// One that is larger on its own, which came in before there was a bound, is told
 		// to those for whom nothing else waits.
 		if len(r.pending) == maxPending || r.bytes > 0 && r.bytes+len(wire) > maxPendingBytes {
 			return false

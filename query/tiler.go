@@ -49,7 +49,7 @@ func newTiler(ctx context.Context, r *plan.Reader) *tiler {
 	return &tiler{reader: r, counts: newCounter(ctx, r), parts: map[partKey]*tiles.Part{}}
 }
 
-// clear lets go of all: the database is another, in which revisions come again.
+// clear drops all: the database is another, in which revisions come again.
 func (t *tiler) clear() {
 	t.mu.Lock()
 	clear(t.parts)

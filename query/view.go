@@ -12,7 +12,7 @@ import (
 	"cairn/query/filter"
 )
 
-// A view is what whoever asks may see. It is a part of the question, so of its filter
+// A view is what the caller may see. It is a part of the request, so of its filter
 // and of its key in the cache: no answer, count or stream is one for two views. The
 // zero view is everything but who wrote it.
 type view struct {
@@ -36,7 +36,7 @@ func (v view) box() filter.Box {
 	return filter.Box{West: v.area[0], South: v.area[1], East: v.area[2], North: v.area[3]}
 }
 
-// sees tells whether a place is in it.
+// sees reports whether a place is in it.
 func (v view) sees(x, y float64) bool { return v.area == nil || v.box().Has(x, y) }
 
 // appendKey appends what tells its answers from those of other views. It begins with

@@ -141,7 +141,7 @@ func TestNothingOutsideAnArea(t *testing.T) {
 	}
 }
 
-// withoutQuestion takes out of a document what it repeats of the question, in links.
+// withoutQuestion takes out of a document what it repeats of the request, in links.
 func withoutQuestion(text string) string {
 	for _, asked := range []string{"outside-1", "properties.outside", "properties=outside,inside", "like 'out%'"} {
 		for _, quoted := range []string{"name=" + asked, "properties.outside=" + asked, asked + "=", asked + "&", "there is no point &#34;" + asked} {
@@ -162,7 +162,7 @@ func (f *fixture) remember2(header []string) {
 	})
 }
 
-// A stream of an area tells what comes into it, changes in it and leaves it, and no
+// A stream of an area says what comes into it, changes in it and leaves it, and no
 // name of anything else.
 func TestStreamOfAnArea(t *testing.T) {
 	f, as := newGuarded(t, &auth.Identity{Name: "local", Scopes: auth.Read, Area: north}, &auth.Identity{Name: "boss", Scopes: auth.Read | auth.Admin})

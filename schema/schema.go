@@ -1,7 +1,7 @@
 // Package schema holds the tables that the projector writes and the query
 // service reads, and brings a database up to them.
 //
-// Roles of the version before go on reading while a new one is rolled out.
+// Roles of the version before continue reading while a new one is rolled out.
 // Several may call [Migrate] at once: an advisory lock lets one work and the
 // others find it done. A binary refuses a schema newer than it knows.
 package schema
@@ -79,7 +79,7 @@ func Migrate(ctx context.Context, conn *pgx.Conn) (from, to int32, err error) {
 	return from, to, err
 }
 
-// isLock tells whether a table was in use, or two waited for each other.
+// isLock reports whether a table was in use, or two waited for each other.
 func isLock(err error) bool {
 	var pg *pgconn.PgError
 	return errors.As(err, &pg) && (pg.Code == "55P03" || pg.Code == "40P01")

@@ -153,7 +153,7 @@ type Segment struct {
 	Density    Density // nil: not known
 }
 
-// Known tells whether the catalogue knows what the segment holds.
+// Known reports whether the catalogue knows what the segment holds.
 func (s *Segment) Known() bool { return s.OtherIDs != nil }
 
 const segmentsSelect = `select id, low, high, state, rows, revision, west, south, east, north, time_from, time_to, received_to,

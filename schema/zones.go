@@ -44,7 +44,7 @@ func Zone(zones []byte, i int) (from, to int64) {
 	return int64(binary.BigEndian.Uint64(b)), int64(binary.BigEndian.Uint64(b[8:])) //nolint:gosec // written so
 }
 
-// WidenZone makes a zone span a time, and tells whether it did not before.
+// WidenZone makes a zone span a time, and reports whether it did not before.
 func WidenZone(zones []byte, i int, t time.Time) (wider bool) {
 	at := t.UnixMicro()
 	from, to := Zone(zones, i)

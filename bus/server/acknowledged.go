@@ -107,7 +107,7 @@ func (a *acknowledgedFile) sequence() uint64 {
 // missing says what the stream lacks of what was acknowledged; nil for nothing.
 // Without a stream nothing can be acknowledged, and the projector says so.
 func (a *acknowledgedFile) missing(s *natsserver.Server) error {
-	// The acked first: what is acknowledged while we look makes the stream longer.
+	// This first: what is acknowledged while we look makes the stream longer.
 	highest := a.sequence()
 	last, there := lastSequence(s)
 	if !there {

@@ -99,7 +99,7 @@ func (n *node) poll(ctx context.Context) {
 
 // pollOnce asks the stream's leader how the copies are.
 func (n *node) pollOnce(ctx context.Context) {
-	// The acked first: what is acknowledged while we look makes the stream longer.
+	// This first: what is acknowledged while we look makes the stream longer.
 	var highest uint64
 	if n.server.acked != nil {
 		highest = n.server.acked.sequence()

@@ -125,7 +125,7 @@ func (r *rig) begin(l *testrig.Ledger, g *gauge) (end func()) {
 		t.Fatalf("a single node's store with the settings of a cluster: code %d, %s", code, refused.Stdout.Tail())
 	}
 	r.adopt(true)
-	// As if nothing had been: the single node goes on.
+	// As if nothing had been: the single node continues.
 	if _, err := os.Stat(filepath.Join(r.data(0), "jetstream")); err == nil {
 		r.nodes[0] = &testrig.Server{Run: single.Start(t), Base: r.base(0)}
 		r.nodes[0].Ready()

@@ -28,7 +28,7 @@ type failover struct {
 	refused atomic.Int64 // writes that were not taken at the first attempt
 }
 
-// TestFailover kills the database's primary and promotes a standby, again and again,
+// TestFailover kills the database's primary and promotes a standby, repeatedly,
 // while points are written and read: with asynchronous standbys, one of which lacks
 // the last transactions, with a synchronous one, and with the primary of before back
 // beside its successor.
@@ -127,7 +127,7 @@ func (f *failover) reach() {
 	f.visible(f.ledger)
 }
 
-// round does something to the servers, and tells how long nothing new was visible.
+// round does something to the servers, and says how long nothing new was visible.
 func (f *failover) round(name string, g *gauge, do func()) {
 	f.t.Helper()
 	g.take()
@@ -137,7 +137,7 @@ func (f *failover) round(name string, g *gauge, do func()) {
 	f.t.Logf("%-24s no ack for %4.1f s, nothing new visible for %4.1f s, %d writes refused", name, figures.writes.Seconds(), figures.visible.Seconds(), f.refused.Load())
 }
 
-// promote makes a server the primary, and tells when the projection goes on there.
+// promote makes a server the primary, and says when the projection continues there.
 func (f *failover) promote(i int) {
 	f.t.Helper()
 	had := f.sequence(i, false)

@@ -190,7 +190,7 @@ func (r *rig) leader() int {
 }
 
 // wholeBound is how long a node that comes back may take to have all: after a cut that
-// took 100 s once, while writes went on.
+// took 100 s once, while writes continued.
 const wholeBound = 5 * time.Minute
 
 // whole waits until all nodes are ready and all copies whole.

@@ -9,7 +9,7 @@ import (
 )
 
 // A backup of a Cairn under load, restored into an empty place, has all that was
-// acknowledged before it began, each once, and goes on from there.
+// acknowledged before it began, each once, and continues from there.
 func TestBackup(t *testing.T) {
 	t.Parallel()
 	const some = 500

@@ -120,7 +120,7 @@ func (s *stack) containers(service string) []string {
 	return strings.Fields(docker(s.t, "ps", "--quiet", "--filter", "label=com.docker.compose.project="+s.name, "--filter", "label=com.docker.compose.service="+service))
 }
 
-// served tells how many query containers have answered reads of points.
+// served says how many query containers have answered reads of points.
 func (s *stack) served() int {
 	s.t.Helper()
 	n := 0
@@ -254,7 +254,7 @@ func (s *stack) scales(t *testing.T) {
 	}
 }
 
-// A replica is killed while reads go on: none fails.
+// A replica is killed while reads continue: none fails.
 func (s *stack) losesReplica(t *testing.T) {
 	reads := testrig.Read(s.base, 8)
 	for _, c := range s.containers("query")[:replicas-1] {
@@ -290,7 +290,7 @@ func (s *stack) restarts(t *testing.T) {
 	l.Verify(t, s.base)
 }
 
-// What was written is there after all containers are gone and made anew.
+// What was written is there after all containers are gone and recreated.
 func (s *stack) comesBack(t *testing.T) {
 	l := testrig.NewLedger("down")
 	stop := l.Write(s.base, 4)

@@ -33,7 +33,7 @@ var standIns = map[string]string{
 	"nginx:1.28":             "nginx.Dockerfile",
 }
 
-// prepareImages sees to the images and builds Cairn's.
+// prepareImages takes care of the images and builds Cairn's.
 func prepareImages() error {
 	for image, file := range standIns {
 		if err := provide(image, fileHash(filepath.Join("standin", file), "standin/postgis.sh"), func(label string) error {
@@ -63,7 +63,7 @@ func prepareImages() error {
 	return err
 }
 
-// provide sees to an image: one that is there, the registry's, or a stand-in made
+// provide takes care of an image: one that is there, the registry's, or a stand-in made
 // from what hash tells of.
 func provide(image, hash string, make func(label string) error) error {
 	label, err := command("docker", "image", "inspect", "--format", `{{index .Config.Labels "`+madeFrom+`"}}`, image)

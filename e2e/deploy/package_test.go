@@ -26,8 +26,8 @@ func release(t *testing.T) (dist, sums string) {
 	return dist, string(text)
 }
 
-// Two builds of one commit give the same bytes. The package is installed, upgraded by
-// itself, removed and purged, and no point is lost by any of it.
+// Two builds of one commit give the same bytes. The package is installed, upgraded on its
+// own, removed and purged, and no point is lost by any of it.
 func TestRelease(t *testing.T) {
 	dist, sums := release(t)
 	if _, again := release(t); sums != again || !strings.Contains(sums, ".deb") {

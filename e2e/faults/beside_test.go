@@ -17,14 +17,14 @@ import (
 	"cairn/internal/testrig"
 )
 
-// besideSteps is how often the catalogue changes while reads go on: each is a segment
+// besideSteps is how often the catalogue changes while reads continue: each is a segment
 // that was begun, sealed, merged or dropped.
 const besideSteps = 40
 
 // lookPause comes after each look at who waits.
 const lookPause = 10 * time.Millisecond
 
-// besideReads are questions that go to the segments in each way that there is. Each
+// besideReads are requests that go to the segments in each way that there is. Each
 // is another one each time, so that it is asked of the database.
 var besideReads = []func(n int) string{
 	func(n int) string { return fmt.Sprintf("/points?limit=%d", 50+n%500) },
@@ -105,13 +105,13 @@ func (s *system) readBeside(ctx context.Context, base string, kind int, answered
 	}
 }
 
-// whoWaits tells which reader waits for which table, and for whom.
+// whoWaits says which reader waits for which table, and for whom.
 const whoWaits = `select coalesce(string_agg(format('%s of %s, for %s', l.mode, coalesce(c.relname, l.relation::text),
 		(select string_agg(left(b.query, 100), '; ') from pg_stat_activity b where b.pid = any (pg_blocking_pids(a.pid)))), '; '), '')
 	from pg_locks l join pg_stat_activity a using (pid) left join pg_class c on c.oid = l.relation
 	where not l.granted and l.locktype = 'relation' and a.application_name = 'cairn-query'`
 
-// watchLocks looks again and again whether a statement of a reader waits for a lock.
+// watchLocks looks repeatedly whether a statement of a reader waits for a lock.
 func (s *system) watchLocks(ctx context.Context, group *sync.WaitGroup, urls ...string) {
 	for _, url := range urls {
 		group.Go(func() {

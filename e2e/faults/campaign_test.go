@@ -141,7 +141,7 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 	return s.leave(ctx)
 }
 
-// settle waits until every role is ready and the checkpoint has come to the end
+// settle waits until every role is ready and the checkpoint has reached the end
 // of the stream.
 func (s *system) settle(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {

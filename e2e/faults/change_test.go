@@ -137,7 +137,7 @@ func (s *system) putOrDelete(ctx context.Context, c *client, m *mind, id string)
 }
 
 // changeIf changes under the condition that the point is as it was read, or not
-// there, and tells when that is not so.
+// there, and says when that is not so.
 func (s *system) changeIf(ctx context.Context, c *client, m *mind, id string) {
 	revision := m.revisions[id]
 	p := m.version(id)
@@ -213,8 +213,8 @@ func (s *system) changeMany(ctx context.Context, c *client, m *mind, _ string) {
 	s.figures.changed(len(versions))
 }
 
-// send sends a change of one point until it is answered for good, and notes what
-// came of it.
+// send sends a change of one point until it is answered for good, and notes the
+// outcome.
 func (s *system) send(ctx context.Context, c *client, id string, p *testrig.Point, x mutation) reply {
 	v := s.changes.Begin(id, p)
 	a := c.untilAnswered(ctx, x)
@@ -222,7 +222,7 @@ func (s *system) send(ctx context.Context, c *client, id string, p *testrig.Poin
 	switch a.status {
 	case 0: // ctx has ended
 	case http.StatusAccepted:
-		if conditional { // stored, but nobody knows what came of it
+		if conditional { // stored, but nobody knows the outcome
 			a.position, a.late = 0, true
 		}
 	case http.StatusOK, http.StatusCreated:
@@ -250,7 +250,7 @@ type reply struct {
 	late     bool // an attempt before had no answer, or one that left it open
 }
 
-// untilAnswered sends a change again and again, as sensible clients do.
+// untilAnswered sends a change repeatedly, as sensible clients do.
 func (c *client) untilAnswered(ctx context.Context, x mutation) (a reply) {
 	backoff := firstBackoff
 	late := false

@@ -97,7 +97,7 @@ func (s *system) changedRows(ctx context.Context) (map[string]testrig.Found, err
 		return nil, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	// One snapshot: a merge may go on. Tables outlive their place in the catalogue.
+	// One snapshot: a merge may continue. Tables outlive their place in the catalogue.
 	tx, err := conn.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly})
 	if err != nil {
 		return nil, err

@@ -86,7 +86,7 @@ func (s *system) totals(ctx context.Context, c *testrig.Check, all bool) error {
 	return nil
 }
 
-// rows are the points behind a position as PostGIS has them, in order.
+// rows are the points after a position as PostGIS has them, in order.
 func (s *system) rows(ctx context.Context, after int64) ([]*testrig.Got, error) {
 	conn, err := s.admin(ctx, "")
 	if err != nil {
@@ -116,7 +116,7 @@ func (s *system) rows(ctx context.Context, after int64) ([]*testrig.Got, error) 
 	return all, rows.Err()
 }
 
-// served are the points behind a position as pages of GET /points have them, in
+// served are the points after a position as pages of GET /points have them, in
 // order.
 func (s *system) served(ctx context.Context, after int64) ([]*testrig.Got, error) {
 	at, err := s.checkpoint(ctx)
@@ -129,7 +129,7 @@ func (s *system) served(ctx context.Context, after int64) ([]*testrig.Got, error
 	next := fmt.Sprintf("http://%s/points?limit=%d&min_position=%d", s.proxies["client-query"].address, pageLimit, event.EndOf(uint64(at))) //nolint:gosec // a sequence
 	for next != "" {
 		var page testrig.Page
-		// A connection of query's that froze is found out by the question that
+		// A connection of query's that froze is found out by the request that
 		// it fails.
 		err := testrig.Until(ctx, settleBound, "a page is answered", func(ctx context.Context) error {
 			page = testrig.Page{}

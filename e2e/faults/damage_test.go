@@ -36,7 +36,7 @@ type damage struct {
 	name string
 	// do does it. What it returns may be lost, by stage.
 	do func(*damaged)
-	// by is who must say what then; "" where all mends itself.
+	// by is who must say what then; "" where all fixes itself.
 	by, says string
 	// lost are the stages of which points may be lost.
 	lost []string

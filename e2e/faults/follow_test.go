@@ -164,7 +164,7 @@ func (f *follower) see(id string, now seen, created bool) error {
 	return nil
 }
 
-// reload asks for what there is, as whoever is told to begin anew.
+// reload asks for what there is, as whoever is told to start over.
 func (f *follower) reload(ctx context.Context) error {
 	points, err := f.s.served(ctx, 0)
 	if err != nil {

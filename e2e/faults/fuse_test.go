@@ -22,7 +22,7 @@ const (
 	maxWrite = 1 << 20
 )
 
-// mayMount tells whether this process may mount file systems. Who is not root
+// mayMount reports whether this process may mount file systems. Who is not root
 // may do that in a namespace of his own: then the test runs again in there, and
 // here there is nothing left to do.
 func mayMount(t *testing.T) bool {

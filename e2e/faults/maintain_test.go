@@ -134,7 +134,7 @@ func (s *system) strikeRest(ctx context.Context, f fault) error {
 // killAt kills the target in the middle of a step, and starts it again. Where another
 // fault keeps the projector from it, that is counted.
 func (s *system) killAt(ctx context.Context, f fault, step string, bound time.Duration) (killed bool, err error) {
-	_ = s.exec(ctx, "insert into faults.hold values ($1)", step) // Postgres may be away
+	_ = s.exec(ctx, "insert into faults.hold values ($1)", step) // Postgres may be unreachable
 	err = testrig.Until(ctx, bound, step+" is held", func(ctx context.Context) error {
 		return s.held(ctx)
 	})

@@ -41,7 +41,7 @@ type repair struct {
 	number atomic.Int64
 	// due says that one was begun, so that its remains are to be cleared up.
 	due atomic.Bool
-	// done says that the system's points were made anew, at least once.
+	// done says that the system's points were rebuilt, at least once.
 	done atomic.Bool
 }
 
@@ -53,7 +53,7 @@ func (s *system) rebuild() (*testrig.Process, error) {
 		"--data", s.data, "--nats-url", queue, "--database-url", s.cluster.URL())
 }
 
-// strikeRebuild makes the table anew while all goes on, and kills the rebuild
+// strikeRebuild rebuilds the table while everything continues, and kills the rebuild
 // every other time.
 func (s *system) strikeRebuild(ctx context.Context, f fault) error {
 	p, err := s.rebuild()
@@ -83,7 +83,7 @@ func (s *system) strikeRebuild(ctx context.Context, f fault) error {
 	return nil
 }
 
-// rebuilt sees to it that a rebuild comes to its end where one was begun: it
+// rebuilt takes care of it that a rebuild comes to its end where one was begun: it
 // clears up what one that was killed has left. What the new table lacks of the
 // harness is given to it.
 func (s *system) rebuilt(ctx context.Context) error {

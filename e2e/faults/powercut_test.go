@@ -225,7 +225,7 @@ func (m *machine) trim() {
 	}
 }
 
-// send tells whether the point was acknowledged.
+// send reports whether the point was acknowledged.
 func (m *machine) send(ctx context.Context, p *testrig.Point) bool {
 	r := testrig.NewRequest(testrig.FormPoint, "", p)
 	a, err := testrig.Do(ctx, http.MethodPost, m.base+r.Path, r.Media, bytes.NewReader(r.Body))

@@ -11,7 +11,7 @@ import (
 )
 
 // launch starts cairn. All it says goes to the end of a file, which a later run
-// under the same name goes on with.
+// under the same name continues with.
 func launch(logs, name string, args ...string) (*testrig.Process, error) {
 	return testrig.Command{Program: cairnProgram, Args: args, Env: []string{clockEnv + "=" + clockFile(logs, name)},
 		Log: filepath.Join(logs, name+".log")}.Launch()

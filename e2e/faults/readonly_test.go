@@ -16,7 +16,7 @@ import (
 // The file system under the store becomes read-only, as a kernel makes it after an error
 // of the disk, with writes under way or without: /readyz says so and writes are refused
 // with the reason, also where none had come to find it out. Once it can be written
-// again all goes on by itself, and what was acknowledged is there.
+// again service resumes on its own, and what was acknowledged is there.
 func TestReadOnlyDisk(t *testing.T) {
 	if !mayMount(t) {
 		return
@@ -72,7 +72,7 @@ func (m *machine) ready(want bool, words string) {
 	}
 }
 
-// write writes one point and, where it is to be busy, goes on until the result is called.
+// write writes one point and, where it is to be busy, continues until the result is called.
 func (m *machine) write(busy bool) (stop func()) {
 	m.t.Helper()
 	send := func(ctx context.Context, n int) bool {

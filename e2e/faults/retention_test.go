@@ -58,7 +58,7 @@ func (s *system) strikeRetention(ctx context.Context, f fault) error {
 func (s *system) killDropping(ctx context.Context, f fault, bound time.Duration) error {
 	for i, step := range dropSteps {
 		// The hold is there before there is something to drop.
-		_ = s.exec(ctx, "insert into faults.hold values ($1)", step) // Postgres may be away
+		_ = s.exec(ctx, "insert into faults.hold values ($1)", step) // Postgres may be unreachable
 		switch {
 		case i == 0:
 			if err := testrig.Until(ctx, bound, "the oldest segment is old", s.age); err != nil {
@@ -120,10 +120,10 @@ func (s *system) endGrace(ctx context.Context) error {
 	return err
 }
 
-// mayBeGone tells whether what was created at a position may have been dropped.
+// mayBeGone reports whether what was created at a position may have been dropped.
 func (s *system) mayBeGone(position int64) bool { return position > 0 && position < s.aged.Load() }
 
-// staysDeleted tells whether a deleted point's tombstone stays for this round: while it
+// staysDeleted reports whether a deleted point's tombstone stays for this round: while it
 // is there, what created the point brings it back no more.
 func (s *system) staysDeleted(id string) bool {
 	position := s.created[id] // those of this round have none, and stay
@@ -149,7 +149,7 @@ func (s *system) dropped(ctx context.Context) (floor int64, err error) {
 			return err
 		case old > 0:
 			return fmt.Errorf("%d segments are too old", old)
-		case least != nil && *least < floor: // somebody reads the view: it is made anew later
+		case least != nil && *least < floor: // somebody reads the view: it is recreated later
 			return fmt.Errorf("the view has position %d, below the floor %d", *least, floor)
 		}
 		return nil

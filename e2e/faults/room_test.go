@@ -42,7 +42,7 @@ func (s *system) smallDisk(t testing.TB) {
 func (s *system) store() string { return filepath.Join(s.data, "jetstream") }
 
 // strikeRoom fills the disk under the store at once, and frees it again: what
-// comes meanwhile must be refused, and then all must go on without help.
+// comes meanwhile must be refused, and then all must continue without help.
 func (s *system) strikeRoom(ctx context.Context, f fault) error {
 	if !s.small {
 		s.figures.count("full disks that only root can make")

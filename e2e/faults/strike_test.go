@@ -125,7 +125,7 @@ func (s *system) strikePostmaster(ctx context.Context, f fault) error {
 }
 
 // strikeBackend kills a server process, upon which Postgres throws all out and
-// recovers. Where Postgres is away, another fault was first.
+// recovers. Where Postgres is unreachable, another fault was first.
 func (s *system) strikeBackend(ctx context.Context, f fault) error {
 	if pid, err := s.backend(ctx, f.salt); err == nil && pid > 0 {
 		_ = syscall.Kill(pid, syscall.SIGKILL)
@@ -155,7 +155,7 @@ func (s *system) strikeStopBackend(ctx context.Context, f fault) error {
 }
 
 func (s *system) strikeLogins(ctx context.Context, f fault) error {
-	_ = s.admit(ctx, false) // Postgres may be away
+	_ = s.admit(ctx, false) // Postgres may be unreachable
 	_ = testrig.Pause(ctx, f.lasts)
 	return s.admit(ctx, true)
 }
@@ -192,7 +192,7 @@ func (s *system) strikeState(ctx context.Context, f fault) error {
 	steps := []string{"fence", "copy", "commit"}
 	step := steps[f.salt%uint64(len(steps))]
 	s.figures.count(fmt.Sprintf("SQLSTATE %s at the %s", f.target, step))
-	_ = s.exec(ctx, "select faults.arm()") // Postgres may be away
+	_ = s.exec(ctx, "select faults.arm()") // Postgres may be unreachable
 	_ = s.exec(ctx, "insert into faults.now values ($1, $2)", step, f.target)
 	_ = testrig.Pause(ctx, f.lasts)
 	return testrig.Until(ctx, settleBound, "the database takes commands", func(ctx context.Context) error {

@@ -9,7 +9,7 @@ import (
 	"cairn/internal/testrig"
 )
 
-// A browser's EventSource is live again by itself after the server was restarted: it
+// A browser's EventSource is live again on its own after the server was restarted: it
 // gives up for good at any answer that is no stream.
 func TestEventSourceOutlivesRestarts(t *testing.T) {
 	command := testrig.Command{Program: cairnProgram, Args: []string{"serve", "--data", testrig.DataFolder(t), "--nats-listen", testrig.AnyPort,

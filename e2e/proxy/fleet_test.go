@@ -95,7 +95,7 @@ func (f *fleet) readyOne(role string) {
 	})
 }
 
-// served tells whether a query replica has answered a read of points.
+// served reports whether a query replica has answered a read of points.
 func (f *fleet) served(replica string) bool {
 	return testrig.Served(f.t, "http://"+f.commands[replica].listen)
 }

@@ -17,7 +17,7 @@ import (
 
 const paris = `{"longitude":2.3522,"latitude":48.8566,"name":"Paris"}`
 
-// What is written goes to ingest, by path and for /points by method; all else
+// What is written goes to ingest, by path and for /points by method; everything else
 // to the query replicas, each of which serves; and the links in answers lead
 // back through the proxy.
 func TestRoutes(t *testing.T) {
@@ -81,7 +81,7 @@ func TestRoutes(t *testing.T) {
 	})
 }
 
-// A query replica is killed, started again and stopped while reads go on: none
+// A query replica is killed, started again and stopped while reads continue: none
 // of them fails.
 func TestQueryDies(t *testing.T) {
 	each(t, func(t *testing.T, start func(testing.TB, behind, ...string) *running) {
@@ -102,7 +102,7 @@ func TestQueryDies(t *testing.T) {
 	})
 }
 
-// HAProxy takes in the replicas that the name server tells of, and lets go of
+// HAProxy takes in the replicas that the name server tells of, and drops
 // those that it tells of no more.
 func TestHAProxyScales(t *testing.T) {
 	f := startFleet(t)
@@ -130,7 +130,7 @@ func TestHAProxyScales(t *testing.T) {
 }
 
 // Ingest and projector restart, or die, while points are written: none that was
-// acknowledged is lost, and reads go on.
+// acknowledged is lost, and reads continue.
 func TestWritersRestart(t *testing.T) {
 	each(t, func(t *testing.T, start func(testing.TB, behind, ...string) *running) {
 		f := startFleet(t)

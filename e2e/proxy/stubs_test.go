@@ -242,7 +242,7 @@ func TestStreams(t *testing.T) {
 	})
 }
 
-// openStream begins a GET that does not end by itself.
+// openStream begins a GET that does not end on its own.
 func openStream(ctx context.Context, t testing.TB, url string) (*http.Response, *bufio.Scanner) {
 	t.Helper()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)

@@ -169,7 +169,7 @@ func (f *feature) end(at time.Time) []byte {
 	return append(f.b, '}')
 }
 
-// isNumber tells whether the text is a number as JSON has it.
+// isNumber reports whether the text is a number as JSON has it.
 func isNumber(s string) bool {
 	v := jsontext.Value(s)
 	return v.Kind() == '0' && v.IsValid()

@@ -21,7 +21,7 @@ type Deletion struct {
 
 func (*Deletion) Error() string { return "it is a deletion, where a point is wanted" }
 
-// isDeletion tells whether the first member of an object is named delete.
+// isDeletion reports whether the first member of an object is named delete.
 func isDeletion(text []byte) bool {
 	if len(text) < len(`{"delete"`) || text[0] != '{' || text[1] == '"' && text[2] != 'd' { // nearly all
 		return false

@@ -84,7 +84,7 @@ func (b *budget) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// atRow is a problem with the row, after which one cannot go on.
+// atRow is a problem with the row, after which one cannot continue.
 func atRow(row int64, reason, pointer string) *web.Problem {
 	p := web.BadRequest("row " + strconv.FormatInt(row, 10) + ": " + ClipReason(reason))
 	p.Pointer = ClipPointer(pointer)

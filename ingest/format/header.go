@@ -87,12 +87,12 @@ func places(header []string, of axis) (found, other []place) {
 	return found, other
 }
 
-// has tells whether a word is one of the axis, be it with a number.
+// has reports whether a word is one of the axis, be it with a number.
 func (a *axis) has(word string) bool {
 	return slices.Contains(a.words, word) || slices.Contains(a.words, strings.TrimRight(word, digits))
 }
 
-// turned tells whether the words say that the numbers grow to the west or south.
+// turned reports whether the words say that the numbers grow to the west or south.
 func (a *axis) turned(list []string) bool {
 	has := func(words ...string) bool {
 		return slices.ContainsFunc(list, func(w string) bool { return slices.Contains(words, w) })
@@ -195,7 +195,7 @@ func (l *layout) findPosition(header []string, o *Options) error {
 }
 
 // findGrid takes x and y for degrees where nothing else looks like a coordinate,
-// and tells that it does.
+// and says that it does.
 func (l *layout) findGrid(header []string, o *Options) error {
 	xs, _ := places(header, xAxis)
 	ys, _ := places(header, yAxis)
@@ -224,7 +224,7 @@ func ofPlaces(header []string, all []place) (names []string) {
 	return names
 }
 
-// inParts tells whether the minutes of a pair are in other columns.
+// inParts reports whether the minutes of a pair are in other columns.
 func inParts(header []string, found pair) bool {
 	has := func(i int, of ...string) bool {
 		return slices.ContainsFunc(words(header[i]), func(w string) bool { return slices.Contains(of, w) })
@@ -337,7 +337,7 @@ func altitudes(header []string) []place {
 }
 
 // findTime looks for the time, and for the date that a time of the day needs.
-// Where it finds none, it tells what looked like one.
+// Where it finds none, it says what looked like one.
 func (l *layout) findTime(header []string, o *Options) error {
 	l.date = -1
 	if err := l.findNamed(timeRole, header, o); err != nil {
@@ -370,14 +370,14 @@ func (l *layout) findTime(header []string, o *Options) error {
 	return nil
 }
 
-// looksLikeTime tells whether a name, which is none of timeNames, may be of a time
+// looksLikeTime reports whether a name, which is none of timeNames, may be of a time
 // all the same: another's than that of the observation, or in another language.
 func looksLikeTime(name string) bool {
 	list := words(name)
 	return slices.ContainsFunc(list, func(w string) bool { return slices.Contains(timeWords, w) }) && !slices.Contains(list, "zone")
 }
 
-// saysTime tells whether a text is a time, and no number that might be one.
+// saysTime reports whether a text is a time, and no number that might be one.
 func (o *Options) saysTime(text string) bool {
 	if len(text) < len(time.DateOnly) || isCount(text) {
 		return false

@@ -125,7 +125,7 @@ func ReadType(contentType string) (Media, error) {
 	return m, nil
 }
 
-// Coded tells whether the text is in another charset than UTF-8.
+// Coded reports whether the text is in another charset than UTF-8.
 func (m Media) Coded() bool {
 	return m.charset != "" && !strings.EqualFold(m.charset, "utf-8") && !strings.EqualFold(m.charset, "us-ascii")
 }
@@ -178,7 +178,7 @@ func unreadable(what string, o *Options) *web.Problem {
 // of its first file.
 const maxMagic = 64
 
-// foreign tells what a body is by its first bytes, where that is nothing that
+// foreign says what a body is by its first bytes, where that is nothing that
 // is read here.
 func foreign(r *bufio.Reader) string {
 	head, _ := r.Peek(2)

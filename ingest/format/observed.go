@@ -19,7 +19,7 @@ type sighting struct {
 
 func (s *sighting) reset() { *s = sighting{} }
 
-// wants tells whether the property may be the time.
+// wants reports whether the property may be the time.
 func (o *Options) wants(name []byte) bool {
 	if o.columns[timeRole] != "" {
 		return string(name) == o.columns[timeRole]

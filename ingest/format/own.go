@@ -31,7 +31,7 @@ func isOwn(header []string) bool {
 	return !slices.ContainsFunc(ownColumns, func(name string) bool { return !slices.Contains(header, name) })
 }
 
-// findOwn tells whether the header is that of a table of Cairn's, and lays it out.
+// findOwn reports whether the header is that of a table of Cairn's, and lays it out.
 func (l *layout) findOwn(header []string, o *Options) bool {
 	if !isOwn(header) {
 		return false
@@ -144,7 +144,7 @@ func (t *table) ownProperties(b []byte, record []string) (_ []byte, err error) {
 }
 
 // ownCell is what a cell stands for: numbers, true, false, objects and lists are what
-// they look like, all else is text.
+// they look like, everything else is text.
 func ownCell(cell string) ([]byte, error) {
 	if v := jsontext.Value(cell); strings.IndexByte("-0123456789{[tf", cell[0]) >= 0 && v.IsValid() {
 		return v, nil

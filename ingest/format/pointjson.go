@@ -132,7 +132,7 @@ func (d *PointDecoder) field(name []byte, p *event.Point) (err error) {
 	return err
 }
 
-// unknown refuses a field; where it, or the rest of the object, tells that all
+// unknown refuses a field; where it, or the rest of the object, says that all
 // of it is GeoJSON, it says that instead.
 func (d *PointDecoder) unknown(name []byte) error {
 	text, _ := jsontext.AppendUnquote(nil, name)

@@ -103,7 +103,7 @@ func separatorLine(text string) (rune, bool) {
 const delimiters = ",;\t|"
 
 // settle tries the delimiters that the header may have until its columns make
-// sense. It tells whether the header is a row of the body.
+// sense. It reports whether the header is a row of the body.
 func (t *table) settle(header, comment []byte, delimiter rune) (consumed bool, err error) {
 	o := t.options
 	try := delimiters
@@ -154,7 +154,7 @@ func (t *table) try(text []byte, d rune, o *Options) (names []string, l *layout,
 	return names, l, err
 }
 
-// reportLayout tells what is worth telling of the header that was chosen.
+// reportLayout says what is worth telling of the header that was chosen.
 func (o *Options) reportLayout(header []string, d rune) { _, _ = newLayout(header, o, d) }
 
 func (t *table) open(l *layout, d rune, names []string) {
@@ -168,7 +168,7 @@ func (t *table) open(l *layout, d rune, names []string) {
 	t.csv.TrimLeadingSpace = !t.options.noHeader && blankBefore(names, d)
 }
 
-// blankBefore tells whether a blank follows every delimiter of a header, as some
+// blankBefore reports whether a blank follows every delimiter of a header, as some
 // write lists: then cells have one too, which is not theirs.
 func blankBefore(names []string, d rune) bool {
 	if len(names) < 2 || d == ' ' || d == '\t' {
@@ -212,7 +212,7 @@ func (t *table) Next(p *event.Point) error {
 	return t.describe(record, p)
 }
 
-// isBlank tells whether a record has nothing in it, as spreadsheets leave them
+// isBlank reports whether a record has nothing in it, as spreadsheets leave them
 // behind. The end of a file of DOS is nothing, too.
 func isBlank(record []string) bool {
 	for _, cell := range record {
@@ -451,7 +451,7 @@ func (t *table) cell(dst []byte, cell string, column int) ([]byte, error) {
 	return jsontext.AppendQuote(dst, cell)
 }
 
-// isPlainText tells whether the text needs no escapes in JSON.
+// isPlainText reports whether the text needs no escapes in JSON.
 func isPlainText(cell string) bool {
 	for i := range len(cell) {
 		if c := cell[i]; c < ' ' || c == '"' || c == '\\' {
@@ -461,7 +461,7 @@ func isPlainText(cell string) bool {
 	return true
 }
 
-// isPlainNumber tells whether the cell, as it stands, is a number in JSON that
+// isPlainNumber reports whether the cell, as it stands, is a number in JSON that
 // a float64 keeps: so 602 and 1.10 are, and 007, +1, 1e5 and 16 digits are not.
 func isPlainNumber(cell string) bool {
 	digits := strings.TrimPrefix(cell, "-")

@@ -23,7 +23,7 @@ func (k *recent) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// forget lets go of what is before an offset.
+// forget drops what is before an offset.
 func (k *recent) forget(offset int64) {
 	n := copy(k.kept, k.kept[offset-k.from:])
 	k.kept, k.from = k.kept[:n], offset

@@ -37,7 +37,7 @@ func charsetOf(name string) encoding.Encoding {
 	return nil
 }
 
-// HasMark tells whether a text begins with a byte order mark.
+// HasMark reports whether a text begins with a byte order mark.
 func HasMark(text []byte) bool {
 	for _, mark := range []string{"\ufeff", "\xff\xfe", "\xfe\xff"} {
 		if bytes.HasPrefix(text, []byte(mark)) {
@@ -47,7 +47,7 @@ func HasMark(text []byte) bool {
 	return false
 }
 
-// IsJSON tells whether a text begins as an object or an array does.
+// IsJSON reports whether a text begins as an object or an array does.
 func IsJSON(text []byte) bool {
 	text = bytes.TrimLeft(text, jsonSpace)
 	return HasMark(text) || len(text) > 0 && (text[0] == '{' || text[0] == '[')
@@ -111,7 +111,7 @@ func (w whole) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error
 }
 
 // peekLine looks at the next line, without its end, reading no more of the body
-// than it needs. Where quotes count, a line in which they are open goes on. The end is '\n', or
+// than it needs. Where quotes count, a line in which they are open continues. The end is '\n', or
 // '\r' where that is alone; 0 where the line is longer than the buffer, or the
 // last one.
 func peekLine(r *bufio.Reader, quotes bool) (line []byte, end byte) {

@@ -48,7 +48,7 @@ var timeLetters = func() (letters [maxTimeName + 1]uint32) {
 	return letters
 }()
 
-// timeRank tells whether a name is one of timeNames: 0 is none of them, 1 the
+// timeRank reports whether a name is one of timeNames: 0 is none of them, 1 the
 // first. It is called for every property there is.
 func timeRank(name []byte) int {
 	if len(name) == 0 || len(name) > maxTimeName || timeLetters[len(name)]&(1<<(name[0]&0x1f)) == 0 {
@@ -80,7 +80,7 @@ var (
 	errNoRange = errors.New("the time is out of range")
 )
 
-// parse reads a time. doubt tells what had to be assumed: that one without a zone is
+// parse reads a time. doubt says what had to be assumed: that one without a zone is
 // of UTC because the user named none either, or which of two moments was meant when
 // clocks were set; "" for nothing.
 func (c *clock) parse(s string) (t time.Time, doubt string, err error) {
@@ -147,7 +147,7 @@ func (c *clock) location() *time.Location {
 	return c.zone
 }
 
-// isCount tells whether a text is a decimal number without a sign.
+// isCount reports whether a text is a decimal number without a sign.
 func isCount(s string) bool {
 	point := false
 	for i := range len(s) {
@@ -183,8 +183,8 @@ func byMagnitude(s string) (time.Time, error) {
 	return time.Time{}, errNotTime
 }
 
-// isDense tells whether a text begins with a date without signs between its
-// parts, 20260102, and is that or goes on with a time of the day: 20260102030405,
+// isDense reports whether a text begins with a date without signs between its
+// parts, 20260102, and is that or continues with a time of the day: 20260102030405,
 // 20260102T0304Z. Counts since 1970 have neither 8 nor 14 digits.
 func isDense(s string) bool {
 	const date = len("20260102")
@@ -378,7 +378,7 @@ func halfDay(of, rest string) (_, zone string, ok bool) {
 	return of, rest, true
 }
 
-// isDayTime tells whether a text is a time of a day without its date.
+// isDayTime reports whether a text is a time of a day without its date.
 func isDayTime(s string) bool {
 	_, _, ok := splitDay(strings.TrimSpace(s))
 	return ok

@@ -78,7 +78,7 @@ func (e *e7) fix(kind, when string) (fix, bool) {
 	return f, true
 }
 
-// unsigned mends the positions west of 0 that some exports have as if their 32
+// unsigned fixes the positions west of 0 that some exports have as if their 32
 // bits had no sign.
 func unsigned(n int64) float64 {
 	if n > 1800000000 {
@@ -163,7 +163,7 @@ type duration struct {
 func (t *timeline) open(raw jsontext.Value) error {
 	var e element
 	t.fixes = nil
-	if !raw.IsValid() { // encoding/json takes the last of two equal names, and mends what is not UTF-8
+	if !raw.IsValid() { // encoding/json takes the last of two equal names, and fixes what is not UTF-8
 		return notStrict(raw)
 	}
 	if err := json.Unmarshal(raw, &e); err != nil {

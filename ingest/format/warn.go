@@ -115,7 +115,7 @@ func (o *Options) observe(p *event.Point, row int64, field, text string) error {
 	return nil
 }
 
-// assume tells that a time without a zone was taken for one of UTC.
+// assume says that a time without a zone was taken for one of UTC.
 func (o *Options) assume(row int64, field, doubt string) error {
 	switch doubt {
 	case skippedHour:

@@ -113,7 +113,7 @@ func cutText(b *[]byte) (string, error) {
 type connect struct {
 	user      string
 	password  []byte
-	keepAlive uint16 // seconds; 0: for ever
+	keepAlive uint16 // seconds; 0: forever
 	level     byte
 }
 

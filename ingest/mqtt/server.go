@@ -48,9 +48,9 @@ func (r Refusal) Error() string {
 
 var (
 	// ErrRejected says that a message is not one that is stored, and will never be. It
-	// is acknowledged, or the client would send it for ever.
+	// is acknowledged, or the client would send it forever.
 	ErrRejected = errors.New("the message is not taken")
-	// ErrClosed says that the client may not go on.
+	// ErrClosed says that the client may not continue.
 	ErrClosed = errors.New("the client may not go on")
 )
 
@@ -63,7 +63,7 @@ type Config struct {
 	Listener net.Listener
 	TLS      *tls.Config // nil: none
 	Log      *slog.Logger
-	// Login tells what a client may publish to, or a [Refusal].
+	// Login says what a client may publish to, or a [Refusal].
 	Login func(user string, password []byte) (Publisher, error)
 }
 
@@ -147,7 +147,7 @@ type client struct {
 	conn      net.Conn
 	buffer    []byte
 	publisher Publisher
-	keepAlive time.Duration // 0: for ever
+	keepAlive time.Duration // 0: forever
 }
 
 func (c *client) run() error {

@@ -11,7 +11,7 @@ import (
 	"cairn/internal/testkit"
 )
 
-// A stalled is a reader of the log that takes nothing until it is let go.
+// A stalled is a reader of the log that takes nothing until it is dropped.
 type stalled struct {
 	letGo chan struct{}
 	mu    sync.Mutex

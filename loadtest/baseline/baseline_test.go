@@ -30,7 +30,7 @@ func TestResultsGoBetweenTheMarks(t *testing.T) {
 	if err := os.WriteFile(readme, []byte("# before\n"+beginMark+"\nold results\n"+endMark+"\nafter\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // again and again
+	for range 2 { // repeatedly
 		if err := measured().publish(readme); err != nil {
 			t.Fatal(err)
 		}

@@ -12,7 +12,7 @@ import (
 // straight into their place.
 const bufferBytes = 16 << 10
 
-// userAgent says who asks, in the target's log.
+// userAgent says who the caller is, in the target's log.
 const userAgent = "cairn-loadtest"
 
 // An exchange is a request and its answer. Users have one only while they are

@@ -31,7 +31,7 @@ type Failure struct {
 	Count   int64  `json:"count"`
 }
 
-// Progress is what is known while a run goes on.
+// Progress is what is known while a run continues.
 type Progress struct {
 	Sample   Sample
 	Planned  time.Duration
@@ -82,7 +82,7 @@ const (
 
 // A Tool is how the tool itself did: a generator that is late measures itself.
 type Tool struct {
-	LateP50 float64 `json:"own_delay_p50_ms"` // between the time to go on and doing so
+	LateP50 float64 `json:"own_delay_p50_ms"` // between the time to continue and doing so
 	LateP99 float64 `json:"own_delay_p99_ms"`
 	Cores   float64 `json:"own_cores"`   // used, on average
 	Procs   int     `json:"procs"`       // that it may use

@@ -193,7 +193,7 @@ func (c *crew) close() {
 	}
 }
 
-// An alarm wakes one goroutine, again and again.
+// An alarm wakes one goroutine, repeatedly.
 type alarm struct{ t *time.Timer }
 
 // until returns true at the time given, or false when ctx ends before.

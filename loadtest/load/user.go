@@ -18,7 +18,7 @@ const (
 	// read; then it counts as lost.
 	seenWithin = 30 * time.Second
 	// firstLook and rareLook bound how often is looked for a point that is not
-	// there yet, where the target does not wait by itself.
+	// there yet, where the target does not wait on its own.
 	firstLook = 10 * time.Millisecond
 	rareLook  = 500 * time.Millisecond
 )

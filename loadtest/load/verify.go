@@ -131,7 +131,7 @@ func (r *runner) verifyEach(ctx context.Context, v *Verification, points []acked
 	wg.Wait()
 }
 
-// look asks for one point, again and again until the patience ends.
+// look asks for one point, repeatedly until the patience ends.
 func (r *runner) look(ctx context.Context, c *caller, a acked, patience time.Time) verdict {
 	x := exchanges.Get().(*exchange)
 	defer x.release()
@@ -199,7 +199,7 @@ func (r *runner) verifyInList(ctx context.Context, v *Verification, points []ack
 	}
 }
 
-// nextPage reads a Link header field (RFC 8288), and tells what to ask the target: the
+// nextPage reads a Link header field (RFC 8288), and says what to ask the target: the
 // URL's path and query.
 func nextPage(link string) string {
 	for part := range strings.SplitSeq(link, ",") {

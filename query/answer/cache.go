@@ -49,7 +49,7 @@ func NewCache(stopping context.Context, t *Tracker, log *slog.Logger, r promethe
 	return c
 }
 
-// Again sets what tells whether a request that failed is to be run again, after so
+// Again sets the function that decides whether a request that failed is to be run again, after so
 // long; it may wait before it says so. It is called before the first request.
 func (c *Cache) Again(again func(err error, after time.Duration) bool) { c.again = again }
 

@@ -87,7 +87,7 @@ func weight(parameters []byte) int {
 	return min(n, 1000)
 }
 
-// Matches tells whether the field If-None-Match names the tag: the comparison
+// Matches reports whether the field If-None-Match names the tag: the comparison
 // is the weak one (RFC 9110, section 13.1.2).
 func Matches(field, tag []byte) bool {
 	for len(field) > 0 {

@@ -50,7 +50,7 @@ type packed struct {
 	form Form
 }
 
-// Empty tells whether the answer is nothing.
+// Empty reports whether the answer is nothing.
 func (c *Content) Empty() bool { return len(c.plain.Bytes) == 0 }
 
 func newContent(a Answer) *Content {
@@ -69,7 +69,7 @@ func tagOf(b []byte) []byte {
 	return append(tag, '"')
 }
 
-// same tells whether both say the same; the tag is a hash of all that is said.
+// same reports whether both say the same; the tag is a hash of all that is said.
 func (c *Content) same(other *Content) bool {
 	return c != nil && other != nil && string(c.plain.Tag) == string(other.plain.Tag) && c.Next == other.Next
 }

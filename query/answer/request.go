@@ -18,7 +18,7 @@ const (
 	// names. A write is visible within 100 ms on a good day; what takes seconds
 	// is better asked again than held open.
 	MinPositionWait = 5 * time.Second
-	// patience is how long those who ask wait for the database where an older
+	// patience is how long callers that ask wait for the database where an older
 	// answer is at hand: longer than nearly all statements take, and short for
 	// a person.
 	patience = time.Second
@@ -47,7 +47,7 @@ type Answer struct {
 	Remembered bool
 }
 
-// A Request is what clients ask, whichever way they spell it: those who ask it
+// A Request is what clients ask, whichever way they spell it: callers that ask for it
 // at the same time share one statement, and its answer serves until the
 // projection moves past it.
 type Request struct {
@@ -66,14 +66,14 @@ type Request struct {
 	bytes int
 }
 
-// An inFlight query is a statement that runs, with those who wait for it.
+// An inFlight query is a statement that runs, with those waiting for it.
 type inFlight struct {
 	done   chan struct{} // closed when the rest is there
 	cached *Cached
 	err    error
 }
 
-// A Cached answer is true for its sequence for ever.
+// A Cached answer is true for its sequence forever.
 type Cached struct {
 	Sequence uint64
 	Position []byte        // what Cairn-Position says
@@ -195,7 +195,7 @@ func (c *Cache) orStopping(err error) error {
 }
 
 // join returns the query that runs, or a new one, which is mine. Its end does
-// not depend on those who wait for it.
+// not depend on those waiting for it.
 func (c *Cache) join(r *Request) (f *inFlight, mine bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -1,9 +1,9 @@
-// Package answer shares answers among those who ask: requests that are alike
+// Package answer shares answers among callers that ask: requests that are alike
 // run one query, whose encoded body serves until the projection moves past it,
 // in each content coding that is asked for. A [Tracker] knows when that is. It
 // stands between query's HTTP and its statements, and knows neither.
 //
-// When the database is away or behind, an older answer serves on, and its age is
+// When the database is unreachable or behind, an older answer serves on, and its age is
 // told.
 package answer
 
@@ -94,7 +94,7 @@ func NewTracker(poll func(context.Context) (uint64, error), back func()) *Tracke
 // Now is the tracker's clock.
 func (t *Tracker) Now() time.Duration { return time.Since(t.born) }
 
-// Saw takes an announcement: somewhere the projection has come to the sequence.
+// Saw takes an announcement: somewhere the projection has reached the sequence.
 func (t *Tracker) Saw(sequence uint64) {
 	t.mu.Lock()
 	news := sequence > t.hinted
@@ -221,7 +221,7 @@ func (t *Tracker) Waiting() int {
 	return t.waiting
 }
 
-// Current tells whether an answer that has seen the sequence is still what the
+// Current reports whether an answer that has seen the sequence is still what the
 // database would say.
 func (t *Tracker) Current(sequence uint64) bool {
 	t.touch()
@@ -250,7 +250,7 @@ func (t *Tracker) since(sequence uint64, at time.Duration) time.Duration {
 	return at
 }
 
-// away tells whether the database did not answer a moment ago.
+// away reports whether the database did not answer a moment ago.
 func (t *Tracker) away() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -116,7 +116,7 @@ func cut(rest *[]byte, separator string) (value []byte, ok bool) {
 }
 
 // text is a JSON value as people read it: a string without its quotes and escapes,
-// nothing for null, and all else as it stands.
+// nothing for null, and everything else as it stands.
 func text(dst []byte, value []byte) []byte {
 	if len(value) == 0 || string(value) == "null" {
 		return dst

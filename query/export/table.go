@@ -120,7 +120,7 @@ func (t *table) cell(dst []byte, begin int) []byte {
 	return quoteFrom(dst, begin)
 }
 
-// tells tells whether the cell of a value says all of it: not of null, nor of text
+// tells reports whether the cell of a value says all of it: not of null, nor of text
 // that is nothing, or that reads as another value.
 func tells(value []byte) bool {
 	if string(value) == "null" || string(value) == `""` {

@@ -51,7 +51,7 @@ func element(dst []byte, name string, content []byte) []byte {
 	return append(append(append(dst, "</"...), name...), '>')
 }
 
-// named tells whether a property is wanted; nil wants all.
+// named reports whether a property is wanted; nil wants all.
 func named(wanted []string, name []byte) bool {
 	return wanted == nil || slices.Contains(wanted, string(name))
 }

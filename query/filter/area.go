@@ -45,7 +45,7 @@ func NewArea(touching bool, polygons [][][]Place) Area {
 	return a
 }
 
-// separator opens a list or goes on with it.
+// separator opens a list or continues with it.
 func separator(i int) string {
 	if i == 0 {
 		return "("
@@ -75,7 +75,7 @@ func (a *Area) side(p Place) earth.Side {
 	return earth.Outside
 }
 
-// area compares with what PostGIS has: with a point it decides by itself, without
+// area compares with what PostGIS has: with a point it decides on its own, without
 // asking whether the polygon is valid.
 func (b *Builder) area(e Area) string {
 	function := "ST_Within"

@@ -25,7 +25,7 @@ func Everything() Extent {
 	return Extent{From: math.MinInt64, To: math.MaxInt64, Low: math.MinInt64, High: math.MaxInt64}
 }
 
-// Timed tells whether times are bounded.
+// Timed reports whether times are bounded.
 func (x *Extent) Timed() bool { return x.From != math.MinInt64 || x.To != math.MaxInt64 }
 
 // maxBoxes bounds the boxes of an extent: each is a search in an index.

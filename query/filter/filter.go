@@ -96,7 +96,7 @@ const (
 
 func (o Op) String() string { return [...]string{"=", "<>", "<", "<=", ">", ">="}[o] }
 
-// holds tells whether the comparison holds for an order (-1, 0, 1).
+// holds reports whether the comparison holds for an order (-1, 0, 1).
 func (o Op) holds(order int) bool {
 	switch o {
 	case Equal:
@@ -153,7 +153,7 @@ func Property(name string) Field { return Field{kind: property, name: name} }
 // PropertyName is the name of a property; ok is false for another field.
 func (f Field) PropertyName() (name string, ok bool) { return f.name, f.kind == property }
 
-// Takes tells whether the field can be compared with values of the type.
+// Takes reports whether the field can be compared with values of the type.
 func (f Field) Takes(t Type) bool {
 	switch f.kind {
 	case name, author:
@@ -217,7 +217,7 @@ func All(parts ...Expr) Expr {
 	return kept
 }
 
-// Names tells whether the expression has a comparison with the field.
+// Names reports whether the expression has a comparison with the field.
 func Names(e Expr, f Field) bool {
 	any := func(parts []Expr) bool { return slices.ContainsFunc(parts, func(e Expr) bool { return Names(e, f) }) }
 	is := func(named Field) bool { return named.kind == f.kind && named.name == f.name }

@@ -8,7 +8,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// Match tells whether the row passes, as SQL's where does: what is neither true
+// Match reports whether the row passes, as SQL's where does: what is neither true
 // nor false does not.
 func Match(e Expr, r *Row) bool { return e == nil || eval(e, r) == yes }
 
@@ -75,7 +75,7 @@ func eval(e Expr, r *Row) truth {
 	panic("filter: an expression of no known type")
 }
 
-// Has tells whether the place is in the box.
+// Has reports whether the place is in the box.
 func (b Box) Has(x, y float64) bool {
 	inside := b.West <= x && x <= b.East
 	if b.West > b.East {

@@ -9,7 +9,7 @@ import (
 )
 
 // Canonical is the canonical text of an expression: expressions with the same text are
-// the same question. The order of what And and Or join does not count.
+// the same request. The order of what And and Or join does not count.
 func Canonical(e Expr) string {
 	switch e := e.(type) {
 	case nil:

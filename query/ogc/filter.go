@@ -179,7 +179,7 @@ func comparison(n *cql2.Node) (filter.Expr, error) {
 	return compare(left, op, right)
 }
 
-// names tells whether the node is a property, in CASEI or not.
+// names reports whether the node is a property, in CASEI or not.
 func names(n *cql2.Node) bool {
 	return n.Kind == cql2.Property || n.Kind == cql2.Call && len(n.Args) == 1 && n.Args[0].Kind == cql2.Property
 }

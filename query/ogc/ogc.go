@@ -189,7 +189,7 @@ func (s Site) describe(c *Collection) map[string]any {
 	}
 }
 
-// Prefers tells which of the media types that are offered, the default first, a
+// Prefers says which of the media types that are offered, the default first, a
 // client likes best by its Accept field (RFC 9110, section 12.5.1). What accepts
 // none gets the default.
 func Prefers(accept string, offered ...string) string {

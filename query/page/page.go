@@ -37,7 +37,7 @@ const (
 
 // A Page serves the files.
 type Page struct {
-	// Whole tells whether there is a map: the binary was built with its libraries.
+	// Whole reports whether there is a map: the binary was built with its libraries.
 	Whole bool
 
 	files  map[string]*file // by path from /

@@ -9,7 +9,7 @@ import (
 )
 
 // beginSnapshot begins what reads for as long as it takes, and most of each table: the
-// bounds and plans of other statements are for questions.
+// bounds and plans of other statements are for requests.
 const beginSnapshot = `begin isolation level repeatable read read only;
 	set local statement_timeout = 0; set local plan_cache_mode = force_custom_plan;
 	set local enable_seqscan = on; set local enable_bitmapscan = on`
@@ -37,7 +37,7 @@ func (r *Reader) All(ctx context.Context, e filter.Expr, begin func(sequence uin
 	})
 }
 
-// own is a connection beside the pool's, which are for questions.
+// own is a connection beside the pool's, which are for requests.
 func (r *Reader) own(ctx context.Context) (*pgx.Conn, error) {
 	cfg := r.pool.Config()
 	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)

@@ -64,7 +64,7 @@ type goal struct {
 	extent    *filter.Extent
 	need      float64 // rows that are still wanted
 	ascending bool
-	gather    *segment // where a walk has come to its bound: not again
+	gather    *segment // where a walk has reached its bound: not again
 }
 
 // choose picks the way to the rows of a segment that pass; ok is false where there

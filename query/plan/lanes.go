@@ -13,7 +13,7 @@ import (
 )
 
 // Queries wait for connections in lanes, by what they cost, so that who asks for
-// little never waits behind those who ask for much.
+// little never waits behind callers that ask for much.
 //
 //	points   by id: any connection, and one is left to them
 //	pages    all but a few connections
@@ -86,7 +86,7 @@ func (r *Reader) acquire(ctx context.Context, in lane) (release func(), conn *pg
 	return func() { conn.Release(); leave() }, conn, nil
 }
 
-// weigh tells which lane a page belongs into, by the rows that it is to return and
+// weigh says which lane a page belongs into, by the rows that it is to return and
 // those that are looked at for them, as far as the catalogue can tell.
 func (r *Reader) weigh(q *Query) lane {
 	rows := float64(q.Limit)

@@ -10,8 +10,8 @@
 //
 // Every statement tells, in its own snapshot, the checkpoint's sequence and the
 // number of the catalogue. Where that is not the one it was planned with, or a
-// segment is gone, the catalogue is read again and the rest of the page planned
-// anew: no read fails by a seal, a merge or a drop.
+// segment is gone, the catalogue is read again and the rest of the page replanned:
+// no read fails by a seal, a merge or a drop.
 package plan
 
 import (
@@ -86,7 +86,7 @@ func (BeforeFloor) Error() string {
 	return "the points there were dropped, since they are older than this service keeps them"
 }
 
-// maxPlans bounds how often one page is planned anew: segments change every few
+// maxPlans bounds how often one page is replanned: segments change every few
 // minutes at most.
 const maxPlans = 8
 
@@ -131,7 +131,7 @@ type page struct {
 	any       bool // a statement has told its sequence
 	last      Key  // of the last row that was handed out
 	handed    bool
-	gather    *segment // where a walk has come to its bound
+	gather    *segment // where a walk has reached its bound
 	edge      int64    // where it has
 }
 
@@ -162,7 +162,7 @@ func (p *page) read(ctx context.Context) (uint64, error) {
 	return 0, errStale
 }
 
-// again tells whether to plan anew: the catalogue has changed, a segment is gone, or
+// again reports whether to replan: the catalogue has changed, a segment is gone, or
 // a standby has replayed its end.
 func again(err error) bool {
 	var refused *pgconn.PgError
@@ -172,7 +172,7 @@ func again(err error) bool {
 	return errors.Is(err, errStale)
 }
 
-// Again tells those who use what they were told of the segments whether to ask anew.
+// Again tells those who use what they were told of the segments whether to ask again.
 func Again(err error) bool { return again(err) }
 
 func noRow(err error) error {
@@ -263,7 +263,7 @@ func (p *page) begin(r Row) error {
 	return nil
 }
 
-// before tells whether the page begins among points that were dropped, or behind
+// before reports whether the page begins among points that were dropped, or behind
 // one.
 func (q *Query) before(at, floor event.Position) bool {
 	switch {
@@ -293,7 +293,7 @@ func (p *page) key(r Row) (k Key, err error) {
 	return k, err
 }
 
-// ordered tells whether b comes behind a.
+// ordered reports whether b comes behind a.
 func (q *Query) ordered(a, b Key) bool {
 	switch q.Sort {
 	case ByTime:

@@ -101,7 +101,7 @@ func (r Row) Place() (x, y float64) {
 	return x, y
 }
 
-// Deleted tells whether the row is what is left of a deleted point.
+// Deleted reports whether the row is what is left of a deleted point.
 func (r Row) Deleted() bool { return r[ColLongitude] == nil }
 
 // Int64 reads a bigint or timestamptz; ok is false for null.

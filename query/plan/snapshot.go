@@ -46,7 +46,7 @@ const snapshotHeavyRows = 50_000
 const beginTile = `begin isolation level repeatable read read only`
 
 // Snapshot hands f a snapshot, in which it will look at about so many rows. Where
-// segments went while f read them, f is called again with another, and must begin anew.
+// segments went while f read them, f is called again with another, and must start over.
 func (r *Reader) Snapshot(ctx context.Context, rows float64, f func(*Snapshot) error) error {
 	in := pages
 	if rows > snapshotHeavyRows {
@@ -172,14 +172,14 @@ func (s *Snapshot) Places(ctx context.Context, p Part, e filter.Expr, limit int,
 	})
 }
 
-// Changed tells whether a row of the part that was created up to a position was
+// Changed reports whether a row of the part that was created up to a position was
 // changed or deleted since another.
 func (s *Snapshot) Changed(ctx context.Context, p Part, since, created event.Position) (changed bool, err error) {
 	err = s.conn.QueryRow(ctx, `select exists (select from `+p.step.segment.table+` where revision > $1 and position <= $2)`, int64(since), int64(created)).Scan(&changed)
 	return changed, err
 }
 
-// Cells tells f how many points of the part that were created behind a position are
+// Cells tells f how many points of the part that were created after a position are
 // in each cell of a grid over the map in Web Mercator, by column and row from the
 // north-west. From the beginning it reads the whole segment: a second for two million
 // rows.

@@ -67,7 +67,7 @@ func (p *page) byDistance(ctx context.Context) error {
 		if err := p.run(ctx, "page_by_distance", merged(&p.q, &x, list, "", p.left)); err != nil || p.full || last {
 			return err
 		}
-		if p.handed { // the next circle goes on behind what this one had
+		if p.handed { // the next circle continues after what this one had
 			after := p.last
 			p.q.After = &after
 		}

@@ -176,7 +176,7 @@ func (t *Track) cursor(sql string) (*trackCursor, error) {
 
 func (c *trackCursor) now() *Fix { return &c.fixes[c.next] }
 
-// more tells whether there is another fix.
+// more reports whether there is another fix.
 func (c *trackCursor) more() (bool, error) {
 	if c.next < len(c.fixes) {
 		return true, nil
@@ -271,7 +271,7 @@ func summarySQL(s *segment) string {
 		(select count(*) from ` + s.table + ` s where s.name collate "C" = d.name collate "C") as n from unnest($1::text[]) d(name)`
 }
 
-// Named tells whether any point has the name, of those that pass the filter.
+// Named reports whether any point has the name, of those that pass the filter.
 func (r *Reader) Named(ctx context.Context, name string, e filter.Expr) (bool, error) {
 	value, err := filter.TextValue(name)
 	if err != nil {

@@ -4,7 +4,7 @@
 //
 // Its guarantee: every row from [Rows.Low] up is held as it was at [Rows.Sequence]
 // or later, deleted ones as nothing. The feed keeps it so; when that cannot be
-// (too far behind, a database that went back), it is emptied and filled anew.
+// (too far behind, a database that went back), it is emptied and refilled.
 // It is bounded in bytes, and drops the oldest rows first.
 package recent
 
@@ -91,7 +91,7 @@ func New(bound int) *Rows {
 	return r
 }
 
-// Reset lets go of all rows. What comes is what follows the sequence.
+// Reset drops all rows. What comes is what follows the sequence.
 func (r *Rows) Reset(sequence uint64) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -283,7 +283,7 @@ func (r *Rows) shrink() {
 	}
 }
 
-// drop lets go of the oldest chunk.
+// drop drops the oldest chunk.
 func (r *Rows) drop() {
 	c := r.chunks[0]
 	for i := range c.rows {
@@ -326,7 +326,7 @@ func (r *Rows) Drop(below event.Position) {
 	}
 }
 
-// Room tells whether older rows may be filled in.
+// Room reports whether older rows may be filled in.
 func (r *Rows) Room() bool {
 	r.mu.RLock()
 	defer r.mu.RUnlock()

@@ -234,7 +234,7 @@ func TestBoundIsHonoured(t *testing.T) {
 	}
 }
 
-// count counts anew what is held, in bytes.
+// count recounts what is held, in bytes.
 func (r *Rows) count() (n int) {
 	for _, c := range r.chunks {
 		n += cap(c.rows) * rowBytes

@@ -128,7 +128,7 @@ func (w *walk) scanFirst(end uint32) (n int) {
 	return 2 * need
 }
 
-// scanned scans n rows below end. It returns where to go on, and from, where
+// scanned scans n rows below end. It returns where to continue, and from, where
 // nothing is left to do.
 func (w *walk) scanned(end uint32, n int) (next uint32, from event.Position) {
 	from = w.scan(end, n)
@@ -175,7 +175,7 @@ func (w *walk) scan(end uint32, n int) (from event.Position) {
 
 func (w *walk) misses(c *chunk) bool { return c.to < w.from || w.to < c.from }
 
-// offer hands the row to f if it is let through, and tells whether to go on.
+// offer hands the row to f if it is let through, and reports whether to continue.
 func (w *walk) offer(c *chunk, e *entry) bool {
 	blob := c.blobs[e.blob]
 	w.row.Position, w.row.Revision, w.row.Feature, w.row.Author = e.position, e.revision, e.feature.of(blob), text(e.author.of(blob))

@@ -29,7 +29,7 @@ func (s *simplifier) next(fix func() (*vertex, error)) (*vertex, error) {
 }
 
 // fill reads the next window: fixes of one part, the first of which is the last one of
-// the window before, if the part goes on.
+// the window before, if the part continues.
 func (s *simplifier) fill(fix func() (*vertex, error)) (more bool, err error) {
 	from := 0
 	if n := len(s.window); n == windowFixes && s.held != nil && !s.held.begins {

@@ -87,7 +87,7 @@ func (v *vertices) peek() (*vertex, error) {
 	return v.ahead, nil
 }
 
-// part hands f the vertices up to where the next part begins, and tells whether there
+// part hands f the vertices up to where the next part begins, and reports whether there
 // is one.
 func (v *vertices) part(f func(*vertex) error) (more bool, err error) {
 	for n := 0; ; n++ {

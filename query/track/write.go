@@ -74,7 +74,7 @@ func (w *writer) place(v *vertex) {
 
 func (w *writer) time(v *vertex) { w.b = append(appendTime(append(w.b, '"'), v.Time), '"') }
 
-// list writes a part as a JSON array, and tells whether there is another part.
+// list writes a part as a JSON array, and reports whether there is another part.
 func (w *writer) list(v *vertices, item func(*vertex)) (more bool, err error) {
 	w.text("[")
 	first := true
@@ -90,7 +90,7 @@ func (w *writer) list(v *vertices, item func(*vertex)) (more bool, err error) {
 	return more, err
 }
 
-// lists writes all parts as one array, or as an array of arrays where gaps are heeded.
+// lists writes all parts as one array, or as an array of arrays where gaps are honoured.
 func (w *writer) lists(v *vertices, item func(*vertex)) error {
 	if w.o.Gap == 0 {
 		_, err := w.list(v, item)
@@ -107,7 +107,7 @@ func (w *writer) lists(v *vertices, item func(*vertex)) error {
 	}
 }
 
-// geojson writes a Feature: a LineString, or a MultiLineString where gaps are heeded,
+// geojson writes a Feature: a LineString, or a MultiLineString where gaps are honoured,
 // with the times in the property coordTimes, in arrays of the same form.
 func (w *writer) geojson(source Source) error {
 	places, err := w.o.read(source)
@@ -150,7 +150,7 @@ func (w *writer) geojson(source Source) error {
 }
 
 // mfjson writes a Feature of OGC 19-045r3 with a MovingPoint, or a collection of them
-// where gaps are heeded. Instants rise there: of fixes of one time the first is told.
+// where gaps are honoured. Instants rise there: of fixes of one time the first is told.
 func (w *writer) mfjson(source Source) error {
 	places, err := w.o.read(rising(source))
 	if err != nil {
@@ -272,7 +272,7 @@ func (w *writer) csv(source Source) error {
 	}
 }
 
-// An appender is what the writer of CSV writes to, which buffers 4 KiB by itself.
+// An appender is what the writer of CSV writes to, which buffers 4 KiB on its own.
 type appender struct{ w *writer }
 
 func (a appender) Write(p []byte) (int, error) {

@@ -26,7 +26,7 @@ const (
 	maxVertices = 5_000
 )
 
-// A Kind tells what a Node is.
+// A Kind says what a Node is.
 type Kind int
 
 // What a Node may be.
@@ -156,7 +156,7 @@ func checkCall(n *Node) error {
 	return nil
 }
 
-// IsPredicate tells whether the node is true or false (or unknown).
+// IsPredicate reports whether the node is true or false (or unknown).
 func (n *Node) IsPredicate() bool {
 	return n.Kind == Boolean || n.Kind == Call && n.Text != "casei" && n.Text != "accenti"
 }

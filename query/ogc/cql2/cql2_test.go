@@ -226,7 +226,7 @@ func FuzzJSON(f *testing.F) {
 	})
 }
 
-// check tells that what was refused was refused in place, and what was taken is
+// check says that what was refused was refused in place, and what was taken is
 // a bounded condition.
 func check(t *testing.T, n *Node, err error, size int) {
 	var at *Error

@@ -25,7 +25,7 @@ const (
 	tokenSign // ( ) , = <> < <= > >= + - * /
 )
 
-// is tells whether the token is this keyword, in any case, or this sign.
+// is reports whether the token is this keyword, in any case, or this sign.
 func (t token) is(word string) bool {
 	return (t.kind == tokenWord || t.kind == tokenSign) && strings.EqualFold(t.text, word)
 }
