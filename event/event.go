@@ -78,7 +78,7 @@ func AppendEvent(dst []byte, e *Event) []byte {
 	dst = e.If.append(dst)
 	if e.Author != "" {
 		dst = append(dst, `,"author":`...)
-		dst = appendString(dst, e.Author)
+		dst = appendAuthor(dst, e.Author)
 	}
 	if e.Type == Deleted {
 		return append(dst, '}', '\n')
@@ -126,6 +126,16 @@ func AppendFeature(dst []byte, p *Point) []byte {
 func appendString(dst []byte, s string) []byte {
 	dst, _ = jsontext.AppendQuote(dst, strings.ToValidUTF8(s, "\uFFFD")) // fails for nothing else
 	return dst
+}
+
+// appendAuthor appends a name as a JSON string. Those of keys need no look at each rune.
+func appendAuthor(dst []byte, name string) []byte {
+	for i := range len(name) {
+		if c := name[i]; (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return appendString(dst, name)
+		}
+	}
+	return append(append(append(dst, '"'), name...), '"')
 }
 
 // AppendFloat appends the shortest decimal that reads back as the same number,

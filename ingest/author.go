@@ -14,28 +14,27 @@ import (
 // An author is whoever writes, where that is known.
 type author struct {
 	name string
-	area *auth.Area // nil: everywhere
-	edit error      // why nothing that is there may be changed; nil: it may
-	// Until when they may write: see [web.Ends].
-	gone    <-chan struct{}
-	expires time.Time
+	area *auth.Area     // nil: everywhere
+	who  *auth.Identity // nil: whoever it is may do all
 }
 
 func authorOf(c *fiber.Ctx) author {
-	if !web.IsKnown(c) { // whoever it is may do all
+	who := web.Caller(c)
+	if who == nil {
 		return author{}
 	}
-	a := author{name: web.AuthorOf(c), area: web.AreaOf(c), edit: web.Permit(c, auth.Edit)}
-	a.gone, a.expires = web.Ends(c)
-	return a
+	return author{name: who.Name, area: who.Area, who: who}
 }
 
 // over says that the author may not write any more, or nil.
 func (a *author) over() error {
+	if a.who == nil {
+		return nil
+	}
 	select {
-	case <-a.gone:
+	case <-a.who.Gone():
 	default:
-		if a.expires.IsZero() || time.Now().Before(a.expires) {
+		if a.who.Expires.IsZero() || time.Now().Before(a.who.Expires) {
 			return nil
 		}
 	}
@@ -45,9 +44,18 @@ func (a *author) over() error {
 // mayUse says why the author may not write in the mode, or nil.
 func (a *author) mayUse(m onConflict) error {
 	if m == replace {
-		return a.edit
+		return a.mayEdit()
 	}
 	return nil
+}
+
+// mayEdit says why the author may change nothing that is there, or nil. It is asked
+// where that matters only: to say why costs more than all else that asks for a key.
+func (a *author) mayEdit() error {
+	if a.who == nil {
+		return nil
+	}
+	return web.PermitAs(a.who, auth.Edit)
 }
 
 // sign makes the event the author's, or says why it cannot be. Where the point is that

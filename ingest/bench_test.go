@@ -6,6 +6,8 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -15,6 +17,7 @@ import (
 	"cairn/bus"
 	"cairn/event"
 	"cairn/ingest/format"
+	"cairn/internal/auth"
 )
 
 // discard is a queue that costs nothing.
@@ -49,6 +52,63 @@ func BenchmarkPoint(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkPost is all of the service but the queue, with and without a key. Its
+// requests come in pipelines, so that sockets cost little. Run it with -cpu 1, in turns.
+func BenchmarkPost(b *testing.B) {
+	// It may not edit, as those of most who write may not.
+	access, keys := keysOf(b, &auth.Identity{Name: "writer", Scopes: auth.Read | auth.Write})
+	for name, test := range map[string]struct {
+		access *auth.Authority
+		field  string
+	}{"open": {}, "keys": {access, "Authorization: Bearer " + keys["writer"] + "\r\n"}} {
+		b.Run(name, func(b *testing.B) {
+			conn, err := net.Dial("tcp", serveTo(b, test.access, discard{}, testLimits(), func(*handler) {}))
+			if err != nil {
+				b.Fatal(err)
+			}
+			defer conn.Close()
+			const pipeline = 256
+			request := fmt.Sprintf("POST /point HTTP/1.1\r\nHost: 127.0.0.1:8080\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", test.field, len(paris), paris)
+			requests := strings.Repeat(request, pipeline)
+			answers := bufio.NewReader(conn)
+			b.ReportAllocs()
+			b.ResetTimer()
+			for done := 0; done < b.N; done += pipeline {
+				n := min(pipeline, b.N-done)
+				if _, err := io.WriteString(conn, requests[:n*len(request)]); err != nil {
+					b.Fatal(err)
+				}
+				for range n {
+					if err := accepted(answers); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+		})
+	}
+}
+
+// accepted reads one answer, which must be 202.
+func accepted(r *bufio.Reader) error {
+	line, err := r.ReadSlice('\n')
+	if err != nil || !bytes.HasPrefix(line, []byte("HTTP/1.1 202 ")) {
+		return fmt.Errorf("answered %q: %w", line, err)
+	}
+	length := 0
+	for len(line) > len("\r\n") {
+		if line, err = r.ReadSlice('\n'); err != nil {
+			return err
+		}
+		if digits, is := bytes.CutPrefix(line, []byte("Content-Length: ")); is {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(digits))); err != nil {
+				return err
+			}
+		}
+	}
+	_, err = r.Discard(length)
+	return err
 }
 
 func BenchmarkBulk(b *testing.B) {

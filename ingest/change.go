@@ -19,7 +19,6 @@ import (
 	"cairn/bus"
 	"cairn/event"
 	"cairn/ingest/format"
-	"cairn/internal/auth"
 	"cairn/internal/web"
 )
 
@@ -47,8 +46,8 @@ type target struct {
 	want  precondition
 	wait  wait
 	trace string
-	keyed bool       // the point's id is of an Idempotency-Key
-	area  *auth.Area // where the caller may change points; nil: everywhere
+	keyed bool // the point's id is of an Idempotency-Key
+	by    author
 }
 
 // targetOf reads what PUT, PATCH and DELETE have in common.
@@ -66,9 +65,9 @@ func (h *handler) targetOf(c *fiber.Ctx) (t target, err error) {
 		return t, &web.Problem{Status: http.StatusPreconditionRequired,
 			Detail: `changes here need a condition: If-Match: "REVISION", with the ETag of GET /points/{id}, or If-None-Match: * for a new point`}
 	}
-	t.key, t.trace, t.wait, t.area = event.Key(t.id), traceOf(c), waitOf(c), web.AreaOf(c)
+	t.key, t.trace, t.wait, t.by = event.Key(t.id), traceOf(c), waitOf(c), authorOf(c)
 	// With an area, too: whether it was changed is not known before.
-	if (t.want.given || t.area != nil) && !t.wait.asked && !t.wait.async {
+	if (t.want.given || t.by.area != nil) && !t.wait.asked && !t.wait.async {
 		t.wait.time = conditionWait
 	}
 	if t.want.impossible() {
@@ -246,11 +245,11 @@ func (h *handler) current(ctx context.Context, t target) (bus.Stored, error) {
 // known.
 func (h *handler) readFor(ctx context.Context, t target) (bus.Stored, error) {
 	stored, err := h.read(ctx, t.key)
-	if err != nil || t.area == nil || !stored.Found {
+	if err != nil || t.by.area == nil || !stored.Found {
 		return stored, err
 	}
 	var p event.Point
-	if stored.Deleted || new(event.Decoder).Feature(stored.Point, &p) != nil || !t.area.Has(p.Position.Lon(), p.Position.Lat()) {
+	if stored.Deleted || new(event.Decoder).Feature(stored.Point, &p) != nil || !t.by.area.Has(p.Position.Lon(), p.Position.Lat()) {
 		return bus.Stored{}, nil
 	}
 	return stored, nil
@@ -305,7 +304,7 @@ func (h *handler) patchPoint(c *fiber.Ctx) error {
 			return unprocessable(err)
 		}
 		e.Type, e.ID, e.If = event.Put, t.key, event.IfRevision(stored.Revision)
-		position, err := h.store(c, r, t)
+		position, err := h.store(r, t)
 		if err != nil {
 			return err
 		}
@@ -365,9 +364,8 @@ func unprocessable(err error) error {
 
 // store puts the event of r on disk, whichever request it is of, signed by the
 // caller.
-func (h *handler) store(c *fiber.Ctx, r *pointRequest, t target) (event.Position, error) {
-	by := authorOf(c)
-	if why := by.sign(r.event()); why != nil {
+func (h *handler) store(r *pointRequest, t target) (event.Position, error) {
+	if why := t.by.sign(r.event()); why != nil {
 		h.submit.rejected.Inc()
 		return 0, &web.Problem{Status: http.StatusForbidden, Detail: why.Reason}
 	}
@@ -380,7 +378,7 @@ func (h *handler) store(c *fiber.Ctx, r *pointRequest, t target) (event.Position
 
 // change hands the event of r over and answers for it.
 func (h *handler) change(c *fiber.Ctx, r *pointRequest, t target) error {
-	position, err := h.store(c, r, t)
+	position, err := h.store(r, t)
 	if err != nil {
 		return err
 	}

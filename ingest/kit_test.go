@@ -12,10 +12,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/internal/auth"
+	"cairn/internal/testkit"
 	"cairn/internal/web"
 )
 
@@ -88,8 +91,14 @@ func serve(t testing.TB, q queue, l limits) string {
 // serveWith serves with what change sets.
 func serveWith(t testing.TB, q queue, l limits, change func(*handler)) string {
 	t.Helper()
+	return serveTo(t, nil, q, l, change)
+}
+
+// serveTo serves those who are known; all, where known is nil.
+func serveTo(t testing.TB, known *auth.Authority, q queue, l limits, change func(*handler)) string {
+	t.Helper()
 	log := slog.New(slog.DiscardHandler)
-	s, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Version: "test", Log: log}, 1)
+	s, err := web.Listen(web.Config{Listen: "127.0.0.1:0", Version: "test", Log: log, Access: known}, 1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -189,3 +198,33 @@ func unescape(s string) string {
 func testHandler(q queue) *handler {
 	return newHandler(context.Background(), q, slog.New(slog.DiscardHandler), prometheus.NewRegistry(), testLimits())
 }
+
+// keysOf makes keys, and returns who knows them, with the keys by their names.
+func keysOf(t testing.TB, identities ...*auth.Identity) (*auth.Authority, map[string]string) {
+	t.Helper()
+	queue := testkit.NATS(t)
+	bucket, err := auth.OpenBucket(t.Context(), testkit.JetStream(t, queue, bus.UserAdmin))
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys := map[string]string{}
+	for _, i := range identities {
+		if keys[i.Name], err = bucket.Add(t.Context(), i, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	access := auth.New(auth.Config{Keys: true, Log: testkit.Log(t)})
+	end, err := access.Follow(func() (*nats.Conn, error) { return bus.Connect(queue.Endpoint(bus.UserIngest), testkit.Log(t)) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(end)
+	testkit.Eventually(t, keysWithin, "the keys are read", func() bool {
+		_, err := access.Identify([]byte(keys[identities[0].Name]), time.Now())
+		return err == nil
+	})
+	return access, keys
+}
+
+// keysWithin is how long a role may take to know of a key.
+const keysWithin = 20 * time.Second

@@ -51,7 +51,7 @@ func (h *handler) serveMQTT(ctx context.Context, m *MQTT, access *auth.Authority
 			case !owns(who.Name, topic):
 				return fmt.Errorf("%w: the key %q publishes below %s/ and %s%s/ only, not to %q", mqtt.ErrClosed, who.Name, who.Name, ownTracksTopic, who.Name, topic)
 			}
-			return h.takeMessage(author{name: who.Name, area: who.Area}, topic, payload)
+			return h.takeMessage(author{name: who.Name, area: who.Area, who: who}, topic, payload)
 		}, nil
 	}})
 	if err != nil {

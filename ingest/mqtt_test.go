@@ -11,7 +11,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cairn/bus"
@@ -200,29 +199,8 @@ func TestMQTTAcknowledgesWhatIsOnDisk(t *testing.T) {
 
 // Keys are passwords. A device publishes to its own topics only.
 func TestMQTTKeys(t *testing.T) {
-	queue := testkit.NATS(t)
-	bucket, err := auth.OpenBucket(t.Context(), testkit.JetStream(t, queue, bus.UserAdmin))
-	if err != nil {
-		t.Fatal(err)
-	}
-	key := func(name string, scope auth.Scope) string {
-		k, err := bucket.Add(t.Context(), &auth.Identity{Name: name, Scopes: scope}, time.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return k
-	}
-	jane, reader := key("jane", auth.Write), key("reader", auth.Read)
-	access := auth.New(auth.Config{Keys: true, Log: testkit.Log(t)})
-	end, err := access.Follow(func() (*nats.Conn, error) { return bus.Connect(queue.Endpoint(bus.UserIngest), testkit.Log(t)) })
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(end)
-	testkit.Eventually(t, mqttPatience, "the keys are read", func() bool {
-		_, err := access.Identify([]byte(jane), time.Now())
-		return err == nil
-	})
+	access, keys := keysOf(t, &auth.Identity{Name: "jane", Scopes: auth.Write}, &auth.Identity{Name: "reader", Scopes: auth.Read})
+	jane, reader := keys["jane"], keys["reader"]
 	q := &fakeQueue{}
 	address := serveMQTT(t, q, access)
 	for _, c := range []struct {

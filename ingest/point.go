@@ -126,7 +126,7 @@ func (h *handler) create(c *fiber.Ctx, r *pointRequest, key string, mode onConfl
 	e := r.event()
 	mode.mark(e)
 	identify(e, keyed, 1)
-	t := target{key: e.ID, wait: waitOf(c), trace: traceOf(c), area: by.area, keyed: keyed != nil && e.Point.ExternalID == nil}
+	t := target{key: e.ID, wait: waitOf(c), trace: traceOf(c), by: by, keyed: keyed != nil && e.Point.ExternalID == nil}
 	r.keyed = t.keyed
 	if c.Locals(isItem{}) != nil && !t.wait.asked && !t.wait.async {
 		t.wait.time = conditionWait

@@ -89,8 +89,8 @@ func (u *upload) addDeletion(e *event.Event, d *format.Deletion, row int64) erro
 	e.Type, e.If = event.Deleted, event.Condition{}
 	e.Point.ExternalID = d.ID
 	identify(e, nil, row)
-	if u.by.edit != nil {
-		u.reject(row, &event.FieldError{Reason: u.by.edit.Error()})
+	if err := u.by.mayEdit(); err != nil {
+		u.reject(row, &event.FieldError{Reason: err.Error()})
 		return u.err
 	}
 	return u.add(e, row)

@@ -115,12 +115,20 @@ func minPosition(c *fiber.Ctx) (event.Position, error) {
 	return p, nil
 }
 
+// As fasthttp keeps them, which makes them of text anew at each request otherwise.
+var (
+	fieldCacheControl = []byte(fiber.HeaderCacheControl)
+	fieldVary         = []byte(fiber.HeaderVary)
+	noCache           = []byte("no-cache")
+	byCoding          = []byte(fiber.HeaderAcceptEncoding)
+)
+
 // send writes the answer in the coding that the client likes best, or 304 where
 // the client has it already.
 func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached) error {
 	h := &c.Response().Header
 	h.SetBytesV(headerPosition, a.Position)
-	h.Set(fiber.HeaderCacheControl, "no-cache") // ask every time: it costs a 304
+	h.SetCanonical(fieldCacheControl, noCache) // ask every time: it costs a 304
 	if a.Content == nil {
 		id, err := pathID(c)
 		if err != nil {
@@ -135,7 +143,7 @@ func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached) error 
 	f := s.cache.Form(r, a, in.Peek(fiber.HeaderAcceptEncoding))
 	h.SetBytesV(fiber.HeaderETag, f.Tag)
 	if f.Varies {
-		h.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
+		h.SetCanonical(fieldVary, byCoding)
 	}
 	if a.Next != "" {
 		h.Set(fiber.HeaderLink, `<`+a.Next+`>; rel="next"; type="`+mediaGeoJSON+`"`) // RFC 8288

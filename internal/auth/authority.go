@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"sync"
@@ -41,11 +42,12 @@ type Config struct {
 type Authority struct {
 	keys   *keys
 	tokens *tokens
+	recent *recent
 }
 
 // New makes an authority that knows by keys, by tokens, or by either.
 func New(cfg Config) *Authority {
-	a := &Authority{}
+	a := &Authority{recent: newRecent()}
 	if cfg.Keys {
 		a.keys = &keys{log: cfg.Log}
 	}
@@ -107,9 +109,29 @@ func (a *Authority) find(token []byte) (*Identity, error) {
 	isKey := bytes.HasPrefix(token, []byte(prefix))
 	switch {
 	case isKey && a.keys != nil:
-		return a.keys.find(token)
+		return a.recognize(a.keys, token)
 	case !isKey && a.tokens != nil:
-		return a.tokens.find(token)
+		return a.recognize(a.tokens, token)
 	}
 	return nil, nil //nolint:nilnil // nobody's
+}
+
+// A finder knows who presents a key or token.
+type finder interface {
+	find(token []byte) (*Identity, error)
+	// generation is another one as soon as anybody who was found may be found no more.
+	generation() uint64
+}
+
+// recognize asks the finder about those who were not found just before.
+func (a *Authority) recognize(f finder, token []byte) (*Identity, error) {
+	hash, generation := maphash.Bytes(a.recent.seed, token), f.generation() // before it is looked for
+	if i := a.recent.find(hash, generation, token); i != nil {
+		return i, nil
+	}
+	i, err := f.find(token)
+	if err == nil && i != nil {
+		a.recent.note(hash, generation, token, i)
+	}
+	return i, err
 }

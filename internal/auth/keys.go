@@ -43,6 +43,7 @@ type table struct {
 	byHash map[[sha256.Size]byte]*Identity
 	byName map[string][sha256.Size]byte
 	last   uint64 // sequence in the bucket's stream
+	number uint64 // of the tables that held, one after the other, from 1
 }
 
 // follow keeps the table up to date until ctx ends. Where the queue is unreachable, what
@@ -86,7 +87,9 @@ func (k *keys) replace(next *table) {
 				next.byHash[hash] = before
 			}
 		}
+		next.number = old.number
 	}
+	next.number++
 	k.now.Store(next)
 	if old == nil {
 		return
@@ -210,6 +213,14 @@ func (k *keys) find(key []byte) (*Identity, error) {
 		return nil, errUnknown
 	}
 	return t.byHash[hashOf(key)], nil
+}
+
+// generation implements finder: 0 before the keys were read.
+func (k *keys) generation() uint64 {
+	if t := k.now.Load(); t != nil {
+		return t.number
+	}
+	return 0
 }
 
 // A Bucket is where keys are kept, for who administers them.

@@ -52,6 +52,8 @@ type tokens struct {
 	// transport is what is asked of the issuer, and was.
 	transport *cachedTransport
 
+	held atomic.Uint64 // verifiers, so far
+
 	mu   sync.Mutex
 	good map[[sha256.Size]byte]*Identity
 }
@@ -87,7 +89,11 @@ func (t *tokens) hold(v *oidc.IDTokenVerifier) {
 	t.mu.Lock()
 	clear(t.good)
 	t.mu.Unlock()
+	t.held.Add(1) // the last: from now on nothing is found by what held before
 }
+
+// generation implements finder.
+func (t *tokens) generation() uint64 { return t.held.Load() }
 
 var errIssuer = errors.New("the issuer of tokens does not answer")
 

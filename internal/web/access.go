@@ -36,7 +36,7 @@ func (s *Server) admit(c *fiber.Ctx, r Route) error {
 	if err != nil {
 		return unidentified(c, err)
 	}
-	if err := permit(who, r.Scope); err != nil {
+	if err := PermitAs(who, r.Scope); err != nil {
 		return err
 	}
 	if who.Area != nil && !r.Areas {
@@ -81,19 +81,14 @@ var (
 // Permit says why the caller may not do what needs the scope, or nil: for
 // handlers where the body decides. Where there is no access control, all may.
 func Permit(c *fiber.Ctx, scope auth.Scope) error {
-	if who := identityOf(c); who != nil {
-		return permit(who, scope)
+	if who := Caller(c); who != nil {
+		return PermitAs(who, scope)
 	}
 	return nil
 }
 
-// MayAs reports whether somebody asks who is known and has the scope.
-func MayAs(c *fiber.Ctx, scope auth.Scope) bool {
-	who := identityOf(c)
-	return who != nil && who.Scopes.Has(scope)
-}
-
-func permit(who *auth.Identity, scope auth.Scope) error {
+// PermitAs is Permit of a caller who is known already.
+func PermitAs(who *auth.Identity, scope auth.Scope) error {
 	if who.Scopes.Has(scope) {
 		return nil
 	}
@@ -101,37 +96,26 @@ func permit(who *auth.Identity, scope auth.Scope) error {
 		Members: map[string]any{"scope": scope.String()}}
 }
 
-// IsKnown reports whether it is known the caller. Where it is not, there is no access
-// control.
-func IsKnown(c *fiber.Ctx) bool { return identityOf(c) != nil }
-
 // AuthorOf is the name of the caller; "" where that is not known.
 func AuthorOf(c *fiber.Ctx) string {
-	if who := identityOf(c); who != nil {
+	if who := Caller(c); who != nil {
 		return who.Name
 	}
 	return ""
-}
-
-// AreaOf is where the caller may read and write; nil: everywhere.
-func AreaOf(c *fiber.Ctx) *auth.Area {
-	if who := identityOf(c); who != nil {
-		return who.Area
-	}
-	return nil
 }
 
 // Ends says when the caller may not any more: gone is closed when their key was
 // removed (nil where that cannot be), and at expires, if it is not zero, it ends on its
 // own. What answers for long honours both.
 func Ends(c *fiber.Ctx) (gone <-chan struct{}, expires time.Time) {
-	if who := identityOf(c); who != nil {
+	if who := Caller(c); who != nil {
 		return who.Gone(), who.Expires
 	}
 	return nil, time.Time{}
 }
 
-func identityOf(c *fiber.Ctx) *auth.Identity {
+// Caller is who asks; nil where there is no access control.
+func Caller(c *fiber.Ctx) *auth.Identity {
 	who, _ := c.Context().UserValue(identityKey{}).(*auth.Identity)
 	return who
 }

@@ -301,8 +301,22 @@ func cutField(line []byte) (name, value []byte, refused *Problem) {
 	if !ok || len(name) == 0 || !all(name, isToken) || !all(value, isValue) {
 		return nil, nil, BadRequest("a header field is not NAME: VALUE in one line (RFC 9112, section 5)")
 	}
-	return name, bytes.Trim(value, " \t"), nil
+	return name, trimBlank(value), nil
 }
+
+// trimBlank takes blanks off both ends. [bytes.Trim] makes a set of them first, which
+// took half the time that a field takes.
+func trimBlank(text []byte) []byte {
+	for len(text) > 0 && isBlank(text[0]) {
+		text = text[1:]
+	}
+	for len(text) > 0 && isBlank(text[len(text)-1]) {
+		text = text[:len(text)-1]
+	}
+	return text
+}
+
+func isBlank(b byte) bool { return b == ' ' || b == '\t' }
 
 // mayTrail reports whether a field may stand behind a chunked body: none that frames
 // or routes the message, or says who sent it.

@@ -46,10 +46,19 @@ func (o Origins) allow(origin string) bool {
 // readOrigins lets pages of any origin read: they send no cookies, so they learn
 // nothing that anybody else could not ask for.
 func readOrigins(c *fiber.Ctx) error {
-	c.Set(fiber.HeaderAccessControlAllowOrigin, "*")
-	c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
+	h := &c.Response().Header
+	h.SetCanonical(fieldAllowOrigin, anyOrigin)
+	h.SetCanonical(fieldExposeHeaders, exposedFields)
 	return c.Next()
 }
+
+// As fasthttp keeps them: see fieldVary.
+var (
+	fieldAllowOrigin   = []byte(fiber.HeaderAccessControlAllowOrigin)
+	fieldExposeHeaders = []byte(fiber.HeaderAccessControlExposeHeaders)
+	anyOrigin          = []byte("*")
+	exposedFields      = []byte(exposed)
+)
 
 // writeOrigins marks the answers for pages that may write, and refuses what a
 // browser sends for other pages without asking first.
@@ -104,8 +113,11 @@ func isSimpleRequest(c *fiber.Ctx) bool {
 		return false
 	}
 	field := c.Get(fiber.HeaderContentType)
-	if field == "" {
+	switch field {
+	case "":
 		return true
+	case fiber.MIMEApplicationJSON: // nearly all, and to parse it takes long
+		return false
 	}
 	media, _, err := mime.ParseMediaType(field)
 	if err != nil { // a browser may be more lenient

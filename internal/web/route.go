@@ -17,7 +17,7 @@ type Route struct {
 	Method string // GET answers HEAD too; OPTIONS is made of the others
 	Path   string // as fiber has it
 	Scope  auth.Scope
-	// Areas says that the handler honours the area of the caller (see [AreaOf]): it
+	// Areas says that the handler honours the area of the caller (see [Caller]): it
 	// reports no point outside, and changes none. Other routes are closed to keys that
 	// have one.
 	Areas   bool
