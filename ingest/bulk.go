@@ -70,7 +70,7 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 			return err
 		}
 		defer end()
-		body = u.printed
+		body = u.body
 	}
 	defer u.release()
 	defer web.RollDeadline(c, h.limits.readStall, h.limits.flushAge, u.flush)()
@@ -88,7 +88,7 @@ func (h *handler) readMany(c *fiber.Ctx, k format.Kind, options format.Options, 
 		if one {
 			return h.postFeature(c, raw, key, mode, options)
 		}
-		if key != "" && u.printed.known == nil && h.usedForOne(u.by.name, key) {
+		if key != "" && u.body.known == nil && h.usedForOne(u.by.name, key) {
 			return &web.Problem{Status: http.StatusUnprocessableEntity,
 				Detail: "this " + headerIdempotencyKey + " was used for a request of one point: nothing is stored. Send another body with a key of its own"}
 		}

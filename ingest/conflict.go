@@ -23,8 +23,8 @@ const onConflictParameter = "on-conflict"
 
 var onConflicts = map[string]onConflict{"park": park, "replace": replace, "skip": skip}
 
-// mark makes the event of a point that came in one of the mode.
-func (m onConflict) mark(e *event.Event) {
+// apply makes the event of a new point one of this mode.
+func (m onConflict) apply(e *event.Event) {
 	e.Type, e.If = event.Created, event.Condition{}
 	switch m {
 	case replace:

@@ -30,33 +30,33 @@ func cutAt(i int) int64 {
 	return fineCuts*fineCut + int64(i-fineCuts+1)*coarseCut
 }
 
-// A bodyPrint is what is kept of a body, unpacked, to know it again.
-type bodyPrint struct {
+// A fingerprint identifies an unpacked body when it is sent again.
+type fingerprint struct {
 	Length int64  `json:"length"` // what was read of it
 	Whole  bool   `json:"whole"`  // its end was read
 	Cuts   []byte `json:"cuts"`   // of the sum at each cut up to there
 	End    []byte `json:"end"`    // of the sum at Length
 }
 
-// A printed reads a body and takes its print. Where the print of an earlier body
+// A fingerprinter reads a body and takes its fingerprint. Where that of an earlier body
 // with the same key is known it gives out what is the same, and fails with a
 // *web.Problem before the first block that is not: so nothing that differs is ever
 // stored under the key.
-type printed struct {
+type fingerprinter struct {
 	r     io.Reader
-	known *bodyPrint
+	known *fingerprint
 	sum   hash.Hash
-	print bodyPrint
+	print fingerprint
 	held  []byte       // compared, and not given out yet
 	err   error        // sticky
 	other *web.Problem // the body is another one
 }
 
-func newPrinted(r io.Reader, known *bodyPrint) *printed {
-	return &printed{r: r, known: known, sum: sha256.New()}
+func newFingerprinter(r io.Reader, known *fingerprint) *fingerprinter {
+	return &fingerprinter{r: r, known: known, sum: sha256.New()}
 }
 
-func (p *printed) Read(dst []byte) (int, error) {
+func (p *fingerprinter) Read(dst []byte) (int, error) {
 	if len(p.held) == 0 && p.err == nil {
 		n, err := p.next(dst)
 		if err != nil {
@@ -76,7 +76,7 @@ func (p *printed) Read(dst []byte) (int, error) {
 
 // next reads up to the next place where sums are taken: into dst, or into held
 // where there is something to compare with.
-func (p *printed) next(dst []byte) (int, error) {
+func (p *fingerprinter) next(dst []byte) (int, error) {
 	at, compared := int64(-1), false
 	if cuts := len(p.print.Cuts) / cutSum; cuts < maxCuts {
 		at = cutAt(cuts)
@@ -101,7 +101,7 @@ func (p *printed) next(dst []byte) (int, error) {
 }
 
 // hold reads a block of just n bytes and compares it.
-func (p *printed) hold(n int) error {
+func (p *fingerprinter) hold(n int) error {
 	block := make([]byte, n)
 	n, err := io.ReadFull(p.r, block)
 	if err == io.ErrUnexpectedEOF {
@@ -114,7 +114,7 @@ func (p *printed) hold(n int) error {
 }
 
 // took adds what was read to the print, and compares it where that can be done.
-func (p *printed) took(text []byte, err error) error {
+func (p *fingerprinter) took(text []byte, err error) error {
 	p.sum.Write(text)
 	p.print.Length += int64(len(text))
 	if cuts := len(p.print.Cuts) / cutSum; cuts < maxCuts && p.print.Length == cutAt(cuts) {
@@ -135,7 +135,7 @@ func (p *printed) took(text []byte, err error) error {
 }
 
 // end wants the body's end.
-func (p *printed) end(one []byte) error {
+func (p *fingerprinter) end(one []byte) error {
 	for {
 		n, err := p.r.Read(one)
 		if n > 0 {
@@ -149,9 +149,9 @@ func (p *printed) end(one []byte) error {
 	}
 }
 
-func (p *printed) now() []byte { return p.sum.Sum(nil)[:cutSum] }
+func (p *fingerprinter) now() []byte { return p.sum.Sum(nil)[:cutSum] }
 
-func (p *printed) differs() error {
+func (p *fingerprinter) differs() error {
 	p.other = &web.Problem{
 		Status: http.StatusUnprocessableEntity,
 		Detail: fmt.Sprintf("this %s was used for another body, which is the same for fewer than the first %d bytes: nothing of what differs is stored. Send another body with a key of its own", headerIdempotencyKey, p.print.Length),
@@ -160,7 +160,7 @@ func (p *printed) differs() error {
 }
 
 // result is the print so far.
-func (p *printed) result() *bodyPrint {
+func (p *fingerprinter) result() *fingerprint {
 	result := p.print
 	result.End = p.now()
 	return &result

@@ -124,7 +124,7 @@ func (h *handler) create(c *fiber.Ctx, r *pointRequest, key string, mode onConfl
 		keyed = &rows
 	}
 	e := r.event()
-	mode.mark(e)
+	mode.apply(e)
 	identify(e, keyed, 1)
 	t := target{key: e.ID, wait: waitOf(c), trace: traceOf(c), by: by, keyed: keyed != nil && e.Point.ExternalID == nil}
 	r.keyed = t.keyed

@@ -33,8 +33,8 @@ const (
 
 // A record is what is remembered of an upload with an Idempotency-Key.
 type record struct {
-	Print *bodyPrint `json:"print,omitempty"`
-	At    time.Time  `json:"at"`
+	Print *fingerprint `json:"print,omitempty"`
+	At    time.Time    `json:"at"`
 	// Broken says that the body did not come to its end.
 	Broken bool `json:"broken,omitempty"`
 	summary
@@ -169,25 +169,25 @@ func (h *handler) follow(key string, r record, t *tally) {
 }
 
 // recall prepares an upload with an Idempotency-Key, whose body is to be read from
-// u.printed. Call end when it has ended.
+// u.body. Call end when it has ended.
 func (u *upload) recall(idempotencyKey string, body io.Reader) (end func(), err error) {
 	rows := event.RowsOf(event.Upload, u.by.name, idempotencyKey)
 	u.keyed, u.key = &rows, rememberedAs(u.by.name, idempotencyKey)
 	if end, err = u.h.memory.begin(u.h.stop, u.key, u.h.limits.uploadWait); err != nil {
 		return nil, err
 	}
-	var known *bodyPrint
+	var known *fingerprint
 	if r := u.h.remembered(u.key); r != nil {
 		known = r.Print
 	}
-	u.printed = newPrinted(body, known)
+	u.body = newFingerprinter(body, known)
 	return end, nil
 }
 
 // failure prefers, of the reasons why a body is not read on, that it is another one.
 func (u *upload) failure(err error) error {
-	if u.printed != nil && u.printed.other != nil {
-		return u.printed.other
+	if u.body != nil && u.body.other != nil {
+		return u.body.other
 	}
 	return err
 }
@@ -195,11 +195,11 @@ func (u *upload) failure(err error) error {
 // note keeps what became of an upload with an Idempotency-Key, if anything of it is
 // stored, and takes care of the outcomes that are open.
 func (u *upload) note(s summary, broke bool) {
-	if u.printed == nil || u.printed.other != nil || u.accepted == 0 {
+	if u.body == nil || u.body.other != nil || u.accepted == 0 {
 		return
 	}
-	r := record{Print: u.printed.result(), At: time.Now().UTC(), Broken: broke, summary: s}
-	if known := u.printed.known; known != nil && known.Length >= r.Print.Length {
+	r := record{Print: u.body.result(), At: time.Now().UTC(), Broken: broke, summary: s}
+	if known := u.body.known; known != nil && known.Length >= r.Print.Length {
 		r.Print = known // an earlier attempt came further
 	}
 	if r.Outcomes == nil {

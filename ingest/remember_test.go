@@ -27,8 +27,8 @@ func text(n int) []byte {
 }
 
 // readPrinted reads the body with the print of an earlier one.
-func readPrinted(body io.Reader, known *bodyPrint) (got []byte, print *bodyPrint, err error) {
-	p := newPrinted(body, known)
+func readPrinted(body io.Reader, known *fingerprint) (got []byte, print *fingerprint, err error) {
+	p := newFingerprinter(body, known)
 	got, err = io.ReadAll(p)
 	return got, p.result(), err
 }

@@ -15,10 +15,10 @@ import (
 )
 
 const (
-	// lookEvery is how often the stream is looked at, for readiness and status.
-	lookEvery = time.Second
-	// lookTimeout bounds one look.
-	lookTimeout = 3 * time.Second
+	// pollEvery is how often the state of the stream is read, for readiness and status.
+	pollEvery = time.Second
+	// pollTimeout bounds one such read.
+	pollTimeout = 3 * time.Second
 )
 
 // Config is what the role needs.
@@ -70,9 +70,9 @@ func Run(ctx context.Context, cfg Config) error {
 	h.read = func(ctx context.Context, id uuid.UUID) (bus.Stored, error) { return bus.Read(ctx, nc, id) }
 	h.memory.read = func(ctx context.Context, key string) ([]byte, error) { return bus.ReadUpload(ctx, nc, key) }
 	h.memory.keep = func(ctx context.Context, key string, data []byte) error { return bus.KeepUpload(ctx, js, key, data) }
-	w := newStreamWatch(js, collector, cfg)
+	w := newStreamHealth(js, collector, cfg)
 	h.lastSequence = w.lastSequence
-	w.look(ctx)
+	w.poll(ctx)
 	cfg.Server.Mount(web.Role{
 		Name:   "ingest",
 		Routes: h.routes(),
@@ -85,14 +85,14 @@ func Run(ctx context.Context, cfg Config) error {
 	} else {
 		context.AfterFunc(ctx, func() { published <- nil })
 	}
-	ticker := time.NewTicker(lookEvery)
+	ticker := time.NewTicker(pollEvery)
 	defer ticker.Stop()
 	for {
 		select {
 		case err := <-published: // when ctx has ended, or on its own
 			return err
 		case <-ticker.C:
-			w.look(ctx)
+			w.poll(ctx)
 		}
 	}
 }

@@ -59,7 +59,7 @@ type upload struct {
 	tally    *tally // nil: nobody asks for outcomes
 	followed bool   // the tally continues after the answer
 	key      string // what it is remembered as; "" where it has no Idempotency-Key
-	printed  *printed
+	body     *fingerprinter
 	open     *pending
 	inFlight []*pending // oldest first
 	err      error      // errStuck, or the end of the role; sticky
@@ -79,7 +79,7 @@ type upload struct {
 // addPoint takes a row that is a point. It is encoded before addPoint returns. The
 // error is u.err.
 func (u *upload) addPoint(e *event.Event, row int64) error {
-	u.mode.mark(e)
+	u.mode.apply(e)
 	identify(e, u.keyed, row)
 	return u.add(e, row)
 }

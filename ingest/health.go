@@ -13,9 +13,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// A streamWatch knows whether there is a stream to write to: the projector makes it,
+// A streamHealth knows whether there is a stream to write to: the projector makes it,
 // and until then every write is refused. It knows how many copies it has, too.
-type streamWatch struct {
+type streamHealth struct {
 	js        jetstream.JetStream
 	collector *bus.Collector
 	endpoint  bus.Endpoint
@@ -33,21 +33,21 @@ type streamState struct {
 
 type streamMetrics struct{ wanted, whole, led prometheus.Gauge }
 
-func newStreamWatch(js jetstream.JetStream, collector *bus.Collector, cfg Config) *streamWatch {
+func newStreamHealth(js jetstream.JetStream, collector *bus.Collector, cfg Config) *streamHealth {
 	gauge := func(name, help string) prometheus.Gauge {
 		g := prometheus.NewGauge(prometheus.GaugeOpts{Name: name, Help: help})
 		cfg.Server.Registry().MustRegister(g)
 		return g
 	}
-	return &streamWatch{js: js, collector: collector, endpoint: cfg.Bus, metrics: streamMetrics{
+	return &streamHealth{js: js, collector: collector, endpoint: cfg.Bus, metrics: streamMetrics{
 		wanted: gauge("cairn_queue_copies_wanted", "Copies that the stream should have."),
 		whole:  gauge("cairn_queue_copies_whole", "Copies of the stream that have all that is committed, by its leader; 0 while nobody leads it."),
 		led:    gauge("cairn_queue_leader", "1 while a node leads the stream: without one no write is taken."),
 	}}
 }
 
-func (w *streamWatch) look(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+func (w *streamHealth) poll(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, pollTimeout)
 	defer cancel()
 	s, err := w.js.Stream(ctx, bus.Stream)
 	before := w.state.Load()
@@ -71,7 +71,7 @@ func (w *streamWatch) look(ctx context.Context) {
 	w.measure()
 }
 
-func (w *streamWatch) measure() {
+func (w *streamHealth) measure() {
 	s := w.state.Load()
 	led := 0.0
 	if s.err == nil && (s.copies.Wanted == 1 || s.copies.Leader != "") {
@@ -85,7 +85,7 @@ func (w *streamWatch) measure() {
 // ready says why no write can be taken. Where the stream has several copies it is
 // what became of the last write that counts, not whether the leader answers a look:
 // during an election it does not, and without a quorum it may.
-func (w *streamWatch) ready() error {
+func (w *streamHealth) ready() error {
 	s := w.state.Load()
 	if max(s.copies.Wanted, w.endpoint.Replicas()) <= 1 || s.absent {
 		return errors.Join(s.err, w.endpoint.Refusal())
@@ -94,7 +94,7 @@ func (w *streamWatch) ready() error {
 }
 
 // lastSequence is the stream's last, as of now.
-func (w *streamWatch) lastSequence(ctx context.Context) (uint64, error) {
+func (w *streamHealth) lastSequence(ctx context.Context) (uint64, error) {
 	s, err := w.js.Stream(ctx, bus.Stream)
 	if err != nil {
 		return 0, fmt.Errorf("ask for the stream's state: %w", err)
@@ -102,7 +102,7 @@ func (w *streamWatch) lastSequence(ctx context.Context) (uint64, error) {
 	return s.CachedInfo().State.LastSeq, nil
 }
 
-func (w *streamWatch) status() Status {
+func (w *streamHealth) status() Status {
 	s := w.state.Load()
 	out := Status{LastSequence: s.state.LastSeq, LastPosition: event.EndOf(s.state.LastSeq), StreamBytes: s.state.Bytes, StreamBound: s.bound,
 		DiskFree: w.endpoint.DiskFree()}
