@@ -104,7 +104,7 @@ func decide(b *batch, contents map[event.Position]int, v *verdict) {
 				detail: fmt.Sprintf("the point at position %d has this id and other content", p.position)})
 		}
 	}
-	slices.SortFunc(v.told, func(x, y told) int { return cmp.Compare(x.position, y.position) })
+	slices.SortFunc(v.outcomes, func(x, y eventOutcome) int { return cmp.Compare(x.position, y.position) })
 }
 
 // insert adds the points that were not there, in one statement. One that was

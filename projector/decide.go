@@ -112,8 +112,8 @@ func (p *point) refuse(need event.Condition, kind string) bus.Outcome {
 	return ""
 }
 
-// told is what became of one event, where that is not told by silence.
-type told struct {
+// An eventOutcome is what became of one event, where the batch does not say it by leaving it out.
+type eventOutcome struct {
 	position event.Position
 	outcome  bus.Outcome
 }
@@ -121,16 +121,16 @@ type told struct {
 // A verdict is what a batch does: the points it touches, and what became of each
 // event.
 type verdict struct {
-	points  map[uuid.UUID]*point
-	order   []uuid.UUID // of points, by their first event
-	told    []told
-	parked  []parkedEvent
-	counted map[bus.Outcome]int
+	points   map[uuid.UUID]*point
+	order    []uuid.UUID // of points, by their first event
+	outcomes []eventOutcome
+	parked   []parkedEvent
+	counted  map[bus.Outcome]int
 }
 
 func (v *verdict) tell(p event.Position, o bus.Outcome) {
 	v.counted[o]++
 	if o != bus.OutcomeCreated {
-		v.told = append(v.told, told{p, o})
+		v.outcomes = append(v.outcomes, eventOutcome{p, o})
 	}
 }

@@ -337,8 +337,8 @@ func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) er
 // fails or ctx ends.
 func (p *projector) work(ctx context.Context, w *writer, lineage hosts.Lineage, stream jetstream.Stream, consumer jetstream.Consumer, reconnected <-chan struct{}) error {
 	begun := w.at.sequence // the writer moves on
-	e := &ears{}
-	e.heard.Store(begun)
+	e := &progress{}
+	e.taken.Store(begun)
 	messages, full, any := make(chan jetstream.Msg), make(chan *batch), make(chan *batch)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return fetch(ctx, consumer, p.pull(), messages, e) })
@@ -449,7 +449,7 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 		p.cfg.Log.Warn("parked an event", "position", int64(e.position), "reason", e.reason, "detail", e.detail)
 	}
 	applied := bus.Applied{First: b.first, Sequence: b.last, Database: p.lineage.Load().String()}
-	for _, t := range v.told {
+	for _, t := range v.outcomes {
 		applied.Add(t.position, t.outcome)
 	}
 	// Both are hints: if they are lost, a tick or the next batch makes up for it.

@@ -36,16 +36,16 @@ func (p *projector) pull() []jetstream.PullMessagesOpt {
 }
 
 // fetch takes messages from the consumer, in order, until ctx ends.
-func fetch(ctx context.Context, consumer jetstream.Consumer, pull []jetstream.PullMessagesOpt, out chan<- jetstream.Msg, e *ears) error {
+func fetch(ctx context.Context, consumer jetstream.Consumer, pull []jetstream.PullMessagesOpt, out chan<- jetstream.Msg, e *progress) error {
 	messages, err := consumer.Messages(pull...)
 	if err != nil {
 		return fmt.Errorf("subscribe to the consumer: %w", err)
 	}
 	defer messages.Stop()
 	for {
-		e.listening.Store(true)
+		e.waiting.Store(true)
 		m, err := messages.Next(jetstream.NextContext(ctx))
-		e.listening.Store(false)
+		e.waiting.Store(false)
 		if err != nil {
 			return fmt.Errorf("next message: %w", err)
 		}
@@ -61,7 +61,7 @@ func fetch(ctx context.Context, consumer jetstream.Consumer, pull []jetstream.Pu
 // before. A batch goes out as soon as the writer wants one: on full when it has
 // all it may have, on any with what there is. What stops the projection does so
 // when all before it is on its way.
-func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any chan<- *batch, e *ears) error {
+func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any chan<- *batch, e *progress) error {
 	var decoder event.Decoder
 	b := newBatch(after + 1)
 	var stop error
@@ -94,7 +94,7 @@ func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any
 			} else if err != nil {
 				return err
 			}
-			e.heard.Store(b.last)
+			e.taken.Store(b.last)
 		}
 	}
 }

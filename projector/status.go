@@ -42,12 +42,12 @@ func (s *state) lag(now time.Time) time.Duration {
 // behind: a batch or two of full envelopes.
 const backlog = 20
 
-// calm is how long no full batch has to come until a bulk load is over: what comes in
-// several uploads has gaps.
-const calm = 3 * time.Second
+// bulkPause is how long no full batch must come until a bulk load counts as over: there are
+// gaps between uploads.
+const bulkPause = 3 * time.Second
 
 func (p *projector) behind() bool {
-	if time.Since(time.Unix(0, p.lastFull.Load())) < calm {
+	if time.Since(time.Unix(0, p.lastFull.Load())) < bulkPause {
 		return true
 	}
 	s := p.state.Load()
@@ -69,19 +69,19 @@ func (p *projector) note(change func(*state)) {
 }
 
 // housekeeping announces the checkpoint and trims the stream, once a tick. It
-// ends where the consumer has fallen silent.
-func (p *projector) housekeeping(ctx context.Context, stream jetstream.Stream, e *ears) error {
+// ends when the consumer has stalled.
+func (p *projector) housekeeping(ctx context.Context, stream jetstream.Stream, e *progress) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
-	var quiet silence
+	var detector stallDetector
 	for {
 		applied := p.state.Load().Sequence
 		_ = bus.Announce(p.nc, bus.Applied{Sequence: applied, Database: p.lineage.Load().String()}) // a hint
 		if err := p.look(ctx, stream, applied); err != nil && ctx.Err() == nil {
 			p.cfg.Log.Warn("housekeeping", "error", err)
 		}
-		if info := p.state.Load().Stream; info != nil && quiet.broken(e, info.State.LastSeq, time.Now()) {
-			return fmt.Errorf("%w: %w", errSilent, gap(e.heard.Load()+1))
+		if info := p.state.Load().Stream; info != nil && detector.stalled(e, info.State.LastSeq, time.Now()) {
+			return fmt.Errorf("%w: %w", errStalled, gap(e.taken.Load()+1))
 		}
 		select {
 		case <-ctx.Done():

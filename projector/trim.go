@@ -27,10 +27,10 @@ const (
 	// replayShare is the part of the stream's bound that is replay window by
 	// default; the rest is room for a backlog.
 	replayShare = 0.5
-	// crowded is the part of the stream's bound above which projected messages
+	// trimAbove is the part of the stream's bound above which projected messages
 	// go, whatever the window says: room for what is not projected comes first.
-	// They go until it is down to roomy, if there are enough of them.
-	crowded, roomy = 0.8, 0.6
+	// They go until it is down to trimTo, if there are enough of them.
+	trimAbove, trimTo = 0.8, 0.6
 	// trimStep is the least part of the stream's messages worth a removal: each
 	// rewrites a block of the store.
 	trimStep = 0.05
@@ -52,8 +52,8 @@ func trimmable(ctx context.Context, s jetstream.Stream, info *jetstream.StreamIn
 		window = replayShare * bound
 	}
 	excess := size*float64(projected)/float64(messages) - window
-	if size > crowded*bound {
-		excess = max(excess, size-roomy*bound)
+	if size > trimAbove*bound {
+		excess = max(excess, size-trimTo*bound)
 	}
 	if excess > 0 {
 		keep += min(uint64(excess/size*float64(messages)), projected)

@@ -9,12 +9,12 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-func TestSilence(t *testing.T) {
+func TestStallDetector(t *testing.T) {
 	now := time.Now()
-	var e ears
-	var s silence
-	e.listening.Store(true)
-	e.heard.Store(7)
+	var e progress
+	var s stallDetector
+	e.waiting.Store(true)
+	e.taken.Store(7)
 	steps := []struct {
 		what  string
 		last  uint64
@@ -23,20 +23,20 @@ func TestSilence(t *testing.T) {
 		want  bool
 	}{
 		{"nothing to come", 7, 0, nil, false},
-		{"still nothing, for long", 7, 10 * silenceBound, nil, false},
-		{"one is on its way", 8, 10*silenceBound + 1, nil, false},
-		{"not for long", 8, 11*silenceBound - 1, nil, false},
-		{"for too long", 9, 11*silenceBound + 1, nil, true},
-		{"it came, another is due", 9, 11*silenceBound + 2, func() { e.heard.Store(8) }, false},
-		{"we are busy ourselves", 9, 20 * silenceBound, func() { e.listening.Store(false) }, false},
-		{"we listen again", 9, 20*silenceBound + 1, func() { e.listening.Store(true) }, false},
-		{"in vain", 9, 21*silenceBound + 1, nil, true},
+		{"still nothing, for long", 7, 10 * stallTimeout, nil, false},
+		{"one is on its way", 8, 10*stallTimeout + 1, nil, false},
+		{"not for long", 8, 11*stallTimeout - 1, nil, false},
+		{"for too long", 9, 11*stallTimeout + 1, nil, true},
+		{"it came, another is due", 9, 11*stallTimeout + 2, func() { e.taken.Store(8) }, false},
+		{"we are busy ourselves", 9, 20 * stallTimeout, func() { e.waiting.Store(false) }, false},
+		{"we listen again", 9, 20*stallTimeout + 1, func() { e.waiting.Store(true) }, false},
+		{"in vain", 9, 21*stallTimeout + 1, nil, true},
 	}
 	for _, step := range steps {
 		if step.do != nil {
 			step.do()
 		}
-		if got := s.broken(&e, step.last, now.Add(step.after)); got != step.want {
+		if got := s.stalled(&e, step.last, now.Add(step.after)); got != step.want {
 			t.Errorf("%s: %v", step.what, got)
 		}
 	}
