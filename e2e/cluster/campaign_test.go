@@ -4,7 +4,6 @@ package cluster
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -38,9 +37,9 @@ const (
 // A strike hurts the cluster and makes it whole again, while points are written.
 type strike struct {
 	name string
-	// cuts needs namespaces; short is in what CI runs.
-	cuts, short bool
-	do          func(*rig, *testrig.Ledger) string
+	// cuts needs namespaces, power disks; short is in what CI runs.
+	cuts, power, short bool
+	do                 func(*rig, *testrig.Ledger) string
 }
 
 var strikes = []strike{
@@ -54,6 +53,10 @@ var strikes = []strike{
 	{name: "leader-cut-off", cuts: true, short: true, do: func(r *rig, l *testrig.Ledger) string { return r.cut(l, true, true) }},
 	{name: "leader-hears-nobody", cuts: true, do: func(r *rig, l *testrig.Ledger) string { return r.cut(l, true, false) }},
 	{name: "nobody-hears-the-leader", cuts: true, do: func(r *rig, l *testrig.Ledger) string { return r.cut(l, false, true) }},
+	{name: "leader-without-power", power: true, do: func(r *rig, l *testrig.Ledger) string { return r.oneWithoutPower(l, r.leader()) }},
+	{name: "follower-without-power", power: true, do: func(r *rig, l *testrig.Ledger) string { return r.oneWithoutPower(l, (r.leader()+1)%nodes) }},
+	{name: "all-without-power", power: true, short: true, do: (*rig).allWithoutPower},
+	{name: "paused-and-without-power", power: true, do: (*rig).pausedAndCut},
 	{name: "rolling-restart", short: true, do: (*rig).rolling},
 }
 
@@ -61,7 +64,9 @@ var strikes = []strike{
 // cluster of three, and strikes that.
 func TestCluster(t *testing.T) {
 	r := newRig(t)
+	r.mount()
 	l := testrig.NewLedger("cluster")
+	tally := tally{}
 	g := &gauge{}
 	end := r.begin(l, g)
 	defer g.watch(r.query.Base)()
@@ -77,30 +82,32 @@ func TestCluster(t *testing.T) {
 		f := g.take()
 		t.Logf("round %d %-28s %5.1f s: no ack for %4.1f s, nothing new visible for %4.1f s, longest refusal %4.1f s (%d) %s",
 			i, s.name, time.Since(began).Seconds(), f.writes.Seconds(), f.visible.Seconds(), f.refusal.Seconds(), f.refusals, note)
-		if s.name == "rolling-restart" {
+		if s.name == "rolling-restart" && f.refusals > 0 {
 			t.Logf("refused in a rolling restart: %v", f.why)
 		}
+		tally.add(s.name, f)
 		if t.Failed() {
 			break
 		}
 	}
 	end()
+	tally.tell(t)
 	reads.Stop(t)
 	l.Verify(t, r.query.Base)
+	r.alike()
 }
 
 // schedule is what strikes, in turn.
 func (r *rig) schedule() []strike {
 	can := slices.DeleteFunc(slices.Clone(strikes), func(s strike) bool {
-		return s.cuts && r.net.spaces == nil || *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) || *rounds == 0 && *only == "" && !s.short
+		return s.cuts && r.net.spaces == nil || s.power && r.disks == nil || *only != "" && !slices.Contains(strings.Split(*only, ","), s.name) || *rounds == 0 && *only == "" && !s.short
 	})
 	if *rounds == 0 {
 		return can
 	}
-	random := rand.New(rand.NewPCG(*seed, 0)) //nolint:gosec // it decides an order
 	var all []strike
 	for len(all) < *rounds {
-		random.Shuffle(len(can), func(i, j int) { can[i], can[j] = can[j], can[i] })
+		r.random.Shuffle(len(can), func(i, j int) { can[i], can[j] = can[j], can[i] })
 		all = append(all, can...)
 	}
 	return all[:*rounds]

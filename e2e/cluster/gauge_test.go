@@ -6,7 +6,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 	"sync"
+	"testing"
 	"time"
 
 	"cairn/internal/testrig"
@@ -91,4 +94,27 @@ func (g *gauge) take() figures {
 	f := g.figures
 	g.figures = figures{}
 	return f
+}
+
+// A tally is what was measured of each kind of strike.
+type tally map[string][]figures
+
+func (t tally) add(name string, f figures) { t[name] = append(t[name], f) }
+
+// tell shows, of each kind, the shortest, the middle and the longest.
+func (t tally) tell(log testing.TB) {
+	log.Helper()
+	for _, name := range slices.Sorted(maps.Keys(t)) {
+		all := t[name]
+		spread := func(of func(figures) time.Duration) string {
+			var s []float64
+			for _, f := range all {
+				s = append(s, of(f).Seconds())
+			}
+			slices.Sort(s)
+			return fmt.Sprintf("%4.1f %4.1f %4.1f", s[0], s[len(s)/2], s[len(s)-1])
+		}
+		log.Logf("%-28s %2d times, shortest, middle and longest in s: no ack %s, nothing new visible %s, refusal %s", name, len(all),
+			spread(func(f figures) time.Duration { return f.writes }), spread(func(f figures) time.Duration { return f.visible }), spread(func(f figures) time.Duration { return f.refusal }))
+	}
 }

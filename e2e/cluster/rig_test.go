@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -30,6 +31,8 @@ const (
 type rig struct {
 	t         testing.TB
 	net       *network
+	disks     *disks // nil: those of this machine, which lose nothing
+	random    *rand.Rand
 	dir       string
 	nodes     [nodes]*testrig.Server
 	projector *testrig.Server
@@ -39,7 +42,8 @@ type rig struct {
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, net: newNetwork(t, nodes), dir: testkit.Folder(t), database: testkit.Postgres(t)}
+	r := &rig{t: t, net: newNetwork(t, nodes), dir: testkit.Folder(t), database: testkit.Postgres(t),
+		random: rand.New(rand.NewPCG(*seed, 0))} //nolint:gosec // it decides an order
 	for i := range nodes {
 		if err := os.Mkdir(r.data(i), 0o755); err != nil {
 			t.Fatal(err)
@@ -47,6 +51,20 @@ func newRig(t testing.TB) *rig {
 	}
 	t.Cleanup(r.tell)
 	return r
+}
+
+// mount gives each node a disk that can lose its power, where this user may.
+func (r *rig) mount() {
+	r.t.Helper()
+	if _, err := os.Stat("/dev/fuse"); err != nil || os.Geteuid() != 0 {
+		r.t.Logf("no power is cut, which needs root and /dev/fuse (%v)", err)
+		return
+	}
+	var folders []string
+	for i := range nodes {
+		folders = append(folders, r.data(i))
+	}
+	r.disks = newDisks(r.t, folders...)
 }
 
 // lastLines is how many lines of each log a failure shows.

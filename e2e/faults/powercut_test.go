@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/e2e/faults/lossy"
 	"cairn/event"
 	"cairn/internal/testkit"
 	"cairn/internal/testrig"
@@ -44,13 +45,13 @@ func TestPowerCut(t *testing.T) {
 		return
 	}
 	rng := rand.New(rand.NewPCG(*seed, 3))
-	m := &machine{t: t, disk: newDisk(), data: testkit.Folder(t), logs: t.TempDir(), acked: map[int64]string{}}
+	m := &machine{t: t, disk: lossy.New(), data: testkit.Folder(t), logs: t.TempDir(), acked: map[int64]string{}}
 	store := filepath.Join(m.data, "jetstream")
 	if err := os.Mkdir(store, 0o755); err != nil {
 		t.Fatal(err)
 	}
 	for n := range *cuts + 1 {
-		unmount := m.disk.mount(t, store)
+		unmount := mount(t, m.disk, store)
 		m.start(n == 0)
 		if lost := m.missing(); lost > 0 {
 			t.Errorf("seed %d, after cut %d: %d of %d acknowledged points are lost", *seed, n, lost, len(m.acked))
@@ -60,8 +61,8 @@ func TestPowerCut(t *testing.T) {
 		}
 		m.process.Kill()
 		unmount()
-		m.disk.restore(rng, n%2 == 1)
-		t.Logf("cut %d: %d points acknowledged so far, %d syncs", n+1, m.count, m.disk.syncs)
+		m.disk.Restore(rng, n%2 == 1)
+		t.Logf("cut %d: %d points acknowledged so far, %d syncs", n+1, m.count, m.disk.Syncs())
 		if t.Failed() {
 			t.Log(m.process.Stdout.Tail())
 			return
@@ -72,7 +73,7 @@ func TestPowerCut(t *testing.T) {
 // A machine runs ingest on a disk.
 type machine struct {
 	t       *testing.T
-	disk    *disk
+	disk    *lossy.Disk
 	data    string
 	logs    string
 	process *testrig.Process
@@ -204,7 +205,7 @@ func (m *machine) writeUntilCut(rng *rand.Rand, n int) {
 	case <-time.After(settleBound):
 		m.t.Error("no write is acknowledged")
 	}
-	m.disk.cut()
+	m.disk.Cut()
 	cancel()
 	group.Wait()
 }
@@ -252,13 +253,13 @@ func TestPowerCutWithoutSync(t *testing.T) {
 		return
 	}
 	for _, always := range []bool{false, true} {
-		d := newDisk()
+		d := lossy.New()
 		folder := t.TempDir()
-		unmount := d.mount(t, folder)
+		unmount := mount(t, d, folder)
 		acked := publishUntilCut(t, d, folder, always)
 		unmount()
-		d.restore(rand.New(rand.NewPCG(*seed, 4)), false)
-		unmount = d.mount(t, folder)
+		d.Restore(rand.New(rand.NewPCG(*seed, 4)), false)
+		unmount = mount(t, d, folder)
 		there := stored(t, folder, always)
 		unmount()
 		t.Logf("SyncAlways %v: %d messages acknowledged, %d there after the cut", always, acked, there)
@@ -295,34 +296,24 @@ func plainServer(t *testing.T, folder string, always bool) (*server.Server, jets
 	return s, js
 }
 
-func publishUntilCut(t *testing.T, d *disk, folder string, always bool) (acked int) {
+func publishUntilCut(t *testing.T, d *lossy.Disk, folder string, always bool) (acked int) {
 	t.Helper()
 	const messages = 300
 	s, js := plainServer(t, folder, always)
 	if _, err := bus.CreateStream(t.Context(), js, 0, bus.MinMaxBytes); err != nil {
 		t.Fatal(err)
 	}
-	d.mu.Lock()
-	d.syncAll(d.root) // the stream itself is there, whatever the setting
-	d.mu.Unlock()
+	d.SyncAll() // the stream itself is there, whatever the setting
 	for range messages {
 		if _, err := js.Publish(t.Context(), bus.Subject, []byte("a message")); err != nil {
 			t.Fatal(err)
 		}
 		acked++
 	}
-	d.cut()
+	d.Cut()
 	s.Shutdown()
 	s.WaitForShutdown()
 	return acked
-}
-
-// syncAll makes all that is there now last.
-func (d *disk) syncAll(n *node) {
-	d.sync(n)
-	for _, child := range n.names {
-		d.syncAll(child)
-	}
 }
 
 func stored(t *testing.T, folder string, always bool) int {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"cairn/e2e/faults/lossy"
 	"cairn/internal/testkit"
 	"cairn/internal/testrig"
 )
@@ -23,22 +24,22 @@ func TestReadOnlyDisk(t *testing.T) {
 	}
 	for _, busy := range []bool{false, true} {
 		t.Run(fmt.Sprintf("busy %v", busy), func(t *testing.T) {
-			m := &machine{t: t, disk: newDisk(), data: testkit.Folder(t), logs: t.TempDir(), acked: map[int64]string{}}
+			m := &machine{t: t, disk: lossy.New(), data: testkit.Folder(t), logs: t.TempDir(), acked: map[int64]string{}}
 			store := filepath.Join(m.data, "jetstream")
 			if err := os.Mkdir(store, 0o755); err != nil {
 				t.Fatal(err)
 			}
-			m.disk.mount(t, store)
+			mount(t, m.disk, store)
 			m.start(true)
 			m.ready(true, "")
 			stop := m.write(busy)
-			m.disk.readOnly(true)
+			m.disk.ReadOnly(true)
 			m.ready(false, "the queue's store cannot be written: ")
 			a, err := testrig.Do(t.Context(), http.MethodPost, m.base+"/point", "application/json", strings.NewReader(`{"longitude":1,"latitude":2}`))
 			if err != nil || a.Status != http.StatusServiceUnavailable || !strings.Contains(string(a.Body), "the queue's store cannot be written: ") || a.Header.Get("Retry-After") == "" {
 				t.Errorf("a write: %d %s %v", a.Status, a.Body, err)
 			}
-			m.disk.readOnly(false)
+			m.disk.ReadOnly(false)
 			m.ready(true, "")
 			before := m.written()
 			testkit.Eventually(t, settleBound, "a write is taken again", func() bool {

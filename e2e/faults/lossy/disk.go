@@ -1,17 +1,18 @@
-package faults
+// Package lossy is a file system in memory that a power cut takes from what was not
+// synced, for tests of what was acknowledged.
+package lossy
 
 import (
 	"maps"
 	"math/rand/v2"
 	"sync"
 	"syscall"
-	"testing"
 )
 
 // pageBytes is what a disk writes back at once.
 const pageBytes = 4 << 10
 
-// A disk is a file system in memory that knows what a power cut leaves of it.
+// A Disk is a file system in memory that knows what a power cut leaves of it.
 //
 // Of a file's data, what was synced stays; of what was not, any pages may have
 // been written back, in any order. Creations, renames and removals are in a
@@ -20,7 +21,7 @@ const pageBytes = 4 << 10
 // it. (POSIX's letter promises less: the name of a file may vanish until its
 // folder was synced. NATS syncs no folders, so on a file system like that the
 // stream is gone after a cut, which the projector then says. We know of none.)
-type disk struct {
+type Disk struct {
 	mu      sync.Mutex
 	off     bool // the power is
 	locked  bool // against writing: the file system has become read-only
@@ -49,13 +50,14 @@ type change struct {
 	joined bool // with the next one
 }
 
-func newDisk() *disk {
-	d := &disk{}
+// New is an empty disk.
+func New() *Disk {
+	d := &Disk{}
 	d.root = d.newNode(true, 0o755)
 	return d
 }
 
-func (d *disk) newNode(folder bool, mode uint32) *node {
+func (d *Disk) newNode(folder bool, mode uint32) *node {
 	d.nodes++
 	n := &node{number: d.nodes, folder: folder, mode: mode, dirty: map[int]bool{}}
 	if folder {
@@ -65,7 +67,7 @@ func (d *disk) newNode(folder bool, mode uint32) *node {
 }
 
 // set changes an entry of a folder. d.mu is held.
-func (d *disk) set(folder *node, name string, to *node, joined bool) {
+func (d *Disk) set(folder *node, name string, to *node, joined bool) {
 	put(folder.names, name, to)
 	d.journal = append(d.journal, change{folder, name, to, joined})
 }
@@ -114,7 +116,7 @@ func (n *node) writeBack(page int) {
 }
 
 // sync makes a file's data last, and the journal. d.mu is held.
-func (d *disk) sync(n *node) {
+func (d *Disk) sync(n *node) {
 	d.syncs++
 	if !n.folder {
 		for page := range n.dirty {
@@ -128,24 +130,45 @@ func (d *disk) sync(n *node) {
 	d.commit(len(d.journal))
 }
 
+// Syncs is how often something was synced.
+func (d *Disk) Syncs() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.syncs
+}
+
+// SyncAll makes all that is there now last.
+func (d *Disk) SyncAll() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.syncBelow(d.root)
+}
+
+func (d *Disk) syncBelow(n *node) {
+	d.sync(n)
+	for _, child := range n.names {
+		d.syncBelow(child)
+	}
+}
+
 // commit makes the first changes of the journal last.
-func (d *disk) commit(first int) {
+func (d *Disk) commit(first int) {
 	for _, c := range d.journal[:first] {
 		put(c.folder.last, c.name, c.to)
 	}
 	d.journal = append([]change(nil), d.journal[first:]...)
 }
 
-// cut is the power cut: from now on nothing can be read or written.
-func (d *disk) cut() {
+// Cut is the power cut: from now on nothing can be read or written.
+func (d *Disk) Cut() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.off = true
 }
 
-// restore is the power's return. With some, a part of what was not synced has
+// Restore is the power's return. With some, a part of what was not synced has
 // made it to the disk, else nothing.
-func (d *disk) restore(rng *rand.Rand, some bool) {
+func (d *Disk) Restore(rng *rand.Rand, some bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.off = false
@@ -179,7 +202,7 @@ func (n *node) revert(rng *rand.Rand, some bool) {
 }
 
 // lock is for every operation: it fails while the power is off.
-func (d *disk) lock() (unlock func(), errno syscall.Errno) {
+func (d *Disk) lock() (unlock func(), errno syscall.Errno) {
 	d.mu.Lock()
 	if d.off {
 		d.mu.Unlock()
@@ -189,7 +212,7 @@ func (d *disk) lock() (unlock func(), errno syscall.Errno) {
 }
 
 // lockToWrite is lock for what changes something.
-func (d *disk) lockToWrite() (unlock func(), errno syscall.Errno) {
+func (d *Disk) lockToWrite() (unlock func(), errno syscall.Errno) {
 	unlock, errno = d.lock()
 	if errno == 0 && d.locked {
 		unlock()
@@ -198,36 +221,10 @@ func (d *disk) lockToWrite() (unlock func(), errno syscall.Errno) {
 	return unlock, errno
 }
 
-// readOnly makes the file system read-only, as a kernel does after an error of the
+// ReadOnly makes the file system read-only, as a kernel does after an error of the
 // disk, or lets it be written again.
-func (d *disk) readOnly(now bool) {
+func (d *Disk) ReadOnly(now bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.locked = now
-}
-
-// The model itself: what was synced stays, and nothing else where nothing more
-// made it.
-func TestDisk(t *testing.T) {
-	rng := rand.New(rand.NewPCG(1, 1))
-	d := newDisk()
-	kept, lost := d.newNode(false, 0o600), d.newNode(false, 0o600)
-	d.set(d.root, "kept", kept, false)
-	kept.write(make([]byte, 3*pageBytes), 0)
-	kept.write([]byte("synced"), pageBytes)
-	d.sync(kept)
-	kept.write([]byte("later!"), pageBytes)
-	kept.resize(4 * pageBytes)
-	d.set(d.root, "lost", lost, false)
-	d.cut()
-	if _, errno := d.lock(); errno == 0 {
-		t.Error("it can be used without power")
-	}
-	d.restore(rng, false)
-	if got := d.root.names["kept"]; got != kept || len(kept.data) != 3*pageBytes || string(kept.data[pageBytes:pageBytes+6]) != "synced" {
-		t.Error("what was synced is not as it was")
-	}
-	if d.root.names["lost"] != nil {
-		t.Error("what was not synced is there")
-	}
 }

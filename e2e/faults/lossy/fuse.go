@@ -1,15 +1,11 @@
-package faults
+package lossy
 
 import (
 	"context"
 	"fmt"
 	"maps"
-	"os"
-	"os/exec"
 	"slices"
-	"sync"
 	"syscall"
-	"testing"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -22,48 +18,28 @@ const (
 	maxWrite = 1 << 20
 )
 
-// mayMount reports whether this process may mount file systems. Who is not root
-// may do that in a namespace of his own: then the test runs again in there, and
-// here there is nothing left to do.
-func mayMount(t *testing.T) bool {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return true
-	}
-	cmd := exec.Command("unshare", "--user", "--map-root-user", "--mount", os.Args[0], "-test.run", "^"+t.Name()+"$", "-test.v",
-		"-program", cairnProgram, "-seed", fmt.Sprint(*seed))
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		t.Errorf("in a namespace of its own: %v", err)
-	}
-	t.Logf("%s", out)
-	return false
-}
-
-// mount makes the disk's files appear in the folder. The kernel's own cache
-// goes with the end of the mount.
-func (d *disk) mount(t testing.TB, folder string) (unmount func()) {
-	t.Helper()
+// Mount makes the disk's files appear in the folder, which needs /dev/fuse and the
+// right to mount. The kernel's own cache goes with the end of the mount.
+func (d *Disk) Mount(folder string) (unmount func() error, err error) {
 	server, err := fs.Mount(folder, &file{d: d, n: d.root}, &fs.Options{MountOptions: fuse.MountOptions{
 		DirectMount: true, FsName: "faults", Name: "faults", MaxWrite: maxWrite,
 	}})
 	if err != nil {
-		t.Fatalf("mount a file system of our own, which needs /dev/fuse and the right to mount: %v", err)
+		return nil, fmt.Errorf("mount a file system of our own, which needs /dev/fuse and the right to mount: %w", err)
 	}
-	unmount = sync.OnceFunc(func() {
-		if err := server.Unmount(); err != nil {
-			t.Errorf("unmount: %v", err)
+	return func() error {
+		err := server.Unmount()
+		if err != nil {
 			_ = syscall.Unmount(folder, syscall.MNT_DETACH)
 		}
-	})
-	t.Cleanup(unmount)
-	return unmount
+		return err
+	}, nil
 }
 
 // A file is a node as FUSE sees it.
 type file struct {
 	fs.Inode
-	d *disk
+	d *Disk
 	n *node
 }
 
