@@ -54,6 +54,12 @@ func CopiesOf(info *jetstream.StreamInfo) Copies {
 	return c
 }
 
+// Leaderless tells that a stream of several copies has no leader for now. Who answers
+// all the same may have less than is acknowledged.
+func Leaderless(info *jetstream.StreamInfo) bool {
+	return info.Cluster != nil && info.Config.Replicas > 1 && info.Cluster.Leader == ""
+}
+
 // Quorum is how many copies must answer for a write to be taken.
 func (c Copies) Quorum() int { return c.Wanted/2 + 1 }
 

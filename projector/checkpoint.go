@@ -80,6 +80,11 @@ func openStream(ctx context.Context, js jetstream.JetStream, conn *pgx.Conn, c c
 	if bus.Adopting(s.CachedInfo()) {
 		return s, c, fmt.Errorf("the stream %s is being taken into the cluster", bus.Stream)
 	}
+	// Where nobody leads the stream, any node answers with what it has taken in of its
+	// log so far: after a power cut of all that is less than there is, for a while.
+	if bus.Leaderless(s.CachedInfo()) {
+		return s, c, fmt.Errorf("no node leads the stream %s yet", bus.Stream)
+	}
 	if s, err = settle(ctx, js, s, cfg); err != nil {
 		return s, c, err
 	}

@@ -3,6 +3,7 @@
 package cluster
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,6 +44,7 @@ type strike struct {
 }
 
 var strikes = []strike{
+	{name: "all-without-power", power: true, short: true, do: (*rig).allWithoutPower},
 	{name: "leader-killed", short: true, do: func(r *rig, l *testrig.Ledger) string { return r.killed(l, r.leader()) }},
 	{name: "follower-killed", do: func(r *rig, l *testrig.Ledger) string { return r.killed(l, (r.leader()+1)%nodes) }},
 	{name: "two-killed", short: true, do: (*rig).twoKilled},
@@ -55,7 +57,6 @@ var strikes = []strike{
 	{name: "nobody-hears-the-leader", cuts: true, do: func(r *rig, l *testrig.Ledger) string { return r.cut(l, false, true) }},
 	{name: "leader-without-power", power: true, do: func(r *rig, l *testrig.Ledger) string { return r.oneWithoutPower(l, r.leader()) }},
 	{name: "follower-without-power", power: true, do: func(r *rig, l *testrig.Ledger) string { return r.oneWithoutPower(l, (r.leader()+1)%nodes) }},
-	{name: "all-without-power", power: true, short: true, do: (*rig).allWithoutPower},
 	{name: "paused-and-without-power", power: true, do: (*rig).pausedAndCut},
 	{name: "rolling-restart", short: true, do: (*rig).rolling},
 }
@@ -69,6 +70,7 @@ func TestCluster(t *testing.T) {
 	tally := tally{}
 	g := &gauge{}
 	end := r.begin(l, g)
+	alarms := r.alarms()
 	defer g.watch(r.query.Base)()
 	reads := testrig.Read(r.query.Base, readers)
 	l.Reach(t, afterStrike)
@@ -86,6 +88,9 @@ func TestCluster(t *testing.T) {
 			t.Logf("refused in a rolling restart: %v", f.why)
 		}
 		tally.add(s.name, f)
+		if r.alarms() > alarms {
+			t.Error("the projector says that a person has to decide: none has, nothing is lost")
+		}
 		if t.Failed() {
 			break
 		}
@@ -171,6 +176,17 @@ func (r *rig) adopt(killed bool) {
 	if code := p.Wait(testrig.StopBound); code != 0 {
 		r.t.Fatalf("adopt ended with %d: %s", code, p.Stdout.Tail())
 	}
+}
+
+// alarms is how often the projector has said that a person has to decide. While the
+// data of a single node are taken along it may: there is no stream then.
+func (r *rig) alarms() int {
+	r.t.Helper()
+	text, err := os.ReadFile(filepath.Join(r.dir, "projector.log"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	return bytes.Count(text, []byte("a person has to decide"))
 }
 
 // visible waits until what was acknowledged so far can be read.

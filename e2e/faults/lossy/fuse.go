@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/hanwen/go-fuse/v2/fs"
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -16,12 +17,16 @@ const (
 	freeBlocks = 16 << 30 / pageBytes
 	// maxWrite is the most that one write carries.
 	maxWrite = 1 << 20
+	// cached is how long the kernel believes a name or a size that it knows: all changes
+	// go through it, and it asks for each part of each path otherwise.
+	cached = time.Hour
 )
 
 // Mount makes the disk's files appear in the folder, which needs /dev/fuse and the
 // right to mount. The kernel's own cache goes with the end of the mount.
 func (d *Disk) Mount(folder string) (unmount func() error, err error) {
-	server, err := fs.Mount(folder, &file{d: d, n: d.root}, &fs.Options{MountOptions: fuse.MountOptions{
+	known := cached
+	server, err := fs.Mount(folder, &file{d: d, n: d.root}, &fs.Options{EntryTimeout: &known, AttrTimeout: &known, MountOptions: fuse.MountOptions{
 		DirectMount: true, FsName: "faults", Name: "faults", MaxWrite: maxWrite,
 	}})
 	if err != nil {
