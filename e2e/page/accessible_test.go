@@ -30,7 +30,8 @@ func TestAccessible(t *testing.T) {
 		name          string
 		width, height int
 		query         string
-	}{{"desk", 1440, 900, "?point=a"}, {"phone", 390, 844, "?point=a"}, {"phone without", 390, 844, "?name=nobody"}} {
+	}{{"desk", 1440, 900, "?point=a"}, {"phone", 390, 844, "?point=a"}, {"phone without", 390, 844, "?name=nobody"},
+		{"phone with a track", 390, 844, "?view=devices&device=A"}} {
 		t.Run(c.name, func(t *testing.T) {
 			b := browse(t, s.Base+"/"+c.query, c.width, c.height, false)
 			b.do(chromedp.Evaluate(string(script), nil))

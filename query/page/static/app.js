@@ -1,12 +1,15 @@
-// The map page: points as vector tiles, what is new from the stream, filters,
-// a card for a point, editing, and files.
+// The map page: points as vector tiles, what is new from the stream, or where each
+// device is; filters, a card for a point, editing, and files.
 
 import * as card from './card.js';
+import * as devices from './devices.js';
+import { isNear } from './geo.js';
 import { follow } from './live.js';
-import { addPoints, baseStyle, collection, dark, layerIDs, paint } from './map.js';
-import { ask, chosenPoint, filters, headers, key, remember, url } from './state.js';
+import { addPoints, baseStyle, boxOf, collection, dark, deviceLayer, layerIDs, paint, showLayers } from './map.js';
+import { ask, chosen, filters, headers, key, remember, url } from './state.js';
 import { local, setUpTime } from './time.js';
 import { say } from './toast.js';
+import * as track from './track.js';
 import { load } from './upload.js';
 
 const $ = (id) => document.getElementById(id);
@@ -16,6 +19,7 @@ const phone = 640; // pixels: narrower is a phone
 
 let params = filters();
 let map, stop, version = 0, stale = null;
+let tracking = false; // devices are shown, not points
 const fresh = new Map(); // Features of the stream that no tile has yet, by id
 
 function fatal(text) {
@@ -39,6 +43,7 @@ const tileURL = () => {
 /** New tiles, as new as what the stream has told. */
 function refresh() {
   stale = null;
+  if (tracking) return; // the stream tells of devices
   map.getSource('points')?.setTiles([tileURL()]);
   map.once('idle', () => { fresh.clear(); paintFresh(); list(); });
   count();
@@ -50,19 +55,23 @@ function paintFresh() {
   map.getSource('fresh')?.setData(collection([...fresh.values()]));
 }
 
+const streamState = ({ on }) => { $('live').textContent = on ? 'live' : 'reconnecting'; $('live').classList.toggle('on', on); };
+
 function followStream() {
   stop?.();
   let painting = false;
+  const near = params.get('near');
   const seen = ({ position, data }) => {
     version = Math.max(version, position);
     fresh.delete(data.id);
+    refreshSoon();
+    if (!isNear(near, data.geometry.coordinates)) return;
     fresh.set(data.id, { type: 'Feature', geometry: data.geometry, properties: { id: String(data.id), name: data.properties?.name || '' } });
     if (fresh.size > maxFresh) fresh.delete(fresh.keys().next().value);
     if (!painting) { painting = true; requestAnimationFrame(() => { painting = false; paintFresh(); }); }
-    refreshSoon();
   };
   stop = follow(params, {
-    state: ({ on }) => { $('live').textContent = on ? 'live' : 'reconnecting'; $('live').classList.toggle('on', on); },
+    state: streamState,
     created: seen,
     updated: (e) => { seen(e); if (String(card.current()?.id) === String(e.data.id)) card.show(e.data.id, false); },
     deleted: ({ position, data }) => { version = Math.max(version, position); fresh.delete(data.id); paintFresh(); refreshSoon(); },
@@ -70,14 +79,60 @@ function followStream() {
   });
 }
 
-const boxOf = (bounds) => {
-  const clamp = (n, most) => Math.max(-most, Math.min(most, n));
-  const [w, e] = bounds.getEast() - bounds.getWest() >= 360 ? [-180, 180] : [bounds.getWest(), bounds.getEast()];
-  return [w, clamp(bounds.getSouth(), 90), e, clamp(bounds.getNorth(), 90)].map((n) => n.toFixed(6)).join(',');
-};
+let telling = null;
+
+/** Counts and lists the devices anew, some times a second at most. */
+function tellDevices() {
+  telling ??= setTimeout(() => { telling = null; if (tracking) { countDevices(); list(); } }, 250);
+}
+
+function followDevices() {
+  let failed = null;
+  devices.show(map, params, {
+    state: streamState,
+    failed: (e) => { failed = e; if (e) $('count').textContent = e.message; },
+    changed: (name, feature) => {
+      if (!failed) tellDevices();
+      if (!feature || name !== chosen('device') || !card.current()) return;
+      card.renew(feature);
+      track.append(Date.parse(feature.time || feature.received), feature.geometry.coordinates);
+    },
+  });
+}
+
+/** Shows the points, or the devices. */
+function view(asDevices) {
+  if (asDevices !== tracking && card.current()) card.close();
+  tracking = asDevices;
+  stop?.();
+  stop = null;
+  devices.halt();
+  fresh.clear();
+  paintFresh();
+  showLayers(map, tracking);
+  document.querySelector(`#views input[value="${tracking ? 'devices' : 'points'}"]`).checked = true;
+  $('list-title').textContent = tracking ? 'Devices' : 'Points in view';
+  $('find').hidden = !tracking;
+  $('rows').replaceChildren();
+  $('count').textContent = $('rows-note').textContent = '';
+  $('empty').hidden = true;
+  remember(params, { view: tracking ? 'devices' : null });
+  if (tracking) { followDevices(); return; }
+  followStream();
+  refresh();
+  list();
+}
+
+function countDevices() {
+  const n = devices.size(), seen = devices.countIn(map.getBounds());
+  $('count').textContent = `${seen.toLocaleString()} of ${n.toLocaleString()} ${n === 1 ? 'device' : 'devices'} in view`;
+  $('empty').textContent = n > 0 ? devices.lack() : [...params].length > 0 ? 'No device passes the filter.' : 'There are no devices yet: each name of points is one. Phones and trackers send theirs with each fix.';
+  $('empty').hidden = !$('empty').textContent;
+}
 
 let counting = 0;
 async function count() {
+  if (tracking) { countDevices(); return; }
   const mine = ++counting;
   const p = new URLSearchParams(params);
   if (!p.has('near')) p.set('bbox', boxOf(map.getBounds()));
@@ -104,6 +159,7 @@ async function whyEmpty() {
 
 async function list() {
   if (!$('list').open) return;
+  if (tracking) { devices.list($('f-find').value, (name) => chooseDevice(name, { fly: true })); return; }
   const p = new URLSearchParams(params);
   if (!p.has('near')) p.set('bbox', boxOf(map.getBounds()));
   p.set('limit', 50);
@@ -127,15 +183,32 @@ async function list() {
   }
 }
 
+/** Moves the map to a place, above the card where that is below. */
+function goTo(feature) {
+  map.easeTo({ center: feature.geometry.coordinates.slice(0, 2), zoom: Math.max(map.getZoom(), 9), offset: [0, innerWidth <= phone ? -innerHeight / 5 : 0], duration: 0 });
+}
+
 async function choose(id, fly = false) {
   try {
+    track.close();
     const feature = await card.show(id);
-    const narrow = innerWidth <= phone;
-    if (narrow) openTools(false);
-    if (feature && fly) { // above the card, where that is below
-      map.easeTo({ center: feature.geometry.coordinates.slice(0, 2), zoom: Math.max(map.getZoom(), 9), offset: [0, narrow ? -innerHeight / 5 : 0], duration: 0 });
-    }
-    remember(params, feature ? id : null);
+    if (innerWidth <= phone) openTools(false);
+    if (feature && fly) goTo(feature);
+    $('p-track').hidden = tracking || typeof feature?.properties?.name !== 'string';
+    remember(params, { point: feature ? id : null, device: null, at: null });
+  } catch (e) {
+    say(e.message);
+  }
+}
+
+/** Opens the card of a device, and its track. */
+async function chooseDevice(name, { fly = false, whole = false, from = null } = {}) {
+  try {
+    const { features: [newest] } = await (await ask(url('latest', new URLSearchParams({ name })), { cache: 'no-cache' })).json();
+    if (!newest) { say(`There is no device ${name}.`); return; }
+    await choose(newest.id, fly);
+    remember(params, { point: null, device: name, at: from });
+    await track.open(name, Date.parse(newest.time || newest.received), { from, whole });
   } catch (e) {
     say(e.message);
   }
@@ -159,8 +232,9 @@ function onClick(e) {
     return;
   }
   const around = [[e.point.x - 5, e.point.y - 5], [e.point.x + 5, e.point.y + 5]];
-  const [hit] = map.queryRenderedFeatures(around, { layers: layerIDs.filter((l) => map.getLayer(l)).reverse() });
+  const [hit] = map.queryRenderedFeatures(around, { layers: tracking ? [deviceLayer] : [...layerIDs].reverse() });
   if (!hit) return;
+  if (tracking) { chooseDevice(hit.properties.name); return; }
   if (hit.properties.id === undefined) map.easeTo({ center: hit.geometry.coordinates, zoom: Math.min(map.getZoom() + 2, 16) });
   else choose(hit.properties.id);
 }
@@ -214,11 +288,7 @@ function showFormats() {
 function apply(next) {
   params = next;
   showFormats();
-  remember(params, card.current()?.id);
-  fresh.clear();
-  paintFresh();
-  refresh();
-  followStream();
+  view(tracking);
 }
 
 function nearMe() {
@@ -242,6 +312,13 @@ function openTools(open) {
 }
 
 function wire() {
+  for (const input of document.querySelectorAll('#views input')) input.onchange = () => view(input.value === 'devices');
+  $('f-find').oninput = list;
+  $('p-track').onclick = () => {
+    const { name } = card.current().properties;
+    view(true);
+    chooseDevice(name, { whole: true });
+  };
   $('filter').onsubmit = (e) => { e.preventDefault(); apply(readForm()); };
   $('clear').onclick = () => { $('filter').reset(); $('span').selectedIndex = 0; for (const id of ['f-name', 'f-key', 'f-value', 'f-from', 'f-to']) $(id).value = ''; apply(new URLSearchParams()); };
   $('here').onclick = nearMe;
@@ -264,7 +341,7 @@ function wire() {
     $('rows').focus();
   };
   $('file').onchange = () => { take($('file').files); $('file').value = ''; };
-  card.setUp(refresh, () => remember(params, null), ring);
+  card.setUp(refresh, () => { track.close(); remember(params, { point: null, device: null, at: null }); }, ring);
   document.addEventListener('keydown', (e) => { if (e.key === 'Escape') { press('add', false); press('p-move', false); } });
   for (const kind of ['dragenter', 'dragover']) document.addEventListener(kind, (e) => { e.preventDefault(); $('drop').hidden = false; });
   document.addEventListener('dragleave', (e) => { if (!e.relatedTarget) $('drop').hidden = true; });
@@ -282,22 +359,25 @@ async function start() {
   const placed = location.hash.includes('map='); // else by the point
   maplibregl.setWorkerUrl(url('lib/maplibre-gl-csp-worker.js')); // a file of ours, as the page's policy wants it
   fillForm();
-  map = new maplibregl.Map({ container: 'map', style: await baseStyle(), hash: 'map', center: [10, 25], zoom: 1.5, maxZoom: 20, attributionControl: { compact: true },
+  map = new maplibregl.Map({ container: 'map', style: await baseStyle(), hash: 'map', center: [10, 25], zoom: 1.5, maxZoom: 20, attributionControl: { compact: true }, fadeDuration: 0, // letters of what moves would flicker
+    
     transformRequest: (address) => (address.startsWith(url('')) ? { url: address, headers: headers() } : { url: address }) });
   map.addControl(new maplibregl.NavigationControl({ showCompass: false }), 'top-right');
   map.addControl(new maplibregl.ScaleControl(), 'bottom-right');
   map.on('load', () => {
     addPoints(map, tileURL());
+    track.setUp(map, (changes) => remember(params, changes));
+    const [point, device, from] = ['point', 'device', 'at'].map(chosen); // before they are another's
+    view(chosen('view') === 'devices');
     document.body.dataset.ready = 'yes';
     document.querySelector('.maplibregl-compact-show')?.classList.remove('maplibregl-compact-show');
-    followStream();
-    count();
-    if (chosenPoint()) choose(chosenPoint(), !placed);
+    if (tracking && device) chooseDevice(device, { from, whole: !placed });
+    else if (point) choose(point, !placed);
   });
   map.on('error', (e) => { if (e.error?.status >= 400) say(`The map could not be drawn: the server answered ${e.error.status}.`); });
-  map.on('moveend', () => { count(); list(); });
+  map.on('moveend', () => { devices.moved(); count(); list(); });
   map.on('click', onClick);
-  for (const layer of layerIDs) {
+  for (const layer of [...layerIDs, deviceLayer]) {
     map.on('mouseenter', layer, () => { map.getCanvas().style.cursor = 'pointer'; });
     map.on('mouseleave', layer, () => { map.getCanvas().style.cursor = ''; });
   }

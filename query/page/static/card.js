@@ -47,6 +47,12 @@ export async function show(id, focus = true) {
   return feature;
 }
 
+/** Shows a Feature that came in, without asking for it. */
+export function renew(feature) {
+  if ($('editor').open) return;
+  paint(feature, `"${feature.revision}"`);
+}
+
 function paint(feature, tag) {
   shown = { ...feature, tag };
   const properties = ownProperties(feature);

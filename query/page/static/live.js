@@ -1,6 +1,7 @@
 // One stream for all tabs of a browser: HTTP/1.1 gives a browser six connections to
 // a host, and a stream holds one of them. The tab that holds the lock reads the
-// stream and tells the others; when it closes, another gets the lock.
+// stream and tells the others; when it closes, another gets the lock. Who comes later
+// asks how the stream is.
 
 import { key, url } from './state.js';
 
@@ -9,9 +10,15 @@ export function follow(filter, on) {
   params.delete('near'); // the stream has no order to be nearest in
   const name = 'cairn-stream ' + url('stream', params);
   const channel = new BroadcastChannel(name);
-  channel.onmessage = (message) => handle(message.data, on);
+  let state = null; // of the stream that this tab reads
+  channel.onmessage = ({ data }) => {
+    if (data.kind !== 'ask') handle(data, on);
+    else if (state) channel.postMessage(state);
+  };
+  channel.postMessage({ kind: 'ask' });
   const ended = new AbortController();
   navigator.locks.request(name, { signal: ended.signal }, () => read(params, ended.signal, (what) => {
+    if (what.kind === 'state') state = what;
     handle(what, on);
     channel.postMessage(what);
   })).catch(() => { /* ended before this tab got the lock */ });

@@ -1,5 +1,6 @@
 // What the page shows is in its URL, so that a link shows the same: filters in the
-// query string, the map's place in the fragment (MapLibre's own), the point in ?point=.
+// query string, the map's place in the fragment (MapLibre's own), what is open beside the
+// filters.
 
 const names = ['name', 'datetime', 'near'];
 
@@ -12,14 +13,18 @@ export function filters(search = location.search) {
   return out;
 }
 
-export function chosenPoint() {
-  return new URLSearchParams(location.search).get('point');
-}
+// What else the address says: the view (points or devices), the point or device whose
+// card is open, and of a device's track which span is shown, and the time on it.
+const members = ['view', 'point', 'device', 'span', 'at'];
+const now = Object.fromEntries(members.map((m) => [m, new URLSearchParams(location.search).get(m)]));
 
-/** Replaces filters and point in the URL; the fragment stays. */
-export function remember(params, point) {
+export const chosen = (member) => now[member];
+
+/** Replaces the filters in the URL, and the members that change; the fragment stays. */
+export function remember(params, changes = {}) {
+  Object.assign(now, changes);
   const next = new URLSearchParams(params);
-  if (point) next.set('point', point);
+  for (const m of members) if (now[m]) next.set(m, now[m]);
   const query = next.toString();
   history.replaceState(null, '', (query ? '?' + query : location.pathname) + location.hash);
 }
