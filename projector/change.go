@@ -39,43 +39,21 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	if ids := w.catalogue.inHead(ids); len(ids) > 0 {
 		holdings = append(holdings, holding{segment: w.catalogue.head.ID, ids: ids})
 	}
-	content := schema.List("", schema.Content)
-	parts := []string{`select null::int as segment, false as moved, null as tid, id, position, null::bigint as revision, null::timestamptz as at, name, ` + content + ` from staged`}
-	var args []any
-	for _, h := range holdings {
-		args = append(args, parameter(h.ids))
-		moved := "false"
-		if w.catalogue.parted[h.segment] {
-			moved = fmt.Sprintf("tableoid <> '%s'::regclass", schema.Table(h.segment))
-		}
-		parts = append(parts, fmt.Sprintf(`select %d, %s, ctid::text, id, position, revision, coalesce(observed_at, received_at), name, %s from %s where id = any($%d::uuid[])`, h.segment, moved, content, schema.Table(h.segment), len(args)))
-	}
-	rows, err := w.conn.Query(ctx, `select segment, moved, tid, id, position, revision, geom is null, at, coalesce(name, ''), dense_rank() over (partition by id order by `+content+`)
-		from (`+strings.Join(parts, " union all ")+`) a`, args...)
+	sql, args := w.comparison(holdings, len(ids) < len(b.rows))
+	rows, err := w.conn.Query(ctx, sql, args...)
 	if err != nil {
 		return nil, fmt.Errorf("compare with what is there: %w", err)
 	}
 	contents := make(map[event.Position]int, len(b.rows))
-	var segment *int
-	var moved bool
-	var tid *string
-	var key pgtype.UUID // a *[16]byte would be scanned by way of its text
-	var position event.Position
-	var revision *int64
-	var deleted bool
-	var at *time.Time
-	var name string
-	var number int
-	_, err = pgx.ForEachRow(rows, []any{&segment, &moved, &tid, &key, (*int64)(&position), &revision, &deleted, &at, &name, &number}, func() error {
-		if segment == nil {
-			contents[position] = number
-			return nil
+	var staged *int64
+	var number *int
+	var s storedRow
+	_, err = pgx.ForEachRow(rows, []any{&staged, &number, &s.same, &s.segment, &s.moved, &s.tid, &s.id, &s.position, &s.revision, &s.deleted, &s.at, &s.name}, func() error {
+		if staged != nil {
+			contents[event.Position(*staged)] = *number
 		}
-		p := v.points[key.Bytes]
-		p.there, p.exists, p.segment, p.position, p.revision, p.deleted, p.content = true, true, *segment, position, position, deleted, number
-		p.was, p.name, p.at, p.moved, p.tid = !deleted, name, *at, moved, *tid
-		if revision != nil {
-			p.revision, p.changed = event.Position(*revision), true
+		if s.segment != nil {
+			v.points[s.id.Bytes].found(&s, number)
 		}
 		return nil
 	})
@@ -83,6 +61,66 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 		return nil, fmt.Errorf("compare with what is there: %w", err)
 	}
 	return contents, nil
+}
+
+// A storedRow is what the database has of an id. The pointers are null where it has
+// nothing.
+type storedRow struct {
+	same     bool // it says what the staged row beside it says
+	segment  *int
+	moved    *bool
+	tid      *string
+	id       pgtype.UUID // a *[16]byte would be scanned by way of its text
+	position *int64
+	revision *int64
+	deleted  *bool
+	at       *time.Time
+	name     *string
+}
+
+// unlike is the number of a content that no staged row of the id has.
+const unlike = 0
+
+// found takes in what the database has. An id that is staged several times comes as
+// often, and one of them may say the same.
+func (p *point) found(s *storedRow, number *int) {
+	if !p.there {
+		p.there, p.exists, p.segment, p.position, p.deleted, p.content = true, true, *s.segment, event.Position(*s.position), *s.deleted, unlike
+		p.was, p.at, p.moved, p.tid, p.revision = !*s.deleted, *s.at, *s.moved, *s.tid, p.position
+		if s.name != nil {
+			p.name = *s.name
+		}
+		if s.revision != nil {
+			p.revision, p.changed = event.Position(*s.revision), true
+		}
+	}
+	if s.same {
+		p.content = *number
+	}
+}
+
+// comparison selects what is staged, and beside each row what the database has of its
+// id. Contents of staged rows have to be compared with each other only where an id is
+// staged more than once: that sorts all of them.
+func (w *writer) comparison(holdings []holding, repeated bool) (sql string, args []any) {
+	content, number := schema.List("", schema.Content), "1"
+	if repeated {
+		number = "dense_rank() over (partition by id order by " + content + ")"
+	}
+	parts := []string{`select null::int as segment, null::bool as moved, null as tid, null::bigint as revision, null::timestamptz as at, * from (select id, position, name, ` + content + ` from staged limit 0) none`}
+	for _, h := range holdings {
+		args = append(args, parameter(h.ids))
+		moved := "false"
+		if w.catalogue.parted[h.segment] {
+			moved = fmt.Sprintf("tableoid <> '%s'::regclass", schema.Table(h.segment))
+		}
+		parts = append(parts, fmt.Sprintf(`select %d, %s, ctid::text, revision, coalesce(observed_at, received_at), id, position, name, %s from %s where id = any($%d::uuid[])`,
+			h.segment, moved, content, schema.Table(h.segment), len(args)))
+	}
+	return `select s.position, s.number, (` + schema.List("s.", schema.Content) + `) is not distinct from (` + schema.List("p.", schema.Content) + `) and s.id is not null and p.id is not null,
+			p.segment, p.moved, p.tid, p.id, p.position, p.revision, p.geom is null, p.at, p.name
+		from (select id, position, ` + number + ` as number, ` + content + ` from staged) s
+		full join (` + strings.Join(parts, " union all ") + `) p on p.id = s.id`, args
 }
 
 // decide goes through the events in their order.
