@@ -17,6 +17,7 @@ var (
 	seed    = flag.Uint64("seed", 1, "decides the order of the faults")
 	only    = flag.String("only", "", "strike with these kinds of faults alone, by their names with commas between")
 	logs    = flag.Bool("logs", false, "show the end of the logs even where nothing fails")
+	from    = flag.String("from", "", "the commit whose version is upgraded from; by default the last release or, without one, the last with another schema")
 	program = flag.String("program", "", "the cairn to strike, in place of one built from this tree")
 )
 

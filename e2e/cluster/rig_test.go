@@ -38,11 +38,12 @@ type rig struct {
 	projector *testrig.Server
 	query     *testrig.Server
 	database  string
+	program   string // the cairn that is started from now on
 }
 
 func newRig(t testing.TB) *rig {
 	t.Helper()
-	r := &rig{t: t, net: newNetwork(t, nodes), dir: testkit.Folder(t), database: testkit.Postgres(t),
+	r := &rig{t: t, net: newNetwork(t, nodes), dir: testkit.Folder(t), database: testkit.Postgres(t), program: cairnProgram,
 		random: rand.New(rand.NewPCG(*seed, 0))} //nolint:gosec // it decides an order
 	for i := range nodes {
 		if err := os.Mkdir(r.data(i), 0o755); err != nil {
@@ -129,7 +130,7 @@ func (r *rig) environment() []string {
 
 // command is a role's, where the node is.
 func (r *rig) command(node int, args ...string) testrig.Command {
-	p, args := r.net.in(node, cairnProgram, args)
+	p, args := r.net.in(node, r.program, args)
 	return testrig.Command{Program: p, Args: args, Env: append(r.environment(), "CAIRN_LOG_LEVEL=info"), Log: filepath.Join(r.dir, fmt.Sprintf("n%d.log", node+1))}
 }
 
@@ -148,12 +149,14 @@ func (r *rig) start(node int) {
 // roles starts the projector and the query service.
 func (r *rig) roles() {
 	r.t.Helper()
-	role := func(name string) testrig.Command {
-		return testrig.Command{Program: cairnProgram, Args: []string{name, "--listen", testrig.AnyPort, "--data", r.dir, "--nats-url", r.urls()},
-			Env: append(r.environment(), "CAIRN_LOG_LEVEL=info"), Log: filepath.Join(r.dir, name+".log")}
-	}
-	r.projector = role("projector").Listen(r.t)
-	r.query = role("query").Listen(r.t)
+	r.projector, r.query = r.role("projector"), r.role("query")
+}
+
+// role starts the projector or the query service.
+func (r *rig) role(name string) *testrig.Server {
+	r.t.Helper()
+	return testrig.Command{Program: r.program, Args: []string{name, "--listen", testrig.AnyPort, "--data", r.dir, "--nats-url", r.urls()},
+		Env: append(r.environment(), "CAIRN_LOG_LEVEL=info"), Log: filepath.Join(r.dir, name+".log")}.Listen(r.t)
 }
 
 // lose takes the node's disk away.
