@@ -130,6 +130,14 @@ func tileRequirements() []requirement {
 				}
 			}
 		}},
+		{"/req/oas30/operation-id", func(t *testing.T, a *api) { // table 11
+			paths := a.document(t, "/api", "application/vnd.oai.openapi+json;version=3.0").object("paths")
+			for path, operation := range map[string]string{sets: "getTileSetsList", sets + "/WebMercatorQuad": "getTileSet", sets + "/WebMercatorQuad/{z}/{y}/{x}": "getTile"} {
+				if id := fmt.Sprint(paths.object(path).object("get")["operationId"]); !strings.HasSuffix(id, ".collection.vector."+operation) {
+					t.Errorf("%s: %s", path, id)
+				}
+			}
+		}},
 		{"/req/mvt/content", func(t *testing.T, a *api) {
 			r := write(t, http.MethodGet, a.base+sets+"/WebMercatorQuad/0/0/0", "", "")
 			layers, err := mvt.Unmarshal(r.Body)

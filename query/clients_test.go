@@ -142,7 +142,7 @@ func TestQueryablesAsParameters(t *testing.T) {
 	f := newClash(t)
 	for query, want := range map[string]int{
 		"kind=plain": 30, "kind=a..b": 30, "mag=0.4": 1, "n=7": 1, "on=true": 30, "kind=plain&n=7&bbox=0,0,90,90": 1, "position=4101": 1,
-		"position=4101&kind=plain": 1, "position=4101&filter=n = 4": 0, "filter=n = 4 OR n = 5&position=4101": 1, "received=2026-11-21T22:43:01Z": 60, "day=2026-01-02": 30,
+		"position=4101&kind=plain": 1, "position=4101&filter=n = 4": 0, "position=4101&filter=": 1, "filter=n = 4 OR n = 5&position=4101": 1, "received=2026-11-21T22:43:01Z": 60, "day=2026-01-02": 30,
 	} {
 		if p, r := f.items("?" + escapeQuery(query)); r.status != http.StatusOK || p.NumberMatched != want {
 			t.Errorf("%s: %d, %d matched, want %d: %s", query, r.status, p.NumberMatched, want, clipped(r.body))

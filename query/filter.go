@@ -10,6 +10,7 @@ import (
 	"cairn/event"
 	"cairn/internal/web"
 	"cairn/query/filter"
+	"cairn/query/ogc"
 )
 
 const (
@@ -83,6 +84,29 @@ func parseLimit(s string) (int, error) {
 		return maxLimit, nil
 	}
 	return n, nil
+}
+
+// parseLanguage reads the parameter filter-lang.
+func parseLanguage(s string) (string, error) {
+	if s != ogc.CQL2Text && s != ogc.CQL2JSON {
+		return "", fmt.Errorf("there is no language %q, only %s and %s", s, ogc.CQL2Text, ogc.CQL2JSON)
+	}
+	return s, nil
+}
+
+// parseFilter reads the parameter filter; nil, of nothing, lets all through.
+func parseFilter(text, language string) (filter.Expr, error) {
+	if text == "" {
+		return nil, nil
+	}
+	if len(text) > maxFilterBytes {
+		return nil, badParameter("filter", "filter: it has more than %d bytes", maxFilterBytes)
+	}
+	e, err := ogc.ParseFilter(text, language)
+	if err != nil {
+		return nil, badParameter("filter", "filter: %v", err)
+	}
+	return e, nil
 }
 
 // parsePosition reads a position as Cairn gives it: a positive integer.

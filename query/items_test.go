@@ -65,7 +65,7 @@ func (p *itemsPage) link(rel string) (found ogc.Link) {
 func TestItemsMatched(t *testing.T) {
 	f := newItems(t)
 	for query, want := range map[string]int{
-		"": 100, "filter=": 100, "filter-lang=cql2-text": 100, "limit=7": 100, "bbox=0,0,10,10": 11, "bbox=0,0,-100,10,10,8": 5, "bbox=360,0,370,10": 11, "bbox=-540,-90,540,90": 100, "bbox=40,-90,-40,90": 21,
+		"": 100, "filter=": 100, "filter-lang=cql2-text": 100, "filter=&filter-lang=cql2-json": 100, "filter=&name=Point 5": 1, "limit=7": 100, "bbox=0,0,10,10": 11, "bbox=0,0,-100,10,10,8": 5, "bbox=360,0,370,10": 11, "bbox=-540,-90,540,90": 100, "bbox=40,-90,-40,90": 21,
 		"datetime=2026-11-01T05:00:00Z": 1, "datetime=2026-11-02": 24, "datetime=../2026-11-01T03:00:00Z": 3, "datetime=2026-12-01/..": 1,
 		"name=Point 5": 1, "properties.kind=even": 50, "properties.n=10..19": 10, "near=0,0,200000": 3,
 		"filter=n > 90": 10, "filter=kind = 'odd' AND n < 10": 5, "filter=n > 90&bbox=0,-90,45,90": 5, "filter=S_INTERSECTS(geometry, POLYGON((0 0, 10 0, 10 10, 0 10, 0 0)))": 11,
@@ -203,7 +203,7 @@ func TestItemsProperties(t *testing.T) {
 func TestItemsRefuses(t *testing.T) {
 	f := newItems(t)
 	for _, query := range [...]string{"limit=0", "limit=-1", "limit=unlimited", "limt=5", "bbox=1,2,3", "bbox=a,b,c,d", "bbox=1,50,2,40", "datetime=yesterday", "filter=n >", "filter=n > 5&filter-lang=sql",
-		"filter-lang=sql", "sortby=name", "sortby=--time", "cursor=abc", "crs=http://example.org", "bbox-crs=http://www.opengis.net/def/crs/EPSG/0/3857", "f=xml", "near=1,2", "limit=5&limit=6"} {
+		"filter-lang=sql", "filter-lang=", "filter=&filter-lang=sql", "sortby=name", "sortby=--time", "cursor=abc", "crs=http://example.org", "bbox-crs=http://www.opengis.net/def/crs/EPSG/0/3857", "f=xml", "near=1,2", "limit=5&limit=6"} {
 		if _, r := f.items("?" + escapeQuery(query)); r.status != http.StatusBadRequest || r.header.Get("Content-Type") != "application/problem+json" {
 			t.Errorf("%s: %d %s", query, r.status, r.body)
 		}

@@ -12,7 +12,6 @@ import (
 
 	"cairn/event"
 	"cairn/query/filter"
-	"cairn/query/ogc"
 	"cairn/query/plan"
 )
 
@@ -42,9 +41,6 @@ var (
 	downloadParameters = []string{"bbox", "datetime", "name", "near", "author", "filter", "filter-lang", "filter-crs", "bbox-crs", "properties", "spreadsheet"}
 )
 
-// anyFilter is some filter in each language, by which an empty one is checked.
-var anyFilter = map[string]string{"": "a=1", "cql2-text": "a=1", "cql2-json": `{"op":"=","args":[{"property":"a"},1]}`}
-
 const (
 	crs84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 	// maxFilterBytes bounds a filter: a request's head has 16 KiB.
@@ -69,11 +65,8 @@ func (q *itemsQuery) parse(raw string, known []string) error {
 		switch name {
 		case "filter":
 			q.cql = value
-			if len(value) > maxFilterBytes {
-				err = fmt.Errorf("it has more than %d bytes", maxFilterBytes)
-			}
 		case "filter-lang":
-			q.lang = value
+			q.lang, err = parseLanguage(value)
 		case "crs", "bbox-crs", "filter-crs":
 			err = checkCRS(value)
 		case "sortby":
@@ -148,16 +141,9 @@ func propertyParameters(raw string) (names []string) {
 
 // complete puts the parts together.
 func (q *itemsQuery) complete(cursor string) error {
-	if q.cql != "" || q.lang != "" {
-		var err error
-		if q.cql == "" { // which lets all through, as long as the language is one
-			_, err = ogc.ParseFilter(anyFilter[q.lang], q.lang)
-		} else {
-			q.cqlExpr, err = ogc.ParseFilter(q.cql, q.lang)
-		}
-		if err != nil {
-			return badParameter("filter", "filter: %v", err)
-		}
+	var err error
+	if q.cqlExpr, err = parseFilter(q.cql, q.lang); err != nil {
+		return err
 	}
 	filter.Sort(q.parameters)
 	q.Filter = filter.All(filter.Combine(q.parameters), q.cqlExpr)

@@ -84,7 +84,10 @@ func addConditions(parts, conditions []string) ([]string, error) {
 			if err != nil {
 				return nil, badParameter("filter", "filter: it is not percent-encoded as RFC 3986 has it")
 			}
-			all, parts[i] = fmt.Sprintf("(%s) AND %s", text, all), ""
+			parts[i] = ""
+			if text != "" {
+				all = fmt.Sprintf("(%s) AND %s", text, all)
+			}
 		case "filter-lang":
 			if rawValue == ogc.CQL2JSON {
 				return nil, badParameter("filter-lang", "filter-lang: with %s, write the other conditions into the filter too: %s", ogc.CQL2JSON, all)

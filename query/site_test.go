@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode"
 
 	"github.com/getkin/kin-openapi/openapi3"
 
@@ -202,6 +203,10 @@ func TestOpenAPI(t *testing.T) {
 	described, err := ogc.Described()
 	if err != nil {
 		t.Fatal(err)
+	}
+	// Programs read it as YAML, which has no control characters, quoted or not (1.2, section 5.1).
+	if i := bytes.IndexFunc(r.body, func(c rune) bool { return unicode.IsControl(c) }); i >= 0 {
+		t.Errorf("%q is no text of YAML", r.body[i:i+10])
 	}
 	for _, o := range f.server.Operations() {
 		if !slices.Contains(described, ogc.Operation(o).String()) {

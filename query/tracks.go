@@ -128,7 +128,7 @@ func parseTrack(c *fiber.Ctx) (*trackQuery, error) {
 		case "filter":
 			cql = value
 		case "filter-lang":
-			lang = value
+			lang, err = parseLanguage(value)
 		default:
 			var p filter.Parameter
 			p, _, err = filter.ParseParameter(name, value)
@@ -139,14 +139,9 @@ func parseTrack(c *fiber.Ctx) (*trackQuery, error) {
 	if err != nil {
 		return nil, err
 	}
-	var restriction filter.Expr
-	if cql != "" || lang != "" {
-		if len(cql) > maxFilterBytes {
-			return nil, badParameter("filter", "filter: it has more than %d bytes", maxFilterBytes)
-		}
-		if restriction, err = ogc.ParseFilter(cql, lang); err != nil {
-			return nil, badParameter("filter", "filter: %v", err)
-		}
+	restriction, err := parseFilter(cql, lang)
+	if err != nil {
+		return nil, err
 	}
 	q.view = viewOf(c)
 	q.filter = filter.All(filter.Combine(parameters), restriction)

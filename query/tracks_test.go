@@ -82,6 +82,7 @@ func TestTracks(t *testing.T) {
 		{"?bbox=2.5,0,9,2", "[[3,1,3],[4,1,4],[5,1]]", ""},
 		{"?properties.x=4..", "[[4,1,4],[5,1]]", ""},
 		{"?filter=" + url.QueryEscape("x < 2"), "[[1,1,1],[1,1,1]]", ""},
+		{"?filter=&filter-lang=cql2-json&tolerance=10", "[[1,1,1],[5,1]]", ""},
 		{"?tolerance=10", "[[1,1,1],[5,1]]", `["2026-01-05T10:00:00Z","2026-01-05T12:00:20Z"]`},
 	} {
 		t.Run(c.query, func(t *testing.T) {
@@ -139,7 +140,7 @@ func TestTrackForms(t *testing.T) {
 		"/tracks/nobody": http.StatusNotFound, "/tracks/%00": http.StatusNotFound, "/tracks/" + strings.Repeat("x", 300): http.StatusNotFound,
 		"/tracks/bus?f=shp": http.StatusBadRequest, "/tracks/bus?gap=-1": http.StatusBadRequest, "/tracks/bus?gap=soon": http.StatusBadRequest,
 		"/tracks/bus?tolerance=0": http.StatusBadRequest, "/tracks/bus?tolerance=NaN": http.StatusBadRequest, "/tracks/bus?name=x": http.StatusBadRequest,
-		"/tracks/bus?filter=)": http.StatusBadRequest,
+		"/tracks/bus?filter=)": http.StatusBadRequest, "/tracks/bus?filter-lang=": http.StatusBadRequest, "/tracks?filter-lang=": http.StatusBadRequest,
 	} {
 		if r := f.get(path); r.status != status {
 			t.Errorf("%s: %d %s", path, r.status, r.body)

@@ -196,6 +196,8 @@ const (
 	// From this many on, an epoch time is in milliseconds: as seconds it would be
 	// in the year 5138, and as milliseconds it is in 1973.
 	leastMillis = 100_000_000_000
+	// The year 10000, which no RFC 3339 time has.
+	endMillis = 253_402_300_800_000
 )
 
 // when reads the time of a fix: epoch seconds or milliseconds, RFC 3339, or the
@@ -205,9 +207,8 @@ func when(s string) (time.Time, error) {
 	if s == "" {
 		return time.Time{}, nil
 	}
-	if strings.Trim(s, "0123456789.") == "" {
-		n, err := strconv.ParseFloat(s, 64)
-		if err != nil || n < 0 || n >= 1e15 {
+	if n, err := strconv.ParseFloat(s, 64); err == nil {
+		if !(n >= 0 && n < endMillis) {
 			return time.Time{}, fmt.Errorf("%q is no epoch time in seconds or milliseconds", s)
 		}
 		if n >= leastMillis {

@@ -81,8 +81,9 @@ func TestOwnTracks(t *testing.T) {
 		})
 	}
 	for name, body := range map[string]string{
-		"encrypted": `{"_type":"encrypted","data":"x"}`, "no type": `{"lat":1,"lon":2}`, "no place": `{"_type":"location","tst":1}`,
-		"a text for a place": `{"_type":"location","lat":"1","lon":"2","tst":1}`, "no object": `7`, "no JSON": `{`, "a bad time": `{"_type":"location","lat":1,"lon":2,"tst":"soon"}`,
+		"encrypted": `{"_type":"encrypted","data":"x"}`, "no type": `{"lat":1,"lon":2}`, "a number for a type": `{"_type":0,"lat":1,"lon":2}`, "true for a type": `{"_type":true,"lat":1,"lon":2}`, "no place": `{"_type":"location","tst":1}`,
+		"a text for a place": `{"_type":"location","lat":"1","lon":"2","tst":1}`, "no object": `7`, "no JSON": `{`, "a bad time": `{"_type":"location","lat":1,"lon":2,"tst":"soon"}`, "a list for a time": `{"_type":"location","lat":1,"lon":2,"tst":[]}`, "the year 10000": `{"_type":"location","lat":1,"lon":2,"tst":253402300800000}`,
+		"no list of waypoints": `{"_type":"waypoints","waypoints":1}`,
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, func() ([]Fix, error) { return OwnTracks([]byte(body), "", "") }) })
 	}
@@ -144,7 +145,9 @@ func TestOsmAnd(t *testing.T) {
 	refused(t, func() ([]Fix, error) { return fixes, err })
 	fixes, err = OsmAnd("lat=1&lon=2&timestamp=1790000000&name=Rex&lat=1")
 	check(t, fixes, err, fixWant{"", at, "2", "1", `{"name":"Rex"}`})
-	for name, query := range map[string]string{"name not UTF-8": "\xad=0&lat=0&lon=0&\xf4=00", "value not UTF-8": "lat=0&lon=0&id=%E9", "two latitudes": "lat=1&lat=2&lon=0", "no place": "id=1&timestamp=1", "words": "id=1&lat=north&lon=2", "bad time": "id=1&lat=1&lon=2&timestamp=yesterday", "bad query": "lat=%zz"} {
+	fixes, err = OsmAnd("id=x&timestamp=1790000000&lat=1&lon=2&tag=b&tag=a&tag=b&n=1&n=x%22&n=&=0&=true&hdop=2&hdop=2")
+	check(t, fixes, err, fixWant{"x", at, "2", "1", `{"name":"x","":[0,true],"hdop":2,"n":[1,"x\""],"tag":["b","a"]}`})
+	for name, query := range map[string]string{"name not UTF-8": "\xad=0&lat=0&lon=0&\xf4=00", "value not UTF-8": "lat=0&lon=0&id=%E9", "second value not UTF-8": "lat=0&lon=0&a=1&a=%E9", "two devices": "lat=0&lon=0&id=a&id=b", "two latitudes": "lat=1&lat=2&lon=0", "no place": "id=1&timestamp=1", "words": "id=1&lat=north&lon=2", "bad time": "id=1&lat=1&lon=2&timestamp=yesterday", "bad query": "lat=%zz"} {
 		t.Run(name, func(t *testing.T) { refused(t, func() ([]Fix, error) { return OsmAnd(query) }) })
 	}
 }

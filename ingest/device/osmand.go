@@ -17,6 +17,8 @@ var (
 	longitudeNames = []string{"lon", "longitude", "lng", "long"}
 	altitudeNames  = []string{"altitude", "alt", "ele"}
 	timeNames      = []string{"timestamp", "time", "tst", "timestampms"}
+	// oneValue are those of which a fix has one: of two, nobody could say which holds.
+	oneValue = slices.Concat(deviceNames, latitudeNames, longitudeNames, altitudeNames, timeNames, []string{"location", "name", "key"})
 )
 
 // OsmAnd reads the query or form of the OsmAnd protocol, which OsmAnd, Traccar
@@ -27,10 +29,11 @@ func OsmAnd(query string) ([]Fix, error) {
 		return nil, refuse("", "the query cannot be read: %s", err)
 	}
 	for _, n := range sortedNames(values) {
+		values[n] = distinct(values[n])
 		switch {
-		case !utf8.ValidString(n) || !utf8.ValidString(values.Get(n)):
+		case !utf8.ValidString(n) || !utf8.ValidString(strings.Join(values[n], "")):
 			return nil, refuse("", "the parameter %q is not UTF-8 text", strings.ToValidUTF8(n, "\ufffd"))
-		case slices.ContainsFunc(values[n], func(v string) bool { return v != values[n][0] }):
+		case len(values[n]) > 1 && slices.Contains(oneValue, n):
 			return nil, refuse("", "the parameter %q is given twice", n)
 		}
 	}
@@ -72,7 +75,7 @@ func OsmAnd(query string) ([]Fix, error) {
 	f.text("name", name)
 	for _, n := range sortedNames(values) {
 		if !used[n] && n != "key" {
-			f.query(n, values.Get(n))
+			f.query(n, values[n])
 		}
 	}
 	return []Fix{{Program: "osmand", Device: name, Time: at, Feature: f.end(at)}}, nil
@@ -87,14 +90,41 @@ func sortedNames(values url.Values) []string {
 	return names
 }
 
-// query writes a value of a query: a number, true or false where it is one.
-func (f *feature) query(name, value string) {
-	switch {
-	case value == "true", value == "false", isNumber(value):
-		f.property(name, []byte(value))
-	default:
-		f.text(name, value)
+// distinct are the values that are not empty, each once.
+func distinct(values []string) (out []string) {
+	for _, v := range values {
+		if v != "" && !slices.Contains(out, v) {
+			out = append(out, v)
+		}
 	}
+	return out
+}
+
+// query writes what a parameter of a query has: of several values, an array.
+func (f *feature) query(name string, values []string) {
+	array := []byte{'['}
+	for i, v := range values {
+		if i > 0 {
+			array = append(array, ',')
+		}
+		array = append(array, queryValue(v)...)
+	}
+	switch len(values) {
+	case 0:
+	case 1:
+		f.property(name, array[1:])
+	default:
+		f.property(name, append(array, ']'))
+	}
+}
+
+// queryValue is a number, true or false where the text is one, else a string.
+func queryValue(s string) []byte {
+	if s == "true" || s == "false" || isNumber(s) {
+		return []byte(s)
+	}
+	quoted, _ := jsontext.AppendQuote(nil, s)
+	return quoted
 }
 
 // Traccar reads the JSON form of Traccar Client, from version 9 on: one position.

@@ -2,6 +2,7 @@ package device
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -44,7 +45,11 @@ func ownTracksOne(raw []byte, pointer, user, device string, fixes []Fix) ([]Fix,
 	if err != nil {
 		return fixes, err
 	}
-	switch kind := o.text("_type"); kind {
+	kind := o.text("_type")
+	if o.get("_type").Kind() != '"' { // a number is no kind of message
+		kind = ""
+	}
+	switch kind {
 	case "location", "transition":
 		return ownTracksFix(o, pointer, kind, o.text("tst"), user, device, fixes)
 	case "waypoint":
@@ -53,7 +58,7 @@ func ownTracksOne(raw []byte, pointer, user, device string, fixes []Fix) ([]Fix,
 		}
 		return ownTracksFix(o, pointer, kind, o.text("tst"), user, device, fixes)
 	case "waypoints":
-		if list := o.get("waypoints"); list.Kind() == '[' {
+		if list := o.get("waypoints"); list != nil {
 			err = eachElement(list, pointer+"/waypoints", func(pointer string, raw []byte) (err error) {
 				fixes, err = ownTracksOne(raw, pointer, user, device, fixes)
 				return err
@@ -63,7 +68,7 @@ func ownTracksOne(raw []byte, pointer, user, device string, fixes []Fix) ([]Fix,
 	case "encrypted":
 		return fixes, refuse(pointer+"/_type", "the message is encrypted, and Cairn has no key: clear the encryption key in the app, and use HTTPS")
 	case "":
-		return fixes, refuse(pointer, `it has no "_type": this is not a message of OwnTracks`)
+		return fixes, refuse(pointer, `it has no "_type" that names its kind, such as location: this is not a message of OwnTracks`)
 	default: // lwt, status, steps, beacon, card, cmd, configuration, dump, request: no place
 		return fixes, nil
 	}
@@ -71,6 +76,9 @@ func ownTracksOne(raw []byte, pointer, user, device string, fixes []Fix) ([]Fix,
 
 func ownTracksFix(o *object, pointer, kind, tst, user, device string, fixes []Fix) ([]Fix, error) {
 	at, err := when(tst)
+	if v := o.get("tst"); err == nil && at.IsZero() && v != nil { // true, a list, ""
+		err = fmt.Errorf("%s is no time: it must be seconds since 1970", v)
+	}
 	if err != nil {
 		return fixes, refuse(pointer+"/tst", "%s", err)
 	}

@@ -100,7 +100,7 @@ func Classes(writable bool) []string {
 	classes := []string{
 		core + "core", core + "oas30", core + "html", core + "geojson",
 		part2 + "crs", common + "core",
-		tiles + "core", tiles + "tileset", tiles + "tilesets-list", tiles + "geodata-tilesets", tiles + "mvt",
+		tiles + "core", tiles + "tileset", tiles + "tilesets-list", tiles + "geodata-tilesets", tiles + "mvt", tiles + "oas30",
 		part3 + "queryables", part3 + "queryables-query-parameters", part3 + "filter", part3 + "features-filter",
 		cql + "cql2-text", cql + "cql2-json", cql + "basic-cql2", cql + "advanced-comparison-operators",
 		cql + "case-insensitive-comparison", cql + "basic-spatial-functions", cql + "temporal-functions",
