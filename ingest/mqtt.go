@@ -20,12 +20,16 @@ import (
 	"cairn/internal/web"
 
 	"github.com/go-json-experiment/json/jsontext"
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // MQTT is where devices publish.
 type MQTT struct {
 	Listener net.Listener
 	TLS      *tls.Config // nil: none
+	// Clients tells clients from each other, and from proxies.
+	Clients web.Neighbours
+	Metrics prometheus.Registerer
 }
 
 // owntracks begins the topics of OwnTracks: owntracks/USER/DEVICE, and below it.
@@ -34,7 +38,7 @@ const ownTracksTopic = "owntracks/"
 // serveMQTT takes messages until ctx ends.
 // access knows who connects, by the password; where it is nil everybody may.
 func (h *handler) serveMQTT(ctx context.Context, m *MQTT, access *auth.Authority) error {
-	err := mqtt.Serve(ctx, mqtt.Config{Listener: m.Listener, TLS: m.TLS, Log: h.log, Login: func(_ string, password []byte) (mqtt.Publisher, error) {
+	err := mqtt.Serve(ctx, mqtt.Config{Listener: m.Listener, TLS: m.TLS, Log: h.log, Metrics: m.Metrics, Most: m.Clients.Most(), Share: m.Clients.Share, Open: m.Clients.Open, Login: func(_ string, password []byte) (mqtt.Publisher, error) {
 		if access == nil {
 			return func(topic string, payload []byte) error { return h.takeMessage(author{}, topic, payload) }, nil
 		}

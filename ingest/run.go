@@ -81,7 +81,9 @@ func Run(ctx context.Context, cfg Config) error {
 	})
 	published := make(chan error, 1)
 	if cfg.MQTT != nil {
-		go func() { published <- h.serveMQTT(ctx, cfg.MQTT, cfg.Server.Access()) }()
+		m := *cfg.MQTT
+		m.Clients, m.Metrics = cfg.Server.Neighbours(), cfg.Server.Registry()
+		go func() { published <- h.serveMQTT(ctx, &m, cfg.Server.Access()) }()
 	} else {
 		context.AfterFunc(ctx, func() { published <- nil })
 	}

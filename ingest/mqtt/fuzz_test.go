@@ -17,11 +17,13 @@ import (
 type script struct {
 	net.Conn // nil: what is not below is not used
 	in       io.Reader
+	from     net.Addr
 	out      bytes.Buffer
 }
 
 func (s *script) Read(b []byte) (int, error)       { return s.in.Read(b) }
 func (s *script) Write(b []byte) (int, error)      { return s.out.Write(b) }
+func (s *script) RemoteAddr() net.Addr             { return s.from }
 func (s *script) SetReadDeadline(time.Time) error  { return nil }
 func (s *script) SetWriteDeadline(time.Time) error { return nil }
 
@@ -53,13 +55,18 @@ func FuzzClient(f *testing.F) {
 				return nil
 			}, nil
 		}
-		c := &client{server: &server{cfg: Config{Log: slog.New(slog.DiscardHandler), Login: login}, ctx: context.Background()}, conn: conn}
+		c := &client{server: &server{cfg: Config{Log: slog.New(slog.DiscardHandler), Login: login}, ctx: context.Background(), clients: newClients(&Config{})}, conn: conn}
+		c.enter(c, nil)
 		if err := c.run(); err == nil && !in {
 			t.Error("a client that has not logged in ends well")
 		}
 		answers, acknowledged := bufio.NewReader(&conn.out), 0
 		for n := 0; ; n++ {
-			p, _, err := readPacket(answers, nil)
+			first, length, err := readHead(answers)
+			var p packet
+			if err == nil {
+				p, _, err = readBody(answers, first, length, nil)
+			}
 			if errors.Is(err, io.EOF) {
 				break
 			}

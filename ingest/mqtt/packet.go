@@ -29,8 +29,13 @@ const (
 	typeDisconnect  = 14
 )
 
-// maxPacketBytes bounds a packet: a point may have 256 KiB, and its topic comes before.
-const maxPacketBytes = 257 << 10
+const (
+	// maxPacketBytes bounds a packet: a point may have 256 KiB, and its topic comes before.
+	maxPacketBytes = 257 << 10
+	// maxConnectBytes bounds the first packet of a client that nobody knows yet: a token as
+	// its password may have 8 KiB.
+	maxConnectBytes = 16 << 10
+)
 
 // errProtocol says that a client does not speak MQTT as section 4.8 wants it: the
 // connection is closed.
@@ -46,34 +51,34 @@ type packet struct {
 	body        []byte
 }
 
-// readPacket reads the next packet into a buffer, which it returns grown.
-func readPacket(r *bufio.Reader, buffer []byte) (p packet, _ []byte, err error) {
-	first, err := r.ReadByte()
-	if err != nil {
-		return p, buffer, err
+// readHead reads what stands before the body of the next packet: its first byte, and how
+// long the body is.
+func readHead(r *bufio.Reader) (first byte, length int, err error) {
+	if first, err = r.ReadByte(); err != nil {
+		return first, 0, err
 	}
-	length, shift := 0, 0
-	for {
+	for shift := 0; ; shift += 7 {
+		if shift > 21 {
+			return first, 0, protocol("the length of a packet has more than four bytes")
+		}
 		b, err := r.ReadByte()
 		if err != nil {
-			return p, buffer, err
+			return first, 0, err
 		}
 		length |= int(b&0x7f) << shift
 		if b&0x80 == 0 {
-			break
-		}
-		if shift += 7; shift > 21 {
-			return p, buffer, protocol("the length of a packet has more than four bytes")
+			return first, length, nil
 		}
 	}
-	if length > maxPacketBytes {
-		return p, buffer, protocol("a packet of %d bytes, and at most %d are taken", length, maxPacketBytes)
-	}
+}
+
+// readBody reads the body that a head announced, into a buffer, which it returns grown.
+func readBody(r *bufio.Reader, first byte, length int, buffer []byte) (packet, []byte, error) {
 	if cap(buffer) < length {
 		buffer = make([]byte, length)
 	}
-	p = packet{kind: first >> 4, flags: first & 0x0f, body: buffer[:length]}
-	_, err = io.ReadFull(r, p.body)
+	p := packet{kind: first >> 4, flags: first & 0x0f, body: buffer[:length]}
+	_, err := io.ReadFull(r, p.body)
 	return p, buffer, err
 }
 

@@ -7,14 +7,18 @@ package mqtt
 
 import (
 	"bufio"
+	"container/list"
 	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 const (
@@ -29,6 +33,11 @@ const (
 	retryFor   = 10 * time.Second
 	retryPause = 200 * time.Millisecond
 	readBytes  = 4 << 10
+	// bodyTimeout bounds the time in which a packet that has begun must have come: its
+	// largest at 9 kB/s, and nearly all at a few bytes a second.
+	bodyTimeout = 30 * time.Second
+	// keptBytes is what a client's buffer keeps until its next packet.
+	keptBytes = 8 << 10
 )
 
 // A Refusal is a code of CONNACK (section 3.2.2.3).
@@ -63,13 +72,25 @@ type Config struct {
 	Listener net.Listener
 	TLS      *tls.Config // nil: none
 	Log      *slog.Logger
+	Metrics  prometheus.Registerer // nil: none
+	// Most bounds the connections below maxClients; 0: they are.
+	Most int
+	// Share says whose a connection from an address is, and how many of most connections
+	// those may have; nil: one may have all.
+	Share func(address net.Addr, most int) (owner netip.Addr, share int)
+	// Open gives a connection whose address is the client's, where a proxy passes it on;
+	// to ask for it may take a while. nil: none does.
+	Open func(net.Conn) net.Conn
 	// Login says what a client may publish to, or a [Refusal].
 	Login func(user string, password []byte) (Publisher, error)
 }
 
 // Serve takes messages until ctx ends; those at hand are answered.
 func Serve(ctx context.Context, cfg Config) error {
-	s := &server{cfg: cfg, ctx: ctx, open: map[net.Conn]bool{}}
+	s := &server{cfg: cfg, ctx: ctx, clients: newClients(&cfg)}
+	if cfg.Metrics != nil {
+		s.clients.register(cfg.Metrics)
+	}
 	stop := context.AfterFunc(ctx, s.close)
 	defer stop()
 	defer s.group.Wait()
@@ -102,8 +123,7 @@ type server struct {
 	cfg   Config
 	ctx   context.Context //nolint:containedctx // the server's life
 	group sync.WaitGroup
-	mu    sync.Mutex
-	open  map[net.Conn]bool
+	*clients
 }
 
 // close lets nobody in, and wakes all who wait for their client.
@@ -111,31 +131,27 @@ func (s *server) close() {
 	_ = s.cfg.Listener.Close()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for conn := range s.open {
-		_ = conn.SetReadDeadline(time.Now())
+	for c := range s.all {
+		_ = c.raw.SetReadDeadline(time.Now())
 	}
 }
 
-func (s *server) add(conn net.Conn) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ctx.Err() != nil || len(s.open) >= maxClients {
+func (s *server) add(raw net.Conn) bool {
+	c := &client{server: s, raw: raw, conn: raw}
+	if s.cfg.Open != nil {
+		c.conn = s.cfg.Open(raw)
+	}
+	if !s.enter(c, raw.RemoteAddr()) {
 		return false
 	}
-	s.open[conn] = true
 	s.group.Go(func() {
 		defer func() {
-			s.mu.Lock()
-			delete(s.open, conn)
-			s.mu.Unlock()
-			_ = conn.Close()
+			s.giveBack(c)
+			s.leave(c)
+			_ = raw.Close()
 		}()
-		c := &client{server: s, conn: conn}
-		if s.cfg.TLS != nil {
-			c.conn = tls.Server(conn, s.cfg.TLS)
-		}
-		if err := c.run(); err != nil && s.ctx.Err() == nil {
-			s.cfg.Log.Debug("an MQTT client went", "from", conn.RemoteAddr(), "error", err)
+		if err := c.serve(); err != nil && s.ctx.Err() == nil {
+			s.cfg.Log.Debug("an MQTT client went", "from", c.conn.RemoteAddr(), "error", err)
 		}
 	})
 	return true
@@ -144,10 +160,28 @@ func (s *server) add(conn net.Conn) bool {
 // A client is one connection.
 type client struct {
 	*server
-	conn      net.Conn
+	raw       net.Conn
+	conn      net.Conn // raw, by way of a proxy and encrypted
+	owner     netip.Addr
+	place     *list.Element // among those who have not logged in; nil: it has
+	holds     int           // bytes of the packet at hand, if it is large
 	buffer    []byte
 	publisher Publisher
 	keepAlive time.Duration // 0: forever
+}
+
+// errOwnShare says that a client has its share of connections already.
+var errOwnShare = errors.New("the client that the proxy names has its share of connections")
+
+// serve finds out whose connection it is, and runs it.
+func (c *client) serve() error {
+	if c.cfg.Open != nil && !c.move(c, c.conn.RemoteAddr()) {
+		return errOwnShare
+	}
+	if c.cfg.TLS != nil {
+		c.conn = tls.Server(c.conn, c.cfg.TLS)
+	}
+	return c.run()
 }
 
 func (c *client) run() error {
@@ -158,9 +192,6 @@ func (c *client) run() error {
 	p, err := c.read(r)
 	if err != nil {
 		return err
-	}
-	if p.kind != typeConnect {
-		return protocol("a packet of type %d before it connects", p.kind)
 	}
 	if err := c.connect(p); err != nil {
 		return err
@@ -196,10 +227,41 @@ func (c *client) wait(d time.Duration) error {
 	return c.conn.SetReadDeadline(until)
 }
 
+// read reads the next packet. Who has not logged in sends a small one; a large one needs
+// room, which is given back when the next is read.
 func (c *client) read(r *bufio.Reader) (p packet, err error) {
-	p, c.buffer, err = readPacket(r, c.buffer)
+	c.giveBack(c)
+	if cap(c.buffer) > keptBytes {
+		c.buffer = nil
+	}
+	first, length, err := readHead(r)
+	if err != nil {
+		return p, err
+	}
+	most := maxPacketBytes
+	if c.publisher == nil {
+		if most = maxConnectBytes; first>>4 != typeConnect {
+			return p, protocol("a packet of type %d before it connects", first>>4)
+		}
+	}
+	switch {
+	case length > most:
+		return p, protocol("a packet of %d bytes, and at most %d are taken", length, most)
+	case length > keptBytes && !c.hold(c, length):
+		return p, errNoRoom
+	}
+	if length > r.Buffered() && c.publisher != nil { // who has not logged in has no more time for it
+		if err := c.wait(bodyTimeout); err != nil {
+			return p, err
+		}
+	}
+	p, c.buffer, err = readBody(r, first, length, c.buffer)
 	return p, err
 }
+
+// errNoRoom says that there are too many large packets at once. The client sends what was
+// not acknowledged again.
+var errNoRoom = errors.New("too many large packets are on their way")
 
 func (c *client) write(b []byte) error {
 	_ = c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
@@ -223,6 +285,7 @@ func (c *client) connect(p packet) error {
 		_ = c.write([]byte{typeConnAck << 4, 2, 0, byte(code)})
 		return refused
 	}
+	c.loggedIn(c)
 	// Section 3.1.2.10: half as long again.
 	c.keepAlive = time.Duration(said.keepAlive) * time.Second * 3 / 2
 	return c.write([]byte{typeConnAck << 4, 2, 0, 0})

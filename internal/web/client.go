@@ -166,6 +166,40 @@ func ownerOf(a netip.Addr) netip.Addr {
 	return a
 }
 
+// Neighbours are the connections of another protocol than HTTP, beside whose proxies
+// theirs stand.
+type Neighbours struct {
+	proxies  Proxies
+	passedOn bool
+}
+
+// Neighbours are those of the server.
+func (s *Server) Neighbours() Neighbours { return Neighbours{s.cfg.Proxies, s.cfg.ProxyProtocol} }
+
+// NewNeighbours are behind the proxies; passedOn says that those name a connection's
+// client by the PROXY protocol.
+func NewNeighbours(proxies Proxies, passedOn bool) Neighbours { return Neighbours{proxies, passedOn} }
+
+// Open gives the connection the address that a proxy names, if one does. To ask for the
+// address then waits for the proxy.
+func (n Neighbours) Open(raw net.Conn) net.Conn {
+	if n.passedOn && n.proxies.trust(addressOf(raw.RemoteAddr())) {
+		return newProxied(raw)
+	}
+	return raw
+}
+
+// Share is whose a connection from an address is, and how many of most connections those
+// may have.
+func (n Neighbours) Share(from net.Addr, most int) (owner netip.Addr, share int) {
+	address := addressOf(from)
+	return ownerOf(address), n.proxies.share(address, most)
+}
+
+// Most is how many connections there may be beside those of HTTP, by the limit of open
+// files: half of what those leave, as others open files too.
+func (n Neighbours) Most() int { return max((maxFiles()-MaxConnections())/2, 1) }
+
 func addressOf(a net.Addr) netip.Addr {
 	if tcp, ok := a.(*net.TCPAddr); ok {
 		return tcp.AddrPort().Addr().Unmap()

@@ -53,12 +53,17 @@ const (
 
 // MaxConnections is the usual bound: what the limit of open files leaves.
 func MaxConnections() int {
+	files := maxFiles()
+	return min(max(files-max(files/4, reservedFiles), files/4, 1), mostConnections)
+}
+
+// maxFiles is the limit of open files, as far as it matters.
+func maxFiles() int {
 	var limit unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil || limit.Cur > 2*mostConnections {
-		return mostConnections
+		return 2 * mostConnections
 	}
-	files := int(limit.Cur) //nolint:gosec // bounded above
-	return min(max(files-max(files/4, reservedFiles), files/4, 1), mostConnections)
+	return int(limit.Cur) //nolint:gosec // bounded above
 }
 
 // connections are all that a server has. Where there are too many, those go first
@@ -135,11 +140,14 @@ func (a *connections) admit(raw net.Conn, encrypted *tls.Config) *conn {
 }
 
 // share is how many one address may have.
-func (a *connections) share(address netip.Addr) int {
-	if !address.IsValid() || a.proxies.trust(address) {
-		return a.max - a.max/proxyShare
+func (a *connections) share(address netip.Addr) int { return a.proxies.share(address, a.max) }
+
+// share is how many of most connections one address may have.
+func (p Proxies) share(address netip.Addr, most int) int {
+	if !address.IsValid() || p.trust(address) {
+		return most - most/proxyShare
 	}
-	return max(a.max/addressShare, 1)
+	return max(most/addressShare, 1)
 }
 
 // count is how many there are of an address; of all for the zero address.
