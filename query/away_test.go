@@ -146,7 +146,7 @@ func TestOldOrMissingSchema(t *testing.T) {
 }
 
 // What takes too long is cut off and says so; the URL's own settings win.
-func TestExpensiveQuestion(t *testing.T) {
+func TestExpensiveRequest(t *testing.T) {
 	url := testkit.Postgres(t)
 	writer := connect(t, url)
 	separator := "?"

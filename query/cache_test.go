@@ -16,7 +16,7 @@ import (
 
 // Callers that ask the same at the same time, in whichever spelling, share one
 // statement; it serves until the projection moves.
-func TestQuestionsShareStatements(t *testing.T) {
+func TestRequestsShareStatements(t *testing.T) {
 	f := newFixture(t)
 	f.put(1, grid(50, 1)...)
 	spellings := []string{"/points?limit=10&bbox=0,0,90,90", "/points?bbox=0,0,90,90&limit=10", "/points?bbox=0.0,0,90,9e1&limit=010"}

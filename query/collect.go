@@ -31,7 +31,7 @@ func (s *service) collect(ctx context.Context) {
 	}
 	ticker := time.NewTicker(collectEvery)
 	defer ticker.Stop()
-	defer s.garbage.let(100)
+	defer s.garbage.setPercent(100)
 	for {
 		select {
 		case <-ctx.Done():
@@ -46,7 +46,7 @@ func (s *service) collect(ctx context.Context) {
 // too busy for the ticker.
 func (s *service) collectNow() {
 	if os.Getenv("GOGC") == "" {
-		s.garbage.let(collectPercent(s.kept()))
+		s.garbage.setPercent(collectPercent(s.heldBytes()))
 	}
 }
 
@@ -56,8 +56,8 @@ type garbage struct {
 	set int
 }
 
-// let sets it, where it differs by a tenth at least: that stops the world for a moment.
-func (g *garbage) let(percent int) {
+// setPercent sets it, where it differs by a tenth at least: that stops the world for a moment.
+func (g *garbage) setPercent(percent int) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	before := cmp.Or(g.set, 100)
@@ -67,15 +67,15 @@ func (g *garbage) let(percent int) {
 	}
 }
 
-// kept is how many bytes of points there are in memory, in whatever form.
-func (s *service) kept() int {
+// heldBytes is how many bytes of points there are in memory, in whatever form.
+func (s *service) heldBytes() int {
 	_, rows := s.memory.rows.Stat()
-	return rows + s.cache.Kept() + s.server.Unsent() + int(s.tail.backlog.Load()) + len(s.places.free)*batchBytes + len(s.making)*answer.MaxBytes
+	return rows + s.cache.Size() + s.server.Unsent() + int(s.tail.backlog.Load()) + len(s.places.free)*batchBytes + len(s.making)*answer.MaxBytes
 }
 
-func collectPercent(kept int) int {
-	if kept <= garbageBytes {
+func collectPercent(held int) int {
+	if held <= garbageBytes {
 		return 100
 	}
-	return max(100*garbageBytes/kept, minCollectPercent)
+	return max(100*garbageBytes/held, minCollectPercent)
 }

@@ -32,9 +32,9 @@ type counter struct {
 	ctx    context.Context //nolint:containedctx // of what counts in the background
 	loads  singleflight.Group
 
-	mu    sync.Mutex
-	kept  map[int]counted // by segment
-	again int             // how often all was dropped
+	mu     sync.Mutex
+	cached map[int]counted // by segment
+	again  int             // how often all was dropped
 }
 
 // counted are a segment's counts of what was there at a position.
@@ -48,13 +48,13 @@ type counted struct {
 }
 
 func newCounter(ctx context.Context, r *plan.Reader) *counter {
-	return &counter{reader: r, ctx: ctx, kept: map[int]counted{}}
+	return &counter{reader: r, ctx: ctx, cached: map[int]counted{}}
 }
 
 func (c *counter) clear() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	clear(c.kept)
+	clear(c.cached)
 	c.again++
 }
 
@@ -114,13 +114,13 @@ func addCounts(layer *tiles.Layer, at tiles.Tile, all []counted) bool {
 func (c *counter) take(ctx context.Context, s *plan.Snapshot, parts []plan.Part) error {
 	for _, p := range parts {
 		c.mu.Lock()
-		_, known := c.kept[p.ID]
+		_, known := c.cached[p.ID]
 		c.mu.Unlock()
 		if known || !p.Fixed {
 			continue
 		}
 		counts := &tiles.Counts{}
-		revision, coarse, ok, err := s.Kept(ctx, p, counts.AddCell)
+		revision, coarse, ok, err := s.CellCounts(ctx, p, counts.AddCell)
 		if err != nil {
 			return err
 		}
@@ -139,10 +139,10 @@ func (c *counter) find(parts []plan.Part) (have []counted, missing []plan.Part) 
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, p := range parts {
-		k, ok := c.kept[p.ID]
+		k, ok := c.cached[p.ID]
 		if !ok {
 			if k, ok = c.merged(p); ok {
-				c.kept[p.ID] = k
+				c.cached[p.ID] = k
 			}
 		}
 		if !ok {
@@ -150,7 +150,7 @@ func (c *counter) find(parts []plan.Part) (have []counted, missing []plan.Part) 
 			continue
 		}
 		k.low, k.high = p.Low, p.High // the head's end is known when it is sealed
-		c.kept[p.ID] = k
+		c.cached[p.ID] = k
 		if p.Fixed && p.Revision > k.upTo && time.Since(k.at) > countsAge {
 			go func() { _ = c.load(c.ctx, p) }() // meanwhile what is kept will do
 		}
@@ -164,13 +164,13 @@ func (c *counter) find(parts []plan.Part) (have []counted, missing []plan.Part) 
 func (c *counter) prune(alive []plan.Part) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for id, k := range c.kept {
+	for id, k := range c.cached {
 		needed := func(p plan.Part) bool {
-			_, known := c.kept[p.ID]
+			_, known := c.cached[p.ID]
 			return p.ID == id || !known && p.Low <= k.low && k.high <= p.High
 		}
 		if !slices.ContainsFunc(alive, needed) {
-			delete(c.kept, id)
+			delete(c.cached, id)
 		}
 	}
 }
@@ -179,17 +179,17 @@ func (c *counter) prune(alive []plan.Part) {
 // segments, which are dropped.
 func (c *counter) merged(p plan.Part) (sum counted, ok bool) {
 	var ids []int
-	for id, k := range c.kept {
+	for id, k := range c.cached {
 		if k.low >= p.Low && k.high <= p.High {
 			ids = append(ids, id)
 		}
 	}
-	slices.SortFunc(ids, func(a, b int) int { return cmp.Compare(c.kept[a].low, c.kept[b].low) })
+	slices.SortFunc(ids, func(a, b int) int { return cmp.Compare(c.cached[a].low, c.cached[b].low) })
 	sum = counted{low: p.Low, high: p.High, added: p.High - 1, upTo: event.Position(1<<63 - 1), at: time.Now()}
 	var list []*tiles.Counts
 	end := p.Low
 	for _, id := range ids {
-		k := c.kept[id]
+		k := c.cached[id]
 		if k.low != end || k.added < k.high-1 {
 			return counted{}, false
 		}
@@ -203,7 +203,7 @@ func (c *counter) merged(p plan.Part) (sum counted, ok bool) {
 		return counted{}, false
 	}
 	for _, id := range ids {
-		delete(c.kept, id)
+		delete(c.cached, id)
 	}
 	sum.Counts = tiles.Sum(list...)
 	return sum, true
@@ -252,8 +252,8 @@ func countIn(ctx context.Context, s *plan.Snapshot, p plan.Part, after event.Pos
 func (c *counter) put(id int, k counted) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if old, ok := c.kept[id]; !ok || old.added <= k.added {
-		c.kept[id] = k
+	if old, ok := c.cached[id]; !ok || old.added <= k.added {
+		c.cached[id] = k
 	}
 }
 
@@ -277,7 +277,7 @@ func (c *counter) load(ctx context.Context, p plan.Part) error {
 			c.mu.Lock()
 			defer c.mu.Unlock()
 			if c.again == again {
-				c.kept[p.ID] = counted{counts, parts[i].Low, parts[i].High, now, now, time.Now()}
+				c.cached[p.ID] = counted{counts, parts[i].Low, parts[i].High, now, now, time.Now()}
 			}
 			return nil
 		})

@@ -17,11 +17,11 @@ const (
 	seatTurn = 5 * time.Second
 	// seatRetry is when one may come again that got none.
 	seatRetry = 5 * time.Second
-	// creepingRate is what a client must take of an answer, in bytes a second, to keep
-	// its seat where others wait for one: 128 kbit/s. creepingAge is how long it may take
+	// slowRate is what a client must take of an answer, in bytes a second, to keep
+	// its seat where others wait for one: 128 kbit/s. slowAge is how long it may take
 	// less, or nothing.
-	creepingRate = 16 << 10
-	creepingAge  = 10 * time.Second
+	slowRate = 16 << 10
+	slowAge  = 10 * time.Second
 )
 
 // seats are the places of those whose answers are made while they are sent, each with a
@@ -33,14 +33,14 @@ type seats struct {
 	shares *web.Shares
 
 	mu    sync.Mutex
-	age   time.Duration // creepingAge
+	age   time.Duration // slowAge
 	taken map[*seat]struct{}
 }
 
 // newSeats are n seats for what is named, in the plural; share is the part of them that
 // one client address may have.
 func newSeats(what string, n, share int) *seats {
-	return &seats{what: what, free: make(chan struct{}, n), shares: web.NewShares(what, n/share), age: creepingAge, taken: map[*seat]struct{}{}}
+	return &seats{what: what, free: make(chan struct{}, n), shares: web.NewShares(what, n/share), age: slowAge, taken: map[*seat]struct{}{}}
 }
 
 // take waits for a seat for the request, until stop.
@@ -83,7 +83,7 @@ func (s *seats) leave(taken *seat) {
 // creep.
 func (s *seats) cutSlowest(now time.Time) {
 	var slowest *seat
-	least := float64(creepingRate)
+	least := float64(slowRate)
 	s.mu.Lock()
 	for taken := range s.taken {
 		if rate, creeps := taken.pace(now, s.age); creeps && rate < least {
@@ -118,7 +118,7 @@ func (s *seat) took(now time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	// What is long ago counts for less: sockets take megabytes at once.
-	if s.spent += now.Sub(time.Unix(0, since)).Seconds(); s.spent > creepingAge.Seconds() {
+	if s.spent += now.Sub(time.Unix(0, since)).Seconds(); s.spent > slowAge.Seconds() {
 		s.spent /= 2
 		s.bytes /= 2
 	}

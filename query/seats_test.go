@@ -93,8 +93,8 @@ func TestPace(t *testing.T) {
 		{"a slow line", []int{20 << 10, 20 << 10, 20 << 10, 20 << 10, 20 << 10, 20 << 10, 20 << 10, 20 << 10}, 0, false},
 		{"a creeping one", []int{1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10, 1 << 10}, 0, true},
 		{"one that has just begun", []int{1 << 10, 1 << 10}, 0, false},
-		{"one that stands still", []int{8 << 20}, creepingAge + time.Second, true},
-		{"one that pauses", []int{8 << 20}, creepingAge - time.Second, false},
+		{"one that stands still", []int{8 << 20}, slowAge + time.Second, true},
+		{"one that pauses", []int{8 << 20}, slowAge - time.Second, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			s, at := &seat{}, now
@@ -107,8 +107,8 @@ func TestPace(t *testing.T) {
 				s.gave(1, at)
 				at = at.Add(test.still)
 			}
-			rate, old := s.pace(at, creepingAge)
-			if creeps := old && rate < creepingRate; creeps != test.creep {
+			rate, old := s.pace(at, slowAge)
+			if creeps := old && rate < slowRate; creeps != test.creep {
 				t.Errorf("%.0f bytes a second, old %v", rate, old)
 			}
 		})

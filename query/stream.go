@@ -402,12 +402,12 @@ func (w *eventWriter) flush() error {
 	}
 	_ = w.conn.SetWriteDeadline(time.Now().Add(writePatience))
 	_, err := w.conn.Write(w.buffer)
-	if w.buffer = w.buffer[:0]; cap(w.buffer) > keptBuffer {
+	if w.buffer = w.buffer[:0]; cap(w.buffer) > idleBuffer {
 		w.buffer = nil
 	}
 	return err
 }
 
-// keptBuffer is how much of a buffer a quiet stream keeps, in bytes: ten
+// idleBuffer is how much of a buffer a quiet stream keeps, in bytes: ten
 // thousand of them are 40 MB.
-const keptBuffer = 4 << 10
+const idleBuffer = 4 << 10

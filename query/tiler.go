@@ -22,8 +22,8 @@ const (
 	// newestRows: of a tile that has more, the newest are shown. More could not be
 	// told apart on a screen.
 	newestRows = 20_000
-	// keptParts bounds what is kept of tiles, in bytes: some hundred views of a map.
-	keptParts = 32 << 20
+	// partsBytes bounds what is kept of tiles, in bytes: some hundred views of a map.
+	partsBytes = 32 << 20
 )
 
 // A tiler makes tiles. What each segment gives to one is kept for as long as nothing
@@ -148,7 +148,7 @@ func (t *tiler) keep(key partKey, part *tiles.Part) {
 	size := part.Bytes() + len(key.filter) + entry
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.bytes += size; t.bytes > keptParts {
+	if t.bytes += size; t.bytes > partsBytes {
 		clear(t.parts)
 		t.bytes = size
 	}

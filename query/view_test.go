@@ -92,7 +92,7 @@ func TestNothingOutsideAnArea(t *testing.T) {
 		f.do(http.MethodGet, path, as["all"]...)
 		for range 2 { // the second time from the cache
 			r := f.do(http.MethodGet, path, as["local"]...)
-			if text := strings.ReplaceAll(string(r.body), url.QueryEscape("outside"), ""); r.status == http.StatusOK && strings.Contains(withoutQuestion(text), "outside") {
+			if text := strings.ReplaceAll(string(r.body), url.QueryEscape("outside"), ""); r.status == http.StatusOK && strings.Contains(withoutQuery(text), "outside") {
 				t.Errorf("GET %s tells of what is outside: %.2000s", path, r.body)
 			}
 			var body struct{ NumberMatched *int }
@@ -141,8 +141,8 @@ func TestNothingOutsideAnArea(t *testing.T) {
 	}
 }
 
-// withoutQuestion takes out of a document what it repeats of the request, in links.
-func withoutQuestion(text string) string {
+// withoutQuery takes out of a document what it repeats of the request, in links.
+func withoutQuery(text string) string {
 	for _, asked := range []string{"outside-1", "properties.outside", "properties=outside,inside", "like 'out%'"} {
 		for _, quoted := range []string{"name=" + asked, "properties.outside=" + asked, asked + "=", asked + "&", "there is no point &#34;" + asked} {
 			text = strings.ReplaceAll(text, quoted, "")

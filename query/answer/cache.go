@@ -131,8 +131,8 @@ func (c *Cache) Clear() {
 	}
 }
 
-// Kept is how many bytes are cached.
-func (c *Cache) Kept() int {
+// Size is how many bytes are cached.
+func (c *Cache) Size() int {
 	_, bytes := c.stat()
 	return bytes
 }

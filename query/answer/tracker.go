@@ -29,12 +29,12 @@ const (
 	// pollTimeout bounds one: a database that takes longer for its smallest
 	// request counts as away.
 	pollTimeout = time.Second
-	// currency is how long what the database said of itself holds. It is a few
+	// checkpointMaxAge is how long what the database said of itself holds. It is a few
 	// readings long, so that one slow one makes no request expensive.
-	currency = 4 * PollEvery
-	// grudge is how long a look that failed keeps requests from being tried
+	checkpointMaxAge = 4 * PollEvery
+	// failureBackoff is how long a look that failed keeps requests from being tried
 	// where an older answer is at hand. The next look comes before.
-	grudge = pollTimeout + 2*PollEvery
+	failureBackoff = pollTimeout + 2*PollEvery
 	// goneAfter is how long all that the database says must be less than what it had
 	// shown, until it counts as another than before, from which what is cached never
 	// was: a server that is asked in another's place, as after a promotion, may be
@@ -87,7 +87,7 @@ type Tracker struct {
 func NewTracker(poll func(context.Context) (uint64, error), back func()) *Tracker {
 	t := &Tracker{poll: poll, back: back, kick: make(chan struct{}, 1),
 		born: time.Now(), moved: make(chan struct{})}
-	t.checked.Store(-int64(currency)) // nothing was
+	t.checked.Store(-int64(checkpointMaxAge)) // nothing was
 	return t
 }
 
@@ -204,7 +204,7 @@ func (t *Tracker) Behind(sequence uint64) time.Duration {
 // it for a while, it is asked.
 func (t *Tracker) Lag() time.Duration {
 	lag := t.Behind(t.Shown())
-	if lag > currency {
+	if lag > checkpointMaxAge {
 		t.touch()
 	}
 	return lag
@@ -225,7 +225,7 @@ func (t *Tracker) Waiting() int {
 // database would say.
 func (t *Tracker) Current(sequence uint64) bool {
 	t.touch()
-	return sequence >= t.target.Load() && t.Now()-time.Duration(t.checked.Load()) < currency
+	return sequence >= t.target.Load() && t.Now()-time.Duration(t.checked.Load()) < checkpointMaxAge
 }
 
 // touch keeps the checkpoint looked at.
@@ -254,7 +254,7 @@ func (t *Tracker) since(sequence uint64, at time.Duration) time.Duration {
 func (t *Tracker) away() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.failed != nil && t.Now()-t.failedAt < grudge
+	return t.failed != nil && t.Now()-t.failedAt < failureBackoff
 }
 
 // Shown is how far the database has said that it is.

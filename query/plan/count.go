@@ -16,15 +16,15 @@ const (
 	// maxCounts bounds the counts that are kept, 100 bytes and a filter's text
 	// each.
 	maxCounts = 20_000
-	// maxKeptText bounds the text of a filter whose counts are kept.
-	maxKeptText = 2 << 10
+	// maxCachedText bounds the text of a filter whose counts are kept.
+	maxCachedText = 2 << 10
 )
 
 // counts are how many rows of a segment pass a filter. They hold as long as nothing
 // in the segment changes, which its revision tells; the head's are not kept.
 type counts struct {
-	mu   sync.Mutex
-	kept map[countKey]int64
+	mu     sync.Mutex
+	cached map[countKey]int64
 }
 
 type countKey struct {
@@ -33,26 +33,26 @@ type countKey struct {
 	filter   string
 }
 
-func newCounts() counts { return counts{kept: map[countKey]int64{}} }
+func newCounts() counts { return counts{cached: map[countKey]int64{}} }
 
 func (c *counts) get(k countKey) (n int64, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	n, ok = c.kept[k]
+	n, ok = c.cached[k]
 	return n, ok
 }
 
 // put keeps a count. Where there are too many, all go: they are made again.
 func (c *counts) put(k countKey, n int64) {
-	if len(k.filter) > maxKeptText {
+	if len(k.filter) > maxCachedText {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.kept) >= maxCounts {
-		clear(c.kept)
+	if len(c.cached) >= maxCounts {
+		clear(c.cached)
 	}
-	c.kept[k] = n
+	c.cached[k] = n
 }
 
 // Count returns how many points pass the filter, exactly, and the sequence of the
@@ -95,8 +95,8 @@ func (r *Reader) count(ctx context.Context, conn *pgxpool.Conn, c *catalogue, e 
 			if !ok {
 				continue
 			}
-			if kept, ok := r.counts.get(countKey{s.id, revisions[s.id], text}); ok && s.known {
-				sum += kept
+			if n, ok := r.counts.get(countKey{s.id, revisions[s.id], text}); ok && s.known {
+				sum += n
 			} else {
 				asked = append(asked, st)
 			}

@@ -202,9 +202,9 @@ func (s *Snapshot) Cells(ctx context.Context, p Part, after event.Position, f fu
 	})
 }
 
-// Kept tells f the cells of the part as the projector counted them, each 2^coarse wide,
+// CellCounts calls f with the cells of the part as the projector counted them, each 2^coarse wide,
 // with all changes up to a revision. ok is false where it has not (yet).
-func (s *Snapshot) Kept(ctx context.Context, p Part, f func(column, row, n uint32)) (revision event.Position, coarse uint, ok bool, err error) {
+func (s *Snapshot) CellCounts(ctx context.Context, p Part, f func(column, row, n uint32)) (revision event.Position, coarse uint, ok bool, err error) {
 	if !s.cells {
 		return 0, 0, false, nil
 	}
