@@ -86,7 +86,7 @@ func (c Copies) Problem() string {
 		case o.Whole:
 			continue
 		case o.Away:
-			text += fmt.Sprintf("; node %s is away, for %.0f s", o.Node, o.Seen)
+			text += fmt.Sprintf("; node %s has been unreachable for %.0f s", o.Node, o.Seen)
 		default:
 			text += fmt.Sprintf("; node %s is being brought up to date", o.Node)
 		}

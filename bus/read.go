@@ -51,7 +51,7 @@ type readAnswer struct {
 func Read(ctx context.Context, nc *nats.Conn, id uuid.UUID) (Stored, error) {
 	data, err := json.Marshal(readRequest{id})
 	if err != nil {
-		return Stored{}, fmt.Errorf("encode the question for a point: %w", err)
+		return Stored{}, fmt.Errorf("encode the request for a point: %w", err)
 	}
 	m, err := nc.RequestWithContext(ctx, SubjectRead, data)
 	if err != nil {
@@ -74,7 +74,7 @@ func ServeRead(nc *nats.Conn, read func(id uuid.UUID) (Stored, error)) error {
 		select {
 		case places <- struct{}{}:
 		default:
-			respond(m, readAnswer{Error: "it has too many questions to answer"})
+			respond(m, readAnswer{Error: "it has too many requests to answer"})
 			return
 		}
 		go func() {

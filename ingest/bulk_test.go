@@ -99,7 +99,7 @@ func TestMany(t *testing.T) {
 		{name: "csv, bad rows", contentType: csvType, query: "?time=t&strict", body: "lon,lat,t,a\n1,2\n1,2,,\"x\n\"y,\n,2,,\n\"1,5\",2,,\n0x1,2,,\n1,99,,\n1,2,noon,\n1,2,,\xff\n1,2,,\x00\n1,2,,b\"c\n1,2,,\"open\n1,2,,\n",
 			status: 422, texts: []string{
 				`{"row":1,"reason":"it has 2 cells, but the header has 4"}`,
-				`{"row":2,"reason":"a quoted cell goes on after its quote, or is never closed; it takes up lines 3 to 4 of the body"}`,
+				`{"row":2,"reason":"a quoted cell continues after its quote, or is never closed; it takes up lines 3 to 4 of the body"}`,
 				`{"row":3,"reason":"it has no longitude"}`, `the longitude is "1,5": it must be a decimal number`, `the longitude is "0x1"`, "-90 to 90", "RFC 3339", "column 4: the cell is not UTF-8 text", "zero byte",
 				`a cell that is not quoted has a quote in it, in line 12 of the body`, `lines 13 to 14 of the body`}},
 		{name: "csv, header only", contentType: csvType, body: "lon,lat\n", status: 400, texts: []string{"the body has no points"}},

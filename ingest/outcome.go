@@ -88,7 +88,7 @@ func (h *handler) look(t target) (bus.Stored, bool) {
 // failed is the problem of a condition that does not hold; revision is what the
 // point is at, 0 where there is none or that is not known.
 func (h *handler) failed(t target, revision event.Position) *web.Problem {
-	p := &web.Problem{Status: http.StatusPreconditionFailed, Detail: "the point is not at the revision that If-Match asks for: read it again, and decide anew"}
+	p := &web.Problem{Status: http.StatusPreconditionFailed, Detail: "the point is not at the revision that If-Match asks for: read it again, and decide again"}
 	switch {
 	case t.want.absent:
 		p.Detail = "there is a point with this id, and If-None-Match: * asks that there be none"
@@ -112,7 +112,7 @@ func (t *target) problem(outcome bus.Outcome) *web.Problem {
 	case bus.OutcomeMissing:
 		return &web.Problem{Status: http.StatusNotFound, Detail: "there is no point with this id"}
 	case bus.OutcomeGone:
-		return &web.Problem{Status: http.StatusGone, Detail: "the point was deleted; PUT without a condition, or with If-None-Match: *, makes it anew"}
+		return &web.Problem{Status: http.StatusGone, Detail: "the point was deleted; PUT without a condition, or with If-None-Match: *, creates it again"}
 	case bus.OutcomeConflict:
 		if t.keyed {
 			return &web.Problem{Status: http.StatusConflict,

@@ -119,7 +119,7 @@ func (b *batch) addLines(d *event.Decoder, sequence uint64, data []byte) error {
 // newer stops the projection at what a newer version wrote: to park it would take
 // what was acknowledged from its writer, to leave out a part would change it.
 func newer(at event.Position, what error) error {
-	return mismatch("Upgrade this projector to the version of the ingest service that wrote it, and it goes on by itself",
+	return mismatch("Upgrade this projector to the version of the ingest service that wrote it, and it continues on its own",
 		"the event at position %d of the stream %s (message %d) is of a newer version of Cairn: %v", at, bus.Stream, at.Sequence(), what)
 }
 

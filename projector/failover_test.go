@@ -154,7 +154,7 @@ func TestTrimsNotPastAStandby(t *testing.T) {
 	})
 	testkit.Eventually(t, failoverPatience, "it says for whom the stream is kept", func() bool {
 		st := s.status()
-		return st.Standbys != nil && st.Standbys.Held > 0 && strings.Contains(st.Standbys.Why, "standby second is away")
+		return st.Standbys != nil && st.Standbys.Held > 0 && strings.Contains(st.Standbys.Why, "standby second is unreachable")
 	})
 	stream, err := s.js.Stream(t.Context(), bus.Stream)
 	if err != nil {
@@ -242,9 +242,9 @@ func TestStandbysThatCount(t *testing.T) {
 		{"none has a say", TrimStandbys{Off: true}, [][]standby{{at("a", 100, true, true)}}, 1<<64 - 1, ""},
 		{"the slowest", TrimStandbys{}, [][]standby{{at("a", 300, true, true), at("b", 200, true, true)}}, 2, "standby b has"},
 		{"one that has just come", TrimStandbys{}, [][]standby{{at("a", 300, true, true), at("b", 0, true, true)}}, 0, "standby b has"},
-		{"one that is away, with a slot", TrimStandbys{}, [][]standby{{at("a", 300, true, true), at("b", 100, true, false)}}, 1, "standby b is away"},
+		{"one that is away, with a slot", TrimStandbys{}, [][]standby{{at("a", 300, true, true), at("b", 100, true, false)}}, 1, "standby b is unreachable"},
 		{"one whose slot was dropped", TrimStandbys{}, [][]standby{{at("a", 300, true, true), at("b", 100, true, true)}, {at("a", 300, true, true)}}, 3, "standby a has"},
-		{"one that is away, without a slot", TrimStandbys{}, [][]standby{{at("a", 300, true, true), at("b", 100, false, true)}, {at("a", 300, true, true)}}, 1, "standby b is away"},
+		{"one that is away, without a slot", TrimStandbys{}, [][]standby{{at("a", 300, true, true), at("b", 100, false, true)}, {at("a", 300, true, true)}}, 1, "standby b is unreachable"},
 		{"it is back", TrimStandbys{}, [][]standby{{at("b", 100, false, true)}, {}, {at("b", 300, false, true)}}, 3, "standby b has"},
 		{"two of one name", TrimStandbys{}, [][]standby{{at("w", 100, false, true), at("w", 300, false, true)}}, 1, "standby w has"},
 	}

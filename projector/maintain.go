@@ -417,10 +417,10 @@ func (m *maintenance) expire(ctx context.Context, all []schema.Segment) (bool, e
 		return err
 	})
 	if err != nil {
-		return false, fmt.Errorf("let go of old segments: %w", err)
+		return false, fmt.Errorf("drop old segments: %w", err)
 	}
 	m.metrics.expired.Add(float64(len(gone)))
-	m.log.Info("let go of segments that are older than what is kept", "segments", gone, "keep", m.keep, "below_position", floor)
+	m.log.Info("dropped segments that are older than what is kept", "segments", gone, "keep", m.keep, "below_position", floor)
 	return true, nil
 }
 

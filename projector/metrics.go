@@ -32,7 +32,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "cairn_projection_commit_seconds", Help: "Time to apply one batch, its commit included.",
 			Buckets: []float64{.001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 60}}),
 		sessions: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "cairn_projection_interruptions_total", Help: "Times that the projection began anew after a failure."}),
+			Name: "cairn_projection_interruptions_total", Help: "Times that the projection restarted after a failure."}),
 		sequence: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "cairn_checkpoint_sequence", Help: "Last message applied."}),
 		behind: prometheus.NewGauge(prometheus.GaugeOpts{
@@ -67,7 +67,7 @@ func registerState(r prometheus.Registerer, p *projector) {
 			_, attached := p.standbys.behind(0)
 			return float64(attached)
 		}),
-		gauge("cairn_database_standby_behind_messages", "Messages that the standby which has the least lacks, those that are away included.", func() float64 {
+		gauge("cairn_database_standby_behind_messages", "Messages that the standby which has the least lacks, unreachable ones included.", func() float64 {
 			s := p.state.Load()
 			if s == nil {
 				return 0

@@ -331,10 +331,10 @@ func (r *rebuild) exchange(ctx context.Context) error {
 	}
 	// Maintenance gathers the newest of each name again.
 	if _, err := r.conn.Exec(ctx, `truncate latest; update segments set latest_done = false, latest_name = null; update checkpoint set latest = sequence`); err != nil {
-		return fmt.Errorf("begin the table latest anew: %w", err)
+		return fmt.Errorf("reset the table latest: %w", err)
 	}
 	if _, err := r.conn.Exec(ctx, fmt.Sprintf(`update segments set latest_done = true where id = %d and not exists (select from %s)`, r.id, schema.Table(r.id))); err != nil {
-		return fmt.Errorf("begin the table latest anew: %w", err)
+		return fmt.Errorf("reset the table latest: %w", err)
 	}
 	if err := raiseCatalogue(ctx, r.conn); err != nil {
 		return err

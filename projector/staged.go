@@ -127,7 +127,7 @@ func (w *writer) writeParked(ctx context.Context, list []parkedEvent) error {
 		return fmt.Errorf("bound the parked events: %w", err)
 	}
 	if n := tag.RowsAffected(); n > 0 {
-		w.log.Error("too many events are parked; let go of the oldest", "bound", maxParked, "gone", n)
+		w.log.Error("too many events are parked; dropped the oldest", "bound", maxParked, "gone", n)
 	}
 	return nil
 }

@@ -243,7 +243,7 @@ func (s *standbys) reached() (sequence uint64, why string) {
 	for _, k := range s.sorted() {
 		if has := s.at(k.flushed); has < sequence {
 			sequence = has
-			if why = fmt.Sprintf("standby %s is away, and has the projection up to sequence %d", k.name, has); k.here {
+			if why = fmt.Sprintf("standby %s is unreachable, and has the projection up to sequence %d", k.name, has); k.here {
 				why = fmt.Sprintf("standby %s has the projection up to sequence %d", k.name, has)
 			}
 		}

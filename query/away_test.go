@@ -91,14 +91,14 @@ func TestDatabaseAwayAndBack(t *testing.T) {
 		for _, path := range []string{"/points?limit=%d", "/points?bbox=0,0,1,%d", "/points/x%d"} {
 			path = fmt.Sprintf(path, i+1) // what was not asked before
 			r := f.get(path)
-			if got := f.detail(r, http.StatusServiceUnavailable); got != "the database is away" || r.header.Get("Retry-After") != "1" {
+			if got := f.detail(r, http.StatusServiceUnavailable); got != "the database is unreachable" || r.header.Get("Retry-After") != "1" {
 				t.Errorf("%s, GET %s: %q %v", round, path, got, r.header)
 			}
 		}
 		if r := f.get("/readyz"); r.status != http.StatusOK {
 			t.Errorf("%s: not ready: %s", round, r.body)
 		}
-		if s := f.roleStatus(); s.Query.Database != "the database is away" || s.Role != "query" {
+		if s := f.roleStatus(); s.Query.Database != "the database is unreachable" || s.Role != "query" {
 			t.Errorf("%s: status is %+v", round, s)
 		}
 		start()

@@ -88,7 +88,7 @@ func problem(err error) *web.Problem {
 		return ofState(refused.Code)
 	}
 	// What Postgres did not say itself went wrong on the way to it.
-	return web.Unavailable("the database is away", retryAfter)
+	return web.Unavailable("the database is unreachable", retryAfter)
 }
 
 func errSchema() *web.Problem {
@@ -99,7 +99,7 @@ func errSchema() *web.Problem {
 func ofState(code string) *web.Problem {
 	switch code {
 	case "57014": // query_canceled
-		return web.Unavailable("the question is too expensive: it took longer than this server allows; ask for less", retryAfter)
+		return web.Unavailable("the request is too expensive: it took longer than this server allows; ask for less", retryAfter)
 	case "55P03": // lock_not_available
 		return web.Unavailable(fmt.Sprintf("another session has held a lock on a table of points for more than %v: look for lock table, vacuum full or alter table in pg_stat_activity", lockTimeout), retryAfter)
 	case "42P01", "42703", "42883", "3F000": // no such table, column, function, schema
@@ -113,7 +113,7 @@ func ofState(code string) *web.Problem {
 	case "08", "28", "3D", "40", "53", "55", "57", "58", "XX":
 		// Connections, passwords, no such database, conflicts with recovery on
 		// a replica, resources, shutting down, the system: it may fix.
-		return web.Unavailable("the database is away", retryAfter)
+		return web.Unavailable("the database is unreachable", retryAfter)
 	}
 	return nil
 }

@@ -122,8 +122,8 @@ func (a *acknowledgedFile) compare(highest, last uint64) error {
 		return nil
 	}
 	return fmt.Errorf("%w: the stream %s ends at sequence %d, but writes up to %d were acknowledged. "+
-		"Restore the store from a backup, or run 'cairn salvage', which goes on with what there is and gives no position again; "+
-		"only if all of it is to begin anew, the database too, remove the file %s from the data folder", bus.ErrDamaged, bus.Stream, last, highest, filepath.Base(a.file.Name()))
+		"Restore the store from a backup, or run 'cairn salvage', which continues with what there is and assigns no position twice; "+
+		"only to start over with everything, the database included, remove the file %s from the data folder", bus.ErrDamaged, bus.Stream, last, highest, filepath.Base(a.file.Name()))
 }
 
 // lastSequence is the stream's, read in this process.

@@ -111,7 +111,7 @@ func ReadType(contentType string) (Media, error) {
 	m.noHeader = m.Kind == Table && strings.EqualFold(params["header"], "absent")
 	switch {
 	case media == "application/x-www-form-urlencoded":
-		return m, unsupported("the Content-Type is " + media + ", which curl -d sends by itself: add -H 'Content-Type: application/json'")
+		return m, unsupported("the Content-Type is " + media + ", which curl -d sends on its own: add -H 'Content-Type: application/json'")
 	case foreignTypes[media] != "":
 		return m, unreadable(foreignTypes[media], &Options{})
 	case m.Kind == 0:

@@ -256,7 +256,7 @@ func explain(err error) string {
 	if !errors.As(err, &wrong) {
 		return err.Error()
 	}
-	what := "a quoted cell goes on after its quote, or is never closed"
+	what := "a quoted cell continues after its quote, or is never closed"
 	if errors.Is(wrong, csv.ErrBareQuote) {
 		what = "a cell that is not quoted has a quote in it"
 	}

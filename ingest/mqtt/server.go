@@ -60,7 +60,7 @@ var (
 	// is acknowledged, or the client would send it forever.
 	ErrRejected = errors.New("the message is not taken")
 	// ErrClosed says that the client may not continue.
-	ErrClosed = errors.New("the client may not go on")
+	ErrClosed = errors.New("the client may not continue")
 )
 
 // A Publisher takes a message, and returns when it is on disk. An error that is neither

@@ -26,7 +26,7 @@ var (
 	// ErrRate: it asks too often.
 	ErrRate = errors.New("the access key has made more requests than its rate allows")
 	// errUnknown: nothing is known yet.
-	errUnknown = errors.New("the access keys are not read yet: the queue is away")
+	errUnknown = errors.New("the access keys are not read yet: the queue is unreachable")
 )
 
 // Config says how callers are identified.

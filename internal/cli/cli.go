@@ -67,7 +67,7 @@ type commands struct {
 	Cluster     clusterCmd     `cmd:"" help:"Look at the nodes that keep the queue together, or take a single node's data along into a cluster."`
 	Keys        keysCmd        `cmd:"" help:"Make access keys, list them, take them away."`
 	Parked      parkedCmd      `cmd:"" help:"Look at the events that could not become points, publish them again, or drop them."`
-	Rebuild     rebuildCmd     `cmd:"" help:"Make the table of points anew from its old rows and the queue, while reads and writes go on."`
+	Rebuild     rebuildCmd     `cmd:"" help:"Rebuild the table of points from its old rows and the queue, while reads and writes continue."`
 	Salvage     salvageCmd     `cmd:"" help:"Put a new queue in the place of one that is damaged, lost or another database's."`
 	OpenAPI     openapiCmd     `cmd:"" name:"openapi" help:"Write the definition of the HTTP API, OpenAPI 3.0."`
 	Healthcheck healthcheckCmd `cmd:"" help:"Ask whether the role that listens here is ready: the health check of a container without a shell."`

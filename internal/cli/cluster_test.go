@@ -92,7 +92,7 @@ func TestClusterStatusTells(t *testing.T) {
 				Nodes:  []bus.Node{{Name: "n2", Fresh: true, Members: members}, {Name: "n1", Whole: true, Members: members}},
 				Copies: &bus.Copies{Wanted: 3, Whole: 1, Leader: "n1", Others: []bus.Copy{{Node: "n2", Behind: 7}, {Node: "n3", Away: true, Seen: 30}}},
 			},
-			want: []string{"only node n1 has all", "node n3 is away, for 30 s", "n2 began with an empty disk", "no answer from n3", "7 behind", "Writes are not taken: 1 of 3"},
+			want: []string{"only node n1 has all", "node n3 has been unreachable for 30 s", "n2 began with an empty disk", "no answer from n3", "7 behind", "Writes are not taken: 1 of 3"},
 		},
 		{
 			name:     "nobody leads",

@@ -231,7 +231,7 @@ type mapFlag struct {
 }
 
 type keepFlag struct {
-	Keep age `env:"CAIRN_KEEP" placeholder:"AGE" help:"How long points are kept after they came in, as 90d or 36h: what is older is dropped, whole segments at a time, with their ids. Empty: for ever."`
+	Keep age `env:"CAIRN_KEEP" placeholder:"AGE" help:"How long points are kept after they came in, as 90d or 36h: what is older is dropped, whole segments at a time, with their ids. Empty: forever."`
 }
 
 // An age is a duration that may be in days, of 24 hours.

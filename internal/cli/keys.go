@@ -18,7 +18,7 @@ import (
 type keysCmd struct {
 	Add keysAddCmd `cmd:"" help:"Make an access key, and show it: once."`
 	Ls  keysLsCmd  `cmd:"" help:"List the access keys, not what they are."`
-	Rm  keysRmCmd  `cmd:"" help:"Take access keys away from whoever has them: at once, with the streams that they have open."`
+	Rm  keysRmCmd  `cmd:"" help:"Revoke access keys: at once, with the streams that are open with them."`
 }
 
 // keysFlags are how the bucket of keys is reached.

@@ -131,7 +131,7 @@ func unidentified(c *fiber.Ctx, err error) error {
 	case errors.Is(err, auth.ErrWrong), errors.Is(err, auth.ErrExpired):
 		c.Response().Header.Add(fiber.HeaderWWWAuthenticate, `Bearer realm="cairn", error="invalid_token"`)
 	default:
-		return fmt.Errorf("%w: %w", Unavailable("it cannot be said now who asks", time.Second), err)
+		return fmt.Errorf("%w: %w", Unavailable("the caller cannot be identified now", time.Second), err)
 	}
 	c.Response().Header.Add(fiber.HeaderWWWAuthenticate, `Basic realm="cairn", charset="UTF-8"`)
 	return &Problem{Status: http.StatusUnauthorized, Detail: err.Error()}

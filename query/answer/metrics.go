@@ -7,7 +7,7 @@ type metrics struct{ hits, shared, stale, packed prometheus.Counter }
 func newMetrics(r prometheus.Registerer, c *Cache) *metrics {
 	answers := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cairn_query_saved_total",
-		Help: "Answers that cost no statement of their own: kept is current, shared waited for another's statement, stale is old for want of a database that is up to date.",
+		Help: "Answers that cost no statement of their own: kept is current, shared waited for another's statement, stale is old because the database is not up to date.",
 	}, []string{"by"})
 	m := &metrics{hits: answers.WithLabelValues("kept"), shared: answers.WithLabelValues("shared"), stale: answers.WithLabelValues("stale")}
 	m.packed = prometheus.NewCounter(prometheus.CounterOpts{
