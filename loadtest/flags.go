@@ -55,6 +55,15 @@ type flags struct {
 	Rounds    int           `default:"5" group:"modes" help:"How often --compare measures both (${default}; with --find-limit once is enough: --rounds 1)."`
 	Level     time.Duration `default:"30s" group:"modes" placeholder:"DURATION" help:"How long one level of --find-limit, or one measurement of --compare, counts (${default})."`
 
+	Devices      int           `group:"devices" placeholder:"COUNT" help:"Instead: so many devices that send fixes by HTTP, a third each as OsmAnd, OwnTracks and Overland do, and keep what is not acknowledged."`
+	DevicesMQTT  int           `name:"devices-mqtt" group:"devices" placeholder:"COUNT" help:"So many more that publish by MQTT, as OwnTracks does."`
+	MQTT         string        `name:"mqtt" default:"127.0.0.1:1883" group:"devices" placeholder:"HOST:PORT" help:"Where they publish (${default})."`
+	MQTTUser     string        `name:"mqtt-user" default:"load" group:"devices" placeholder:"USER" help:"The user of the devices, which begins their names; with keys, the name of the key (${default})."`
+	MQTTPassword string        `name:"mqtt-password" group:"devices" placeholder:"KEY" help:"An access key, to publish with."`
+	Every        time.Duration `default:"1s" group:"devices" placeholder:"DURATION" help:"The time between two fixes of a device, in whole seconds (${default})."`
+	LatestRate   float64       `default:"20" group:"devices" placeholder:"PER-SECOND" help:"How often a second GET /latest is asked beside them (${default})."`
+	LatestP99    time.Duration `name:"latest-p99" default:"50ms" group:"devices" placeholder:"DURATION" help:"The p99 of GET /latest that is allowed (${default})."`
+
 	Out   string `default:"loadtest-report" type:"path" placeholder:"FOLDER" help:"Where the report goes (${default}): index.html, result.json, series.csv, requests.csv."`
 	Plain bool   `help:"Write plain lines, even on a terminal."`
 	Seed  uint64 `placeholder:"NUMBER" help:"Make the same positions and choices again; 0: new ones."`
@@ -83,6 +92,11 @@ func (f *flags) test(out io.Writer) (*test, error) {
 	if t.plan, err = f.plan(); err != nil {
 		return nil, err
 	}
+	if f.devices() {
+		if _, err = f.fleet(); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case f.Start < 1 || f.Max < f.Start:
 		return nil, errors.New("--start must be at least 1, and --max not below it")
@@ -93,6 +107,9 @@ func (f *flags) test(out io.Writer) (*test, error) {
 	}
 	return t, nil
 }
+
+// devices says whether the load is of devices.
+func (f *flags) devices() bool { return f.Devices != 0 || f.DevicesMQTT != 0 }
 
 func (f *flags) target(raw string) (load.Target, error) {
 	t := load.Target{AcceptEncoding: f.AcceptEncoding, Timeout: f.Timeout}

@@ -5,8 +5,9 @@
 //	go run ./loadtest                 the tutorial's ramp against 127.0.0.1:8080
 //	go run ./loadtest --find-limit    how many users it holds
 //	go run ./loadtest --compare URL   the same load on two targets, in turns
+//	go run ./loadtest --devices N     phones and trackers, and where they are
 //
-// The load itself is package load's; the report is package report's.
+// The load itself is package load's, and that of devices package fleet's; the report is package report's.
 package main
 
 import (

@@ -43,6 +43,8 @@ func TestExitCodes(t *testing.T) {
 		{"failures that are allowed", append(short, "--target="+bad, "--failures=100%"), exitOK},
 		{"too slow", append(short, "--target="+good, "--p95=1ns"), exitFailed},
 		{"at a rate", append(short, "--target="+good, "--rate=50", "--ramp=0s", "--arrivals=even"), exitOK},
+		{"devices and a rate", []string{"--devices=5", "--rate=5"}, exitUsage},
+		{"devices more often than they can tell", []string{"--devices=5", "--every=100ms"}, exitUsage},
 		{"no flag", []string{"--no-such-flag"}, exitUsage},
 		{"no kind", []string{"--queries=oldest=1"}, exitUsage},
 		{"no target", []string{"--target=ftp://x"}, exitUsage},

@@ -33,6 +33,9 @@ func (t *test) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if t.flags.devices() {
+		return t.sendFixes(ctx)
+	}
 	var err error
 	switch {
 	case t.flags.FindLimit:
