@@ -93,6 +93,7 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 	seed := *seed<<32 + uint64(r.number)<<8 //nolint:gosec // a small number
 	finishWriting := s.writing(writes, r.number, seed)
 	finishChanging := s.changing(writes, seed+uint64(len(writers)))
+	finishSending := s.sending(writes, seed+uint64(len(writers)+len(changers)+1))
 	reads, endReads := context.WithCancel(ctx)
 	var readers sync.WaitGroup
 	readers.Go(func() { s.reading(reads, seed+uint64(len(writers)+len(changers))) })
@@ -106,6 +107,7 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 	})
 	finishWriting()
 	finishChanging()
+	finishSending()
 	patience.Stop()
 	if err == nil {
 		err = s.settle(ctx)

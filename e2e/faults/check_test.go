@@ -37,6 +37,15 @@ func (s *system) compare(ctx context.Context, all bool, changing map[string]test
 	if err := s.follower.hasSeen(ctx, rows, after, changing); err != nil {
 		s.find("stream: %v", err)
 	}
+	checked := s.checked
+	if len(rows) > 0 {
+		checked = rows[len(rows)-1].Position
+	}
+	rows, fixes := withoutDevices(rows)
+	served, _ = withoutDevices(served)
+	if err := s.compareDevices(ctx, fixes, all); err != nil {
+		return err
+	}
 	c := s.ledger.Check()
 	c.Floor, c.Again = s.floor, s.repair.done.Load()
 	there := c.Values("PostGIS", rows)
@@ -46,9 +55,7 @@ func (s *system) compare(ctx context.Context, all bool, changing map[string]test
 	if err := s.totals(ctx, c, all); err != nil {
 		return err
 	}
-	if len(rows) > 0 {
-		s.checked = rows[len(rows)-1].Position
-	}
+	s.checked = checked
 	for _, d := range c.Differences() {
 		s.find("%s", d)
 	}
@@ -63,7 +70,7 @@ func (s *system) totals(ctx context.Context, c *testrig.Check, all bool) error {
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var rows, names, parked, backwards int
-	err = conn.QueryRow(ctx, `select count(*), count(distinct name), (select count(*) from parked), (select count(*) from faults.backwards) from points where name not like $1`, changePrefix+"%").
+	err = conn.QueryRow(ctx, `select count(*), count(distinct name), (select count(*) from parked), (select count(*) from faults.backwards) from points where name not like $1 and name not like $2`, changePrefix+"%", devicePrefix+"%").
 		Scan(&rows, &names, &parked, &backwards)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@
 //	system_test.go     processes, proxies, cluster (proxy_, database_test.go)
 //	writer_test.go     what clients send (client_, reader_test.go)
 //	change_test.go     how clients change points, and what is then there (changed_test.go)
+//	device_test.go     what phones and trackers send, by HTTP and MQTT, and where they are
 //	follow_test.go     who follows the stream, and must have the same in the end
 //	strike_test.go     how each fault strikes and is healed (full_, maintain_, retention_test.go)
 //	check_test.go      the comparison

@@ -58,9 +58,9 @@ type kind struct {
 
 var (
 	wires = map[string][]string{
-		apart:    {"client-ingest", "client-query", "nats-projector", "nats-query", "pg-projector", "pg-query"},
-		together: {"client-ingest", "client-query", "pg-serve"},
-		private:  {"client-ingest", "client-query"},
+		apart:    {"client-ingest", "client-mqtt", "client-query", "nats-projector", "nats-query", "pg-projector", "pg-query"},
+		together: {"client-ingest", "client-mqtt", "client-query", "pg-serve"},
+		private:  {"client-ingest", "client-mqtt", "client-query"},
 	}
 	processes = map[string][]string{
 		apart:    {"ingest", "projector", "query"},

@@ -51,6 +51,7 @@ type system struct {
 	ledger  *testrig.Ledger
 	changes *testrig.Changes
 	minds   map[string]*mind // of the changers
+	devices []*device
 	figures *figures
 	replay  time.Duration // what is projected stays in the stream for so long
 	serial  atomic.Int64  // of ids that are numbers
@@ -73,11 +74,11 @@ type system struct {
 
 // proxyNames are the connections that a proxy stands in.
 var proxyNames = []string{"client-ingest", "client-query", "nats-projector", "nats-query", "pg-projector", "pg-query",
-	"pg-serve", "nats-second", "pg-second"}
+	"client-mqtt", "pg-serve", "nats-second", "pg-second"}
 
 func newSystem(t testing.TB, name, logs string, f *figures) *system {
 	s := &system{t: t, name: name, data: testkit.Folder(t), logs: logs, proxies: map[string]*proxy{}, ledger: testrig.NewLedger(""), changes: testrig.NewChanges(),
-		minds: map[string]*mind{}, created: map[string]int64{}, figures: f, replay: replayAge}
+		minds: map[string]*mind{}, created: map[string]int64{}, figures: f, replay: replayAge, devices: newDevices(name)}
 	for _, n := range proxyNames {
 		p, err := newProxy(n)
 		if err != nil {
@@ -128,7 +129,7 @@ func (s *system) makeRoles() {
 		s.proxies[n].to(network, socket)
 	}
 	listen := []string{"--listen", "127.0.0.1:0", "--data", s.data}
-	queue := []string{"--nats-listen", "127.0.0.1:0", "--max-bytes", fmt.Sprint(streamBytes)}
+	queue := []string{"--nats-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--max-bytes", fmt.Sprint(streamBytes)}
 	window := []string{"--max-bytes", fmt.Sprint(streamBytes), "--replay-age", s.replay.String(), "--keep", keepFor}
 	via := func(nats, pg string) []string {
 		return []string{"--nats-url", "nats://" + s.proxies[nats].address, "--database-url", s.databaseURL(s.proxies[pg].address)}
@@ -297,6 +298,11 @@ func (r *role) start(ctx context.Context) error {
 
 func (r *role) listens(ctx context.Context, p *testrig.Process) error {
 	if r.open {
+		at, err := p.Says(ctx, mqttListening)
+		if err != nil {
+			return err
+		}
+		r.s.proxies["client-mqtt"].to("tcp", at[1])
 		said, err := p.Says(ctx, testrig.QueueIsOpen)
 		if err != nil {
 			return err
