@@ -24,7 +24,7 @@ TAGS     := e2eproxy,e2edeploy,e2epython,e2ecluster
 PAGE := query/page/lib/.filled
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare faults soak e2e-proxy e2e-page e2e-python e2e-deploy e2e-cluster schemathesis helm image docs docs-check release lint tidy fuzz clean
+.PHONY: help build run test bench compare faults soak e2e-proxy e2e-page e2e-python e2e-deploy e2e-three e2e-cluster schemathesis helm image docs docs-check release lint tidy fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -98,6 +98,10 @@ bin/python: e2e/requirements.txt
 e2e-deploy: bin/nats $(PAGE) ## start docker-compose.yml for real, with each proxy; scale, kill, back up, restore
 	@sh $(TOOLS)/ensure.sh deploy
 	$(GO) test -tags e2edeploy -count=1 -timeout 45m ./e2e/deploy
+
+e2e-three: bin/nats $(PAGE) ## start the cluster of deploy/cluster for real; kill a container, wipe another
+	@sh $(TOOLS)/ensure.sh deploy
+	$(GO) test -tags e2edeploy -count=1 -timeout 45m ./e2e/deploy -v -run TestComposeCluster -args -three
 
 helm: ## lint and render the Helm chart, and check its objects by the types of the Kubernetes API
 	cd deploy/helm/test && $(ALONE) $(GO) test -count=1 ./...
