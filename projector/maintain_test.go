@@ -413,6 +413,42 @@ func TestSplit(t *testing.T) {
 	}
 }
 
+// What searches go by is in Postgres' memory before a merged segment is read at all.
+func TestMergedSegmentsAreWarm(t *testing.T) {
+	s := newStore(t)
+	if _, err := s.pool.Exec(t.Context(), `create extension pg_buffercache`); err != nil {
+		t.Fatal(err)
+	}
+	m := s.maintenance(t.Context(), 0)
+	m.sizes.most = 10_000
+	for range 4 {
+		s.create(1000, time.Now())
+		s.settle(m)
+	}
+	merged := 0
+	for _, g := range s.check() {
+		if g.Rows == nil || *g.Rows < 2000 {
+			continue
+		}
+		merged++
+		for _, index := range []string{"_geom", "_position_key", "_time"} {
+			name := schema.Table(g.ID) + index
+			pages, held := 0, 0
+			err := s.pool.QueryRow(t.Context(), `select pg_relation_size($1::regclass) / current_setting('block_size')::int, count(*) from pg_buffercache
+				where relfilenode = pg_relation_filenode($1::regclass) and reldatabase = (select oid from pg_database where datname = current_database()) and relforknumber = 0`, name).Scan(&pages, &held)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if pages < 5 || held < pages-1 { // a B-tree's first page is read once a connection
+				t.Errorf("%s: %d of %d pages are in memory", name, held, pages)
+			}
+		}
+	}
+	if merged == 0 {
+		t.Error("nothing was merged")
+	}
+}
+
 // Somebody with psql who holds the view, or a table, delays what needs it, and
 // nothing else.
 func TestReadersDelayMaintenanceOnly(t *testing.T) {
