@@ -137,7 +137,7 @@ func commandsOf(page string) (commands []string) {
 // Every command of the documents that speaks to a server does what it says, in the
 // order of the page, on a server of the page's own.
 func TestDocsCommands(t *testing.T) {
-	for _, name := range []string{"README.md", "docs/getting-started.md", "docs/sending.md", "docs/reading.md", "docs/operating.md"} {
+	for _, name := range []string{"README.md", "docs/getting-started.md", "docs/sending.md", "docs/reading.md", "docs/fences.md", "docs/operating.md"} {
 		t.Run(strings.TrimSuffix(filepath.Base(name), ".md"), func(t *testing.T) {
 			commands := commandsOf(documents(t)[name])
 			if len(commands) == 0 {

@@ -192,3 +192,24 @@ func FuzzParse(f *testing.F) {
 		fence.NewSet([]*fence.Fence{one}).At(nil, "bus", earth.Place{1, 1})
 	})
 }
+
+func BenchmarkAt(b *testing.B) {
+	for _, n := range []int{100, fence.MaxFences} {
+		b.Run(fmt.Sprint(n, " fences in a town"), func(b *testing.B) {
+			r := rand.New(rand.NewPCG(1, 2))
+			var all []*fence.Fence
+			for i := range n {
+				f, err := fence.Parse(fmt.Sprint("f", i), fmt.Appendf(nil, `{"longitude":%v,"latitude":%v,"radius":%d}`, r.Float64()*2, r.Float64()*2-1, 100+r.IntN(2000)))
+				if err != nil {
+					b.Fatal(err)
+				}
+				all = append(all, f)
+			}
+			set := fence.NewSet(all)
+			var room [8]*fence.Fence
+			for b.Loop() {
+				set.At(room[:0], "device 7", earth.Place{r.Float64() * 2, r.Float64()*2 - 1})
+			}
+		})
+	}
+}

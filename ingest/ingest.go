@@ -72,6 +72,8 @@ type handler struct {
 	memory  *memory
 	// read asks for a point as it is in the database.
 	read func(context.Context, uuid.UUID) (bus.Stored, error)
+	// keep passes on a change of what is kept beside the points.
+	keep func(context.Context, bus.Keep) (bus.Kept, error)
 	// lastSequence is that of the newest message that is acknowledged.
 	lastSequence func(context.Context) (uint64, error)
 	// base is what absolute links of an answer begin with.
@@ -83,21 +85,22 @@ type handler struct {
 }
 
 // newHandler makes the handler. It can ask nobody until the caller says whom: by
-// read, lastSequence and those of memory. When
+// read, keep, lastSequence and those of memory. When
 // stop ends, which is when the server begins to drain, uploads read no more rows,
 // hand over what they have read, and answer how far they got. The queue must continue
 // until the server has drained.
 func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Registerer, l limits) *handler {
 	nobody := func(context.Context, uuid.UUID) (bus.Stored, error) { return bus.Stored{}, bus.ErrReaderAway }
 	unknown := func(context.Context) (uint64, error) { return 0, bus.ErrUnavailable }
+	nowhere := func(context.Context, bus.Keep) (bus.Kept, error) { return bus.Kept{}, bus.ErrKeeperAway }
 	none := func(*fiber.Ctx) string { return "" }
-	return &handler{memory: newMemory(), base: none, prefix: none, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads), shares: web.NewShares("uploads", l.uploads/addressUploads)}
+	return &handler{keep: nowhere, memory: newMemory(), base: none, prefix: none, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads), shares: web.NewShares("uploads", l.uploads/addressUploads)}
 }
 
 // routes mounts the resource. Both paths have the same handlers: /points is for
 // those whose proxy can route by method.
 func (h *handler) routes() []web.Route {
-	out := append(h.deviceRoutes(),
+	out := append(append(h.deviceRoutes(), h.keepRoutes()...),
 		web.Route{Method: http.MethodGet, Path: "/point/uploads/:key", Scope: auth.Write, Areas: true, Handler: h.getUpload})
 	for _, path := range []string{"/point", "/points"} {
 		one := path + "/:id"

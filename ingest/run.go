@@ -68,6 +68,7 @@ func Run(ctx context.Context, cfg Config) error {
 	h.base, h.prefix = cfg.Server.Base, cfg.Server.Prefix
 	h.requireConditions = cfg.RequireConditions
 	h.read = func(ctx context.Context, id uuid.UUID) (bus.Stored, error) { return bus.Read(ctx, nc, id) }
+	h.keep = func(ctx context.Context, k bus.Keep) (bus.Kept, error) { return bus.AskToKeep(ctx, nc, k) }
 	h.memory.read = func(ctx context.Context, key string) ([]byte, error) { return bus.ReadUpload(ctx, nc, key) }
 	h.memory.keep = func(ctx context.Context, key string, data []byte) error { return bus.KeepUpload(ctx, js, key, data) }
 	w := newStreamHealth(js, collector, cfg)

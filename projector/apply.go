@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cairn/bus"
+	"cairn/fence"
 	"cairn/schema"
 
 	"github.com/google/uuid"
@@ -41,7 +42,10 @@ type writer struct {
 	// straight way first.
 	staging bool
 	// pending is what the table latest does not have yet; nil: not read yet.
-	pending  *pending
+	pending *pending
+	// fences are those whose crossings are told, and crossed are those of the batch.
+	fences   fences
+	crossed  []fence.Event
 	flush    bool // the batch at hand brings the table latest up to itself
 	bracket  bracket
 	patience time.Duration // with another holder of the checkpoint
@@ -160,10 +164,10 @@ func (w *writer) transaction(ctx context.Context, b *batch, do func() error) err
 // is still where we read it, and its row stays locked until we end.
 func (w *writer) begin(ctx context.Context, b *batch) error {
 	// Whoever changes points holds the checkpoint's row meanwhile.
-	opening := "begin; select catalogue from checkpoint for update"
+	opening := "begin; select catalogue, fences from checkpoint for update"
 	switch w.bracket {
 	case nested:
-		opening = "savepoint batch; select catalogue from checkpoint for update"
+		opening = "savepoint batch; select catalogue, fences from checkpoint for update"
 	case fenced:
 		latest := w.at.latest
 		if w.flush {
@@ -171,7 +175,7 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 		}
 		opening = fmt.Sprintf(`begin; set local lock_timeout = %d;
 			update checkpoint set sequence = %d, message_id = '%s', latest = %d, updated_at = now()
-			where sequence = %d and stream_created = '%s' returning catalogue`,
+			where sequence = %d and stream_created = '%s' returning catalogue, fences`,
 			w.patience.Milliseconds(), b.last, quote(b.lastID), latest, w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
 	}
 	results, err := w.conn.PgConn().Exec(ctx, opening).ReadAll()
@@ -187,9 +191,12 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 		return fmt.Errorf("read the catalogue's number: %w", err)
 	}
 	if w.catalogue == nil || w.catalogue.number != number {
-		w.catalogue, err = readCatalogue(ctx, w.conn, number, w.catalogue, w.view)
+		if w.catalogue, err = readCatalogue(ctx, w.conn, number, w.catalogue, w.view); err != nil {
+			return err
+		}
 	}
-	return err
+	w.crossed = nil
+	return w.readFences(ctx, string(moved.Rows[0][1]))
 }
 
 func (w *writer) rollback(ctx context.Context, cause error) error {

@@ -137,6 +137,9 @@ func decide(b *batch, contents map[event.Position]int, v *verdict) {
 		p := v.points[r.id]
 		outcome := p.decide(i, r, content)
 		v.tell(r.position, outcome)
+		if outcome == bus.OutcomeCreated || outcome == bus.OutcomeReplaced || outcome == bus.OutcomeDeleted {
+			v.applied = append(v.applied, i)
+		}
 		if outcome == bus.OutcomeConflict {
 			v.parked = append(v.parked, parkedEvent{position: r.position, id: r.id, reason: outcome, event: r.event,
 				detail: fmt.Sprintf("the point at position %d has this id and other content", p.position)})

@@ -124,6 +124,7 @@ type verdict struct {
 	points   map[uuid.UUID]*point
 	order    []uuid.UUID // of points, by their first event
 	outcomes []eventOutcome
+	applied  []int // the rows that did something to a point
 	parked   []parkedEvent
 	counted  map[bus.Outcome]int
 }

@@ -52,9 +52,12 @@ func (f fix) newer(than fix) bool {
 type pending struct {
 	newest map[string]fix
 	rows   int
+	// spots are the newest points of the names that were looked at for fences, those in
+	// the table latest included.
+	spots map[string]spot
 }
 
-func newPending() *pending { return &pending{newest: map[string]fix{}} }
+func newPending() *pending { return &pending{newest: map[string]fix{}, spots: map[string]spot{}} }
 
 func (p *pending) add(name string, f fix) {
 	p.rows++
@@ -84,6 +87,9 @@ func (w *writer) followCreations(ctx context.Context, b *batch) error {
 		return nil // a rebuild gathers all of it again
 	}
 	if err := w.readPending(ctx); err != nil {
+		return err
+	}
+	if err := w.crossCreations(ctx, b); err != nil {
 		return err
 	}
 	for i := range b.rows {
@@ -248,7 +254,12 @@ func (w *writer) followChanges(ctx context.Context, b *batch, v *verdict) error 
 	if w.bracket != fenced {
 		return nil
 	}
+	c, err := w.crossChanges(ctx, b, v)
+	if err != nil {
+		return err
+	}
 	now := newPending()
+	now.spots = w.pending.spots
 	var gone changed
 	for _, id := range v.order {
 		p := v.points[id]
@@ -279,7 +290,10 @@ func (w *writer) followChanges(ctx context.Context, b *batch, v *verdict) error 
 	if err := w.placeAt(ctx, positions); err != nil {
 		return err
 	}
-	return w.lookUpNewest(ctx, lost)
+	if err := w.lookUpNewest(ctx, lost); err != nil {
+		return err
+	}
+	return w.settleCrossings(ctx, c)
 }
 
 // changed are points that a batch replaced or deleted, as they were.

@@ -18,6 +18,7 @@ type metrics struct {
 	behind   prometheus.Gauge
 	bytes    prometheus.Gauge
 	trimmed  prometheus.Counter
+	crossed  *prometheus.CounterVec
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -42,7 +43,9 @@ func newMetrics(r prometheus.Registerer) metrics {
 		trimmed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "cairn_stream_trimmed_messages_total", Help: "Projected messages removed from the stream."}),
 	}
-	r.MustRegister(m.rows, m.parked, m.outcomes, m.seconds, m.sessions, m.sequence, m.behind, m.bytes, m.trimmed)
+	m.crossed = prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "cairn_fence_events_total", Help: "Names that entered or left an area, by which of the two."}, []string{"kind"})
+	r.MustRegister(m.rows, m.parked, m.outcomes, m.seconds, m.sessions, m.sequence, m.behind, m.bytes, m.trimmed, m.crossed)
 	return m
 }
 

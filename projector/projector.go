@@ -16,6 +16,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -81,6 +82,8 @@ type Config struct {
 	Keep time.Duration
 	// TrimStandbys says which standbys must have what is trimmed.
 	TrimStandbys TrimStandbys
+	// HookNetworks are where hooks may send to beside public addresses.
+	HookNetworks []netip.Prefix
 	Log          *slog.Logger
 
 	sizes segmentSizes // of tests; else the usual ones
@@ -121,11 +124,22 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer reads.Close()
+	k := keeper{pool: reads, networks: cfg.HookNetworks}
+	if err := k.serve(ctx, nc); err != nil {
+		return err
+	}
+	hooks, err := p.newDeliverer(ctx, from)
+	if err != nil {
+		return err
+	}
+	defer hooks.pool.Close()
+	p.hooks = hooks
 	cfg.Server.Mount(p.role())
 	var group sync.WaitGroup
 	defer group.Wait()
 	group.Go(func() { p.maintenance.only(sealing).run(ctx) })
 	group.Go(func() { p.maintenance.only(shaping).run(ctx) })
+	group.Go(func() { hooks.run(ctx) })
 
 	pause := pauseMin
 	for ctx.Err() == nil {
@@ -242,6 +256,7 @@ type projector struct {
 	several bool // the database is several servers
 	// standbys are those of the primary that is projected to.
 	standbys *standbys
+	hooks    *deliverer
 	// maintenance works beside the projection, on the same tables.
 	maintenance *maintenance
 	state       atomic.Pointer[state]
@@ -441,6 +456,12 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 	}
 	p.metrics.observe(b, v, time.Since(start))
 	p.rate.add(time.Now(), v)
+	for i := range w.crossed {
+		p.metrics.crossed.WithLabelValues(w.crossed[i].Kind()).Inc()
+	}
+	if len(w.crossed) > 0 {
+		p.hooks.told()
+	}
 	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
 	if b.full() {
 		p.lastFull.Store(time.Now().UnixNano())

@@ -23,6 +23,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -86,6 +87,7 @@ type service struct {
 	mapPage  *page.Page
 	tail     *tail
 	newest   *tail           // of the newest point of each name
+	fences   *tail           // of who enters and leaves areas
 	rest     rest            // between two readings for it
 	draining context.Context // ends first: streams must, for the server to drain
 	streams  chan struct{}   // a place each that is open
@@ -133,6 +135,7 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 	var group sync.WaitGroup
 	group.Go(func() { s.tail.run(ctx) })
 	group.Go(func() { s.newest.run(ctx) })
+	group.Go(func() { s.fences.run(ctx) })
 	group.Go(func() { s.collect(ctx) })
 	group.Go(func() { s.watchLag(ctx) })
 	s.tracker.Run(ctx)
@@ -188,11 +191,12 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	s.memory = newMemory(memoryBytes(), s.tracker.Now, s.older, cfg.Server.Registry())
 	s.tail = newTail(s.tracker, s.changes, s.floor, s.memory, s.metrics.streams)
 	s.newest = newTail(s.tracker, s.latestChanges, s.floor, nil, s.metrics.streams)
+	s.fences = newTail(s.tracker, s.fenceChanges, s.floor, nil, s.metrics.streams)
 	return s, nil
 }
 
 func (s *service) routes() []web.Route {
-	return append(append(s.siteRoutes(), s.mapRoutes()...),
+	return append(slices.Concat(s.siteRoutes(), s.mapRoutes(), s.fenceRoutes(), s.hookRoutes()),
 		web.Route{Method: http.MethodGet, Path: "/points", Scope: auth.Read, Areas: true, Handler: s.getPoints},
 		web.Route{Method: http.MethodGet, Path: "/points/:id", Scope: auth.Read, Areas: true, Handler: s.getPoint},
 		web.Route{Method: http.MethodGet, Path: "/points.:format", Scope: auth.Read, Areas: true, Handler: s.getDownload},
@@ -208,6 +212,7 @@ func (s *service) wentBack() {
 	s.log.Warn("the database has gone back; dropped what was kept of it")
 	s.tail.wentBack()
 	s.newest.wentBack()
+	s.fences.wentBack()
 	s.tiles.clear()
 	s.cache.Clear()
 }

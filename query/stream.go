@@ -49,7 +49,7 @@ const (
 
 const headerLastEventID = "Last-Event-ID"
 
-var streamParameters = append(slices.Clone(filter.ParameterNames), "since", "latest")
+var streamParameters = append(slices.Clone(filter.ParameterNames), "since", "latest", "fences")
 
 // GET /stream: what becomes a row, is changed or deleted from now on, or after a
 // position, as Server-Sent Events (HTML Living Standard, section 9.2), in the order
@@ -119,6 +119,8 @@ func (s *service) parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
 	r = &reader{tail: s.tail, at: fromNow, wake: make(chan struct{}, 1), view: viewOf(c)}
 	r.gone, r.expires = web.Ends(c)
 	var parameters []filter.Parameter
+	var fences filter.Expr
+	latest, fenced := false, false
 	err = eachParameter(string(c.Request().URI().QueryString()), streamParameters, func(name, value string) (err error) {
 		switch name {
 		case "since":
@@ -128,14 +130,24 @@ func (s *service) parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
 			if value != "" && value != "true" {
 				return errors.New("it stands alone, or is true")
 			}
-			r.tail = s.newest
+			r.tail, latest = s.newest, true
 			return nil
+		case "fences":
+			if viewOf(c).area != nil {
+				return &web.Problem{Status: http.StatusForbidden, Detail: fencesEverywhere}
+			}
+			r.tail, fenced = s.fences, true
+			fences, err = parseFences(value)
+			return err
 		}
 		p, _, err := filter.ParseParameter(name, value)
 		parameters = append(parameters, p)
 		return err
 	})
-	r.filter = r.view.within(filter.Combine(parameters))
+	if err == nil && fenced && latest {
+		err = badParameter("fences", "fences: latest and fences are two streams: ask for each by itself")
+	}
+	r.filter = r.view.within(filter.All(filter.Combine(parameters), fences))
 	if field := c.Get(headerLastEventID); err == nil && field != "" {
 		if r.at, err = parseSince(field); err != nil && held {
 			r.at, err = newest, nil
@@ -273,6 +285,14 @@ func (s *service) begin(w *eventWriter, r *reader) error {
 				return err
 			}
 			r.at = event.EndOf(b.sequence)
+		}
+	}
+	if r.tail == s.fences && r.at > 0 {
+		switch floor, err := s.fenceFloor(); {
+		case err != nil:
+			return err
+		case r.at+1 < floor:
+			return w.reset(r, floor-1)
 		}
 	}
 	if r.at.Sequence() > s.tracker.Shown() && !s.comes(r.at.Sequence()) {

@@ -56,7 +56,7 @@ var readKeys = []string{api + "STREAM.INFO." + bus.KeysStream, api + "DIRECT.GET
 var accesses = map[string]access{
 	bus.UserIngest: {
 		services: append([]string{
-			bus.Subject, api + "STREAM.INFO." + bus.Stream, bus.SubjectRead,
+			bus.Subject, api + "STREAM.INFO." + bus.Stream, bus.SubjectRead, bus.SubjectKeep,
 			"$KV." + bus.UploadsBucket + ".*", api + "DIRECT.GET." + bus.UploadsStream + ".$KV." + bus.UploadsBucket + ".*",
 		}, readKeys...),
 		hears: []string{bus.SubjectApplied},
@@ -78,7 +78,7 @@ var accesses = map[string]access{
 // insiders are the users in [account], with what they may publish to and hear.
 var insiders = map[string]struct{ publish, subscribe []string }{
 	// The projector makes the stream, for which it asks the nodes how much disk they
-	// have, reads it, trims it, announces how far it is, and answers for single points.
+	// have, reads it, trims it, announces how far it is, answers for single points, and keeps fences and hooks.
 	bus.UserProjector: {
 		publish: append([]string{
 			api + "STREAM.INFO." + bus.Stream, api + "STREAM.CREATE." + bus.Stream, api + "STREAM.PURGE." + bus.Stream,
@@ -89,7 +89,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 			api + "CONSUMER.MSG.NEXT." + bus.Stream + ".*", "$JS.ACK." + bus.Stream + ".>",
 			bus.SubjectApplied, answers, bus.SubjectNode,
 		}, readKeys...),
-		subscribe: []string{inboxes, bus.SubjectRead},
+		subscribe: []string{inboxes, bus.SubjectRead, bus.SubjectKeep},
 	},
 	// The administrator backs up, restores, salvages, publishes what was parked
 	// again, and keeps the access keys.

@@ -25,7 +25,7 @@ var targets = []string{
 	"$JS.API.CONSUMER.DELETE.POINTS.projector", "$JS.API.CONSUMER.RESET.POINTS.projector", "$JS.API.CONSUMER.PAUSE.POINTS.projector",
 	"$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",
 	"$JS.API.STREAM.PURGE.KV_cairn-keys", "$JS.API.STREAM.DELETE.KV_cairn-keys", "$KV.cairn-keys.mallory",
-	"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.Subject, "points.x", bus.SubjectApplied, bus.SubjectRead,
+	"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.Subject, "points.x", bus.SubjectApplied, bus.SubjectRead, bus.SubjectKeep,
 	"$JS.API.STREAM.PURGE.KV_cairn-uploads", "$JS.API.STREAM.DELETE.KV_cairn-uploads", "$JS.API.STREAM.CREATE.KV_cairn-uploads", "$KV.cairn-uploads.mallory",
 	"$JS.API.DIRECT.GET.KV_cairn-keys", "$JS.API.STREAM.MSG.GET.KV_cairn-keys", "$JS.API.CONSUMER.CREATE.KV_cairn-keys.other", "$JS.API.CONSUMER.CREATE.KV_cairn-keys",
 	"$JS.API.CONSUMER.CREATE.POINTS", "$JS.API.CONSUMER.CREATE.POINTS.other.points.events", "$JS.API.CONSUMER.DURABLE.CREATE.POINTS.other", "$JS.API.CONSUMER.UNPIN.POINTS.projector",
@@ -37,7 +37,7 @@ var targets = []string{
 // rights are those of the targets that a user is for.
 var rights = map[string][]string{
 	// Every role reads the keys' hashes, by which it identifies the caller.
-	bus.UserIngest: {bus.Subject, bus.SubjectRead, "$KV.cairn-uploads.mallory", "$JS.API.DIRECT.GET.KV_cairn-keys"},
+	bus.UserIngest: {bus.Subject, bus.SubjectRead, bus.SubjectKeep, "$KV.cairn-uploads.mallory", "$JS.API.DIRECT.GET.KV_cairn-keys"},
 	bus.UserQuery:  {"$JS.API.DIRECT.GET.KV_cairn-keys"},
 }
 
@@ -330,6 +330,7 @@ func newQueueOfTwo(t *testing.T) *queueOfTwo {
 	q.listen(bus.UserQuery, bus.SubjectApplied)
 	q.listen(bus.UserIngest, bus.SubjectApplied)
 	q.listen(bus.UserProjector, bus.SubjectRead)
+	q.listen(bus.UserProjector, bus.SubjectKeep)
 	return q
 }
 
@@ -356,7 +357,7 @@ func (q *queueOfTwo) listen(user, subject string) {
 }
 
 // overheard is what the listeners of others than the user have got. What a user
-// says to itself is its own matter; ingest may ask the projector for a point.
+// says to itself is its own matter; ingest may ask the projector for a point, and to keep a fence.
 func (q *queueOfTwo) overheard(user string) []string {
 	q.t.Helper()
 	var out []string
@@ -373,7 +374,7 @@ func (q *queueOfTwo) overheard(user string) []string {
 			if err != nil {
 				q.t.Fatal(err)
 			}
-			if e.user != user && (user != bus.UserIngest || m.Subject != bus.SubjectRead) {
+			if e.user != user && (user != bus.UserIngest || m.Subject != bus.SubjectRead && m.Subject != bus.SubjectKeep) {
 				out = append(out, e.user+" on "+m.Subject+": "+string(m.Data))
 			}
 		}

@@ -15,7 +15,7 @@ mkdir -p "$pages"
 put() { # put FILE PAGE
 	[ -e "$1" ] || return 0
 	sed -E \
-		-e 's#\]\((\.\./)*(docs/)?(sending|reading|qgis|operating|clustering|getting-started|scale)\.md#](\3.md#g' \
+		-e 's#\]\((\.\./)*(docs/)?(sending|reading|fences|qgis|operating|clustering|getting-started|scale)\.md#](\3.md#g' \
 		-e 's#\]\((\.\./)*SECURITY\.md#](security.md#g' \
 		-e 's#\]\((\.\./)*DESIGN\.md#](architecture.md#g' \
 		-e 's#\]\((\.\./)*CHANGELOG\.md#](changelog.md#g' \

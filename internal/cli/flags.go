@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -232,6 +233,25 @@ type mapFlag struct {
 
 type keepFlag struct {
 	Keep age `env:"CAIRN_KEEP" placeholder:"AGE" help:"How long points are kept after they came in, as 90d or 36h: what is older is dropped, whole segments at a time, with their ids. Empty: forever."`
+}
+
+type hookFlag struct {
+	HookNetworks []string `env:"CAIRN_HOOK_NETWORKS" placeholder:"NETWORK,…" help:"Networks that hooks may send to though they are not public, such as 10.1.2.0/24 or 127.0.0.1/32 (none)."`
+}
+
+// networks are those that hooks may send to.
+func (f hookFlag) networks() (out []netip.Prefix, err error) {
+	for _, text := range f.HookNetworks {
+		if text == "" {
+			continue
+		}
+		n, err := netip.ParsePrefix(text)
+		if err != nil || n != n.Masked() {
+			return nil, usagef("--hook-networks: %q is no network, such as 10.1.2.0/24", text)
+		}
+		out = append(out, n)
+	}
+	return out, nil
 }
 
 // An age is a duration that may be in days, of 24 hours.

@@ -35,6 +35,7 @@ type serveCmd struct {
 	replayFlags
 	standbysFlag
 	keepFlag
+	hookFlag
 	mapFlag
 	changeFlags
 	mqttFlag
@@ -58,6 +59,10 @@ func (c *serveCmd) Run(s *session) error {
 		return usagef("a cluster of cairn serve needs one database for all nodes: --database-url")
 	}
 	standbys, err := c.which()
+	if err != nil {
+		return err
+	}
+	networks, err := c.networks()
 	if err != nil {
 		return err
 	}
@@ -109,7 +114,7 @@ func (c *serveCmd) Run(s *session) error {
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: db.url,
-			MaxBytes: q.bound, WantBytes: c.MaxBytes, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, Log: log})
+			MaxBytes: q.bound, WantBytes: c.MaxBytes, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, HookNetworks: networks, Log: log})
 	})
 	if db.cluster != nil {
 		addActor(&g, s.ctx, func(ctx context.Context) error { db.cluster.Supervise(ctx); return nil })

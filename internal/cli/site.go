@@ -17,5 +17,5 @@ func (f publicFlag) publish(server *web.Server) error {
 }
 
 type ingestURLFlag struct {
-	IngestURL string `name:"ingest-url" env:"CAIRN_INGEST_URL" placeholder:"URL" help:"The ingest service, such as http://ingest:8081: writes under /collections are passed on to it. Empty: they are refused here."`
+	IngestURL string `name:"ingest-url" env:"CAIRN_INGEST_URL" placeholder:"URL" help:"The ingest service, such as http://ingest:8081: writes under /collections, /fences and /hooks are passed on to it. Empty: they are refused here."`
 }
