@@ -66,7 +66,9 @@ func (b *bench) cells(id int) (n int) {
 func TestCellsAreBounded(t *testing.T) {
 	b := newBench(t)
 	b.exec(`insert into points_1 (id, position, geom, received_at) select gen_random_uuid(), g,
-		st_setsrid(st_makepoint((g * 7919) % 360000 / 1000.0 - 180, (g * 104729) % 180000 / 1000.0 - 90), 4326), now() from generate_series(1, 5000) g`)
+		st_setsrid(st_makepoint((g * 7919) % 360000 / 1000.0 - 180, (g * 104729) % 180000 / 1000.0 - 90), 4326), now() from generate_series(1, 4994) g
+		union all select gen_random_uuid(), 5000 + row_number() over (), st_setsrid(st_makepoint(x, y), 4326), now()
+			from (values (5e-324, 5e-324), (-5e-324, -5e-324), (0, 1e-310), (1e-307, -1e-300), (-180, -90), (180, 90)) as small(x, y)`)
 	for _, tt := range []struct{ most, coarse int }{{5000, 0}, {1000, 0}, {300, 0}, {1, 6}} {
 		if _, err := b.pool.Exec(t.Context(), fmt.Sprintf(cellsInsert, "points_1"), 1, 7, tt.most, schema.MaxCoarse); err != nil {
 			t.Fatal(err)

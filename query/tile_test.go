@@ -269,6 +269,19 @@ func TestTilesOfATown(t *testing.T) {
 	}
 }
 
+// A number that is nearly 0 is a place like any other.
+func TestTileOfTheSmallestNumbers(t *testing.T) {
+	f := newFixture(t)
+	f.exec(`insert into points_1 (id, position, geom, received_at) select gen_random_uuid(), 4096 + row_number() over (), st_setsrid(st_makepoint(x, y), 4326), now()
+		from (values (5e-324, 5e-324), (-5e-324, -5e-324), (1e-310, 0), (0, -1e-307)) as small(x, y)`)
+	f.exec("update checkpoint set sequence = 1")
+	for _, tile := range []string{"/0/0/0", "/1/1/1", "/9/256/256"} {
+		if n, _ := f.tileOf(tile); n == 0 || tile == "/0/0/0" && n != 4 {
+			t.Errorf("%s: %d points", tile, n)
+		}
+	}
+}
+
 // What the projector has counted is not counted again, however coarse it is; what was
 // changed since is, in time.
 func TestCountsOfTheProjector(t *testing.T) {

@@ -64,7 +64,7 @@ func latitude(y float64) float64 { return math.Atan(math.Sinh(math.Pi*(1-2*y))) 
 
 // project gives a point's place on the map, both from 0 to 1, from the north-west.
 func project(p orb.Point) (x, y float64) {
-	x = p[0]/360 + 0.5
+	x = (p[0] + 180) / 360 // as schema.CellColumn has it
 	sin := math.Sin(p[1] * math.Pi / 180)
 	y = 0.5 - 0.25*math.Log((1+sin)/(1-sin))/math.Pi
 	const last = 1 - 1e-12
