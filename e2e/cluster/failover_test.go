@@ -5,11 +5,15 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"path/filepath"
+	"strconv"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"cairn/bus"
 	"cairn/internal/postgres"
 	"cairn/internal/testkit"
 	"cairn/internal/testrig"
@@ -87,7 +91,45 @@ func TestFailover(t *testing.T) {
 	f.ledger.Verify(t, f.query.Base)
 }
 
-func newFailover(t *testing.T) *failover {
+// TestStandbyBehind stops both standbys while points are written until the queue is
+// full: of what they lack nothing is trimmed, whatever room that costs, and writes are
+// refused. Then the primary is gone, and a standby is promoted that has next to nothing:
+// all that was acknowledged comes to it from the queue. It is in the long form only.
+func TestStandbyBehind(t *testing.T) {
+	if *rounds == 0 {
+		return
+	}
+	const padding = 60 << 10 // so that the smallest queue is full after some thousand points
+	f := newFailover(t, "--max-bytes", strconv.Itoa(bus.MinMaxBytes), "--replay-age", "1s")
+	var full atomic.Bool
+	stopped := f.ledger.WriteAcross(testrig.Across{Bases: []string{f.base0()}, Writers: writers, Padding: padding, Pause: betweenPoints, Attempt: attempt,
+		Heard: func(_ time.Time, a testrig.Answer, acked bool) {
+			if !acked && a.Status == http.StatusServiceUnavailable && strings.Contains(string(a.Body), "full") {
+				full.Store(true)
+			}
+		}})
+	f.reach()
+	f.must(f.servers[2].Stop(t.Context()))
+	f.must(f.servers[1].Stop(t.Context()))
+	behind := f.ledger.Acked()
+	testkit.Eventually(t, fillBound, "the queue is full", full.Load)
+	f.visible(f.ledger) // on the primary
+	t.Logf("full with %d points that the standbys lack", f.ledger.Acked()-behind)
+	f.must(f.servers[0].Kill(t.Context()))
+	f.must(f.servers[1].Start(t.Context()))
+	f.promote(1)
+	f.must(f.servers[2].Follow(f.servers[1], f.names[2]))
+	f.ask(1, fmt.Sprintf(`select pg_create_physical_replication_slot('%s')`, f.names[2]))
+	f.must(f.servers[2].Start(t.Context()))
+	f.reach()
+	stopped()
+	f.ledger.Verify(t, f.query.Base)
+}
+
+// fillBound is how long it may take until 64 MiB are written, each message synced.
+const fillBound = 5 * time.Minute
+
+func newFailover(t *testing.T, projecting ...string) *failover {
 	t.Helper()
 	f := &failover{rig: &rig{t: t, dir: testkit.Folder(t)}, names: [3]string{"s0", "s1", "s2"}, ledger: testrig.NewLedger("failover")}
 	t.Cleanup(f.tell)
@@ -103,7 +145,7 @@ func newFailover(t *testing.T) *failover {
 	}
 	f.nodes[0] = start("ingest", f.database, "--nats-listen", queue)
 	for range 2 {
-		f.projector = start("projector", f.database, "--nats-url", "nats://"+queue)
+		f.projector = start("projector", f.database, append([]string{"--nats-url", "nats://" + queue}, projecting...)...)
 	}
 	f.query = start("query", f.database+"&target_session_attrs=prefer-standby", "--nats-url", "nats://"+queue)
 	f.query.Ready()

@@ -14,6 +14,8 @@ import (
 type Across struct {
 	Bases   []string
 	Writers int
+	// Padding makes the points larger, by so many bytes.
+	Padding int
 	// Pause is between two points of a writer.
 	Pause time.Duration
 	// Attempt bounds one attempt: a server that is stopped answers nothing.
@@ -31,7 +33,9 @@ func (l *Ledger) WriteAcross(a Across) (stop func()) {
 			writer := fmt.Sprintf("%s-%d", l.Prefix, w)
 			for n := 0; ctx.Err() == nil; n++ {
 				name := fmt.Sprintf("%s-%d", writer, n)
-				l.writeAcross(ctx, &a, w+n, writer, NewRequest(FormPoint, "", NewPoint(name).Called(name, false)))
+				p := NewPoint(name).Called(name, false)
+				p.Padding = a.Padding
+				l.writeAcross(ctx, &a, w+n, writer, NewRequest(FormPoint, "", p))
 				_ = Pause(ctx, a.Pause)
 			}
 		})
