@@ -62,7 +62,7 @@ func TestUpgrade(t *testing.T) {
 	}
 	old := r.projector
 	step("the projector", func() {
-		r.projector = r.role("projector")
+		r.projector = r.role("projector", "--replay-age", replayAge)
 		r.projector.Ready()
 		old.MustStop()
 	})
