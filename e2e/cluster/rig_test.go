@@ -223,6 +223,9 @@ func (r *rig) whole() {
 	r.t.Helper()
 	testkit.Eventually(r.t, wholeBound, "three copies are whole", func() bool {
 		for i := range nodes {
+			if !r.nodes[i].Running() {
+				r.t.Fatalf("node %d has ended with code %d", i+1, r.nodes[i].Code())
+			}
 			if r.ready(i) != http.StatusOK {
 				return false
 			}
