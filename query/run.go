@@ -72,6 +72,7 @@ type service struct {
 	several   bool          // it is several servers
 	maxLag    time.Duration // 0: none
 	pool      *pgxpool.Pool
+	long      *pgxpool.Pool // of tracks and downloads
 	feed      *pgxpool.Pool // of the change feed and the tracker
 	reader    *plan.Reader
 	metrics   *metrics
@@ -147,6 +148,7 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 
 func (s *service) close() {
 	s.pool.Close()
+	s.long.Close()
 	s.feed.Close()
 }
 
@@ -156,12 +158,18 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	if err != nil {
 		return nil, err
 	}
-	feed, err := openFeedPool(ctx, pool)
+	long, err := plan.LongPool(ctx, pool)
 	if err != nil {
 		pool.Close()
 		return nil, err
 	}
-	s := &service{primaries: seen, several: hosts.Several(&pool.Config().ConnConfig.Config), maxLag: cfg.MaxLag, log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, feed: feed, stopping: ctx,
+	feed, err := openFeedPool(ctx, pool)
+	if err != nil {
+		pool.Close()
+		long.Close()
+		return nil, err
+	}
+	s := &service{primaries: seen, several: hosts.Several(&pool.Config().ConnConfig.Config), maxLag: cfg.MaxLag, log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, long: long, feed: feed, stopping: ctx,
 		streams: make(chan struct{}, maxStreams), streamShares: web.NewShares("streams", addressStreams), turns: make(chan struct{}, catchUps), places: newPlaces(catchUpPlaces),
 		downloads: newSeats("downloads", maxDownloads, addressDownloads), tracks: newSeats("tracks", maxTracks, addressTracks), making: newMaking()}
 	// Whichever comes first: the server's drain, or the role's own end.
@@ -175,7 +183,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 		}
 	}
 	s.metrics = newMetrics(cfg.Server.Registry())
-	s.reader = plan.New(pool, s.metrics.observe)
+	s.reader = plan.New(pool, long, s.metrics.observe)
 	s.tracker = answer.NewTracker(s.checkpoint, s.wentBack)
 	s.cache = answer.NewCache(ctx, s.tracker, cfg.Log, cfg.Server.Registry(), answer.Bytes)
 	s.cache.Again(s.again)

@@ -2,8 +2,10 @@ package plan
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"cairn/query/filter"
 )
@@ -16,7 +18,7 @@ const beginSnapshot = `begin isolation level repeatable read read only;
 
 // All hands every row that passes the filter to f, in one snapshot, whose sequence
 // begin is told first. The newest segments come first; inside a segment the order is
-// the table's, which is the cheapest to read. It has a connection of its own until it
+// the table's, which is the cheapest to read. It has a connection to itself until it
 // ends, and the caller bounds how many run and for how long.
 func (r *Reader) All(ctx context.Context, e filter.Expr, begin func(sequence uint64) error, f func(Row) error) error {
 	return r.inSnapshot(ctx, "download", func(conn *pgx.Conn, c *catalogue, sequence uint64) error {
@@ -37,16 +39,19 @@ func (r *Reader) All(ctx context.Context, e filter.Expr, begin func(sequence uin
 	})
 }
 
-// own is a connection beside the pool's, which are for requests.
-func (r *Reader) own(ctx context.Context) (*pgx.Conn, error) {
-	cfg := r.pool.Config()
-	conn, err := pgx.ConnectConfig(ctx, cfg.ConnConfig)
-	if err == nil && cfg.AfterConnect != nil {
-		if err = cfg.AfterConnect(ctx, conn); err != nil {
-			_ = conn.Close(context.WithoutCancel(ctx))
-		}
-	}
-	return conn, err
+const (
+	// maxLong is more than may read in a snapshot at once: the callers bound them.
+	maxLong = 64
+	// longIdle is how long a connection stays that nobody needs: making one takes
+	// longer than most tracks.
+	longIdle = time.Minute
+)
+
+// LongPool prepares connections like those of a pool, but for what takes its time.
+func LongPool(ctx context.Context, pool *pgxpool.Pool) (*pgxpool.Pool, error) {
+	cfg := pool.Config()
+	cfg.MaxConns, cfg.MinConns, cfg.MinIdleConns, cfg.MaxConnIdleTime = maxLong, 0, 0, longIdle
+	return pgxpool.NewWithConfig(ctx, cfg)
 }
 
 func (r *Reader) allOf(ctx context.Context, conn *pgx.Conn, e filter.Expr, x *filter.Extent, st step, f func(Row) error) error {

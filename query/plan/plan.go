@@ -92,16 +92,18 @@ const maxPlans = 8
 
 // A Reader reads segments.
 type Reader struct {
-	pool      *pgxpool.Pool
+	pool      *pgxpool.Pool // for requests
+	long      *pgxpool.Pool // for what reads in one snapshot for as long as it takes
 	lanes     *lanes
 	catalogue cached
 	counts    counts
 	observe   func(kind string, start time.Time)
 }
 
-// New makes a reader. Each statement is told to observe when it is done.
-func New(pool *pgxpool.Pool, observe func(kind string, start time.Time)) *Reader {
-	return &Reader{pool: pool, lanes: newLanes(int(pool.Config().MaxConns)), counts: newCounts(), observe: observe}
+// New makes a reader. Each statement is told to observe when it is done. long is as
+// [LongPool] makes it.
+func New(pool, long *pgxpool.Pool, observe func(kind string, start time.Time)) *Reader {
+	return &Reader{pool: pool, long: long, lanes: newLanes(int(pool.Config().MaxConns)), counts: newCounts(), observe: observe}
 }
 
 // Page hands the rows of a page to f, in their order, until f wants no more. The

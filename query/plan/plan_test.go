@@ -49,7 +49,12 @@ func newFixture(t *testing.T) *fixture {
 	}
 	t.Cleanup(func() { _ = db.Close(context.Background()) })
 	f := &fixture{t: t, db: db}
-	f.Reader = New(pool, func(kind string, _ time.Time) { f.kinds = append(f.kinds, kind) })
+	long, err := LongPool(t.Context(), pool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(long.Close)
+	f.Reader = New(pool, long, func(kind string, _ time.Time) { f.kinds = append(f.kinds, kind) })
 	return f
 }
 

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 
 	"cairn/event"
 	"cairn/query/filter"
@@ -49,7 +50,7 @@ type trackPart struct {
 }
 
 // Track hands f the track of a name: of its points, those that pass the filter. It has
-// a connection of its own until f returns, and the caller bounds how many there are
+// a connection to itself until f returns, and the caller bounds how many there are
 // and for how long.
 func (r *Reader) Track(ctx context.Context, name string, e filter.Expr, f func(*Track) error) error {
 	return r.inSnapshot(ctx, "track", func(conn *pgx.Conn, c *catalogue, sequence uint64) error {
@@ -75,19 +76,26 @@ func (r *Reader) Track(ctx context.Context, name string, e filter.Expr, f func(*
 	})
 }
 
-// inSnapshot runs f on a connection of its own, in a transaction that sees one state
+// inSnapshot runs f on a connection to itself, in a transaction that sees one state
 // of the database, with the catalogue as that has it.
 func (r *Reader) inSnapshot(ctx context.Context, kind string, f func(conn *pgx.Conn, c *catalogue, sequence uint64) error) error {
-	conn, err := r.own(ctx)
+	pooled, err := r.begin(ctx)
 	if err != nil {
 		return err
 	}
-	// Where it breaks off there may be a million rows to come, and nobody waits.
-	defer func() { _ = conn.PgConn().Conn().Close() }()
+	conn, whole := pooled.Conn(), false
+	defer func() {
+		if whole {
+			_, err := conn.Exec(ctx, "commit")
+			whole = err == nil
+		}
+		if !whole {
+			// Where it breaks off there may be a million rows to come, and nobody waits.
+			_ = conn.PgConn().Conn().Close()
+		}
+		pooled.Release()
+	}()
 	defer r.observe(kind, time.Now())
-	if _, err := conn.Exec(ctx, beginSnapshot); err != nil {
-		return err
-	}
 	c, err := load(ctx, conn)
 	if err != nil {
 		return noRow(err)
@@ -96,7 +104,29 @@ func (r *Reader) inSnapshot(ctx context.Context, kind string, f func(conn *pgx.C
 	if err := conn.QueryRow(ctx, `select sequence from checkpoint where id`).Scan(&sequence); err != nil {
 		return noRow(err)
 	}
-	return f(conn, c, uint64(sequence)) //nolint:gosec // not negative
+	err = f(conn, c, uint64(sequence)) //nolint:gosec // not negative
+	whole = err == nil
+	return err
+}
+
+// begin takes a connection and begins a snapshot. One that was made before the database
+// went and came again is no reason to fail.
+func (r *Reader) begin(ctx context.Context) (*pgxpool.Conn, error) {
+	for again := true; ; again = false {
+		conn, err := r.long.Acquire(ctx)
+		if err != nil {
+			return nil, err
+		}
+		if _, err = conn.Exec(ctx, beginSnapshot); err == nil {
+			return conn, nil
+		}
+		_ = conn.Conn().PgConn().Conn().Close()
+		conn.Release()
+		if !again {
+			return nil, err
+		}
+		r.long.Reset()
+	}
 }
 
 // Fixes begins to read the track, from its first fix. It may be read more than once,
