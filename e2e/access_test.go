@@ -252,3 +252,47 @@ func TestOpenAddressWantsAChoice(t *testing.T) {
 		}
 	}
 }
+
+// Who may see and change fences and hooks. A key for an area sees none: they tell of all
+// points.
+func TestAccessToFencesAndHooks(t *testing.T) {
+	data := testrig.DataFolder(t)
+	s := serve(t, data, "--auth", "keys", "--database-url", testkit.Postgres(t))
+	keys := map[string]string{"": ""}
+	for name, scope := range map[string]string{"reader": "read", "writer": "write", "editor": "read,edit", "admin": "admin", "boss": "read,edit,admin"} {
+		keys[name] = addKey(t, s, data, name, scope)
+	}
+	keys["local"] = addKey(t, s, data, "local", "read,edit,admin", "--area=-20,10,20,60")
+	testkit.Eventually(t, testrig.Patience, "the keys hold", func() bool {
+		return ask(t, http.MethodGet, s.Base+"/points", keys["local"], "").Status == http.StatusOK
+	})
+	const fence, hook = `{"longitude":1,"latitude":2,"radius":50}`, `{"url":"https://example.org/"}`
+	for _, c := range []struct {
+		method, path, body string
+		may                string // those who may; all others are refused
+	}{
+		{http.MethodPut, "/fences/home", fence, "editor boss"},
+		{http.MethodGet, "/fences", "", "reader editor boss"},
+		{http.MethodGet, "/fences/home", "", "reader editor boss"},
+		{http.MethodGet, "/fences/home/events", "", "reader editor boss"},
+		{http.MethodPut, "/hooks/ops", hook, "boss"},
+		{http.MethodGet, "/hooks", "", "admin boss"},
+		{http.MethodGet, "/hooks/ops", "", "admin boss"},
+		{http.MethodGet, "/hooks/ops/failed", "", "admin boss"},
+		{http.MethodDelete, "/hooks/ops", "", "boss"},
+	} {
+		for name, key := range keys {
+			want := http.StatusForbidden
+			if name == "" {
+				want = http.StatusUnauthorized
+			}
+			a := ask(t, c.method, s.Base+c.path, key, c.body)
+			if may := strings.Contains(" "+c.may+" ", " "+name+" ") && name != ""; may != (a.Status/100 == 2) || !may && a.Status != want {
+				t.Errorf("%s %s by %q: %d %s", c.method, c.path, name, a.Status, a.Body)
+			}
+		}
+	}
+	if a := ask(t, http.MethodGet, s.Base+"/stream?fences", keys["local"], ""); a.Status != http.StatusForbidden {
+		t.Errorf("a stream to the key for an area: %d %s", a.Status, a.Body)
+	}
+}

@@ -76,6 +76,9 @@ func newHookMetrics(r prometheus.Registerer) hookMetrics {
 			Name: "cairn_hook_retries", Help: "Messages that hooks did not take: waiting for another attempt, and given up (dead)."}, []string{"state"}),
 	}
 	r.MustRegister(m.attempts, m.delay, m.open)
+	for _, outcome := range []string{"delivered", "failed", "dead"} {
+		m.attempts.WithLabelValues(outcome)
+	}
 	return m
 }
 

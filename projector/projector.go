@@ -119,27 +119,17 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
 	p.nc, p.js = nc, js
-	reads, err := serveReads(ctx, nc, from)
+	end, err := p.serve(ctx)
 	if err != nil {
 		return err
 	}
-	defer reads.Close()
-	k := keeper{pool: reads, networks: cfg.HookNetworks}
-	if err := k.serve(ctx, nc); err != nil {
-		return err
-	}
-	hooks, err := p.newDeliverer(ctx, from)
-	if err != nil {
-		return err
-	}
-	defer hooks.pool.Close()
-	p.hooks = hooks
+	defer end()
 	cfg.Server.Mount(p.role())
 	var group sync.WaitGroup
 	defer group.Wait()
 	group.Go(func() { p.maintenance.only(sealing).run(ctx) })
 	group.Go(func() { p.maintenance.only(shaping).run(ctx) })
-	group.Go(func() { hooks.run(ctx) })
+	group.Go(func() { p.hooks.run(ctx) })
 
 	pause := pauseMin
 	for ctx.Err() == nil {
@@ -172,6 +162,23 @@ func Run(ctx context.Context, cfg Config) error {
 		pause = min(2*pause, p.pauseMax(err))
 	}
 	return nil
+}
+
+// serve answers ingest, and prepares what sends to hooks, on connections of their own.
+func (p *projector) serve(ctx context.Context) (end func(), err error) {
+	reads, err := serveReads(ctx, p.nc, p.source)
+	if err != nil {
+		return nil, err
+	}
+	k := keeper{pool: reads, networks: p.cfg.HookNetworks}
+	if err = k.serve(ctx, p.nc); err == nil {
+		p.hooks, err = p.newDeliverer(ctx, p.source)
+	}
+	if err != nil {
+		reads.Close()
+		return nil, err
+	}
+	return func() { p.hooks.pool.Close(); reads.Close() }, nil
 }
 
 // rest waits, or until ctx ends.

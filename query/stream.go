@@ -133,9 +133,6 @@ func (s *service) parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
 			r.tail, latest = s.newest, true
 			return nil
 		case "fences":
-			if viewOf(c).area != nil {
-				return &web.Problem{Status: http.StatusForbidden, Detail: fencesEverywhere}
-			}
 			r.tail, fenced = s.fences, true
 			fences, err = parseFences(value)
 			return err
@@ -144,6 +141,9 @@ func (s *service) parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
 		parameters = append(parameters, p)
 		return err
 	})
+	if err == nil && fenced && r.view.area != nil {
+		return r, &web.Problem{Status: http.StatusForbidden, Detail: fencesEverywhere}
+	}
 	if err == nil && fenced && latest {
 		err = badParameter("fences", "fences: latest and fences are two streams: ask for each by itself")
 	}

@@ -236,22 +236,7 @@ type keepFlag struct {
 }
 
 type hookFlag struct {
-	HookNetworks []string `env:"CAIRN_HOOK_NETWORKS" placeholder:"NETWORK,…" help:"Networks that hooks may send to though they are not public, such as 10.1.2.0/24 or 127.0.0.1/32 (none)."`
-}
-
-// networks are those that hooks may send to.
-func (f hookFlag) networks() (out []netip.Prefix, err error) {
-	for _, text := range f.HookNetworks {
-		if text == "" {
-			continue
-		}
-		n, err := netip.ParsePrefix(text)
-		if err != nil || n != n.Masked() {
-			return nil, usagef("--hook-networks: %q is no network, such as 10.1.2.0/24", text)
-		}
-		out = append(out, n)
-	}
-	return out, nil
+	HookNetworks []netip.Prefix `env:"CAIRN_HOOK_NETWORKS" placeholder:"NETWORK,…" help:"Networks that hooks may send to though they are not public, such as 10.1.2.0/24 or 127.0.0.1/32 (none)."`
 }
 
 // An age is a duration that may be in days, of 24 hours.

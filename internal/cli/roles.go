@@ -137,13 +137,9 @@ func (c *projectorCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	networks, err := c.networks()
-	if err != nil {
-		return err
-	}
 	return serveOne(s, c.webFlags, c.Listen, endpoint, log, func(ctx context.Context, server *web.Server) error {
 		return projector.Run(ctx, projector.Config{Server: server, Bus: endpoint, DatabaseURL: url,
-			MaxBytes: bound, WantBytes: c.MaxBytes, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, HookNetworks: networks, Log: log})
+			MaxBytes: bound, WantBytes: c.MaxBytes, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, HookNetworks: c.HookNetworks, Log: log})
 	})
 }
 

@@ -62,10 +62,6 @@ func (c *serveCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	networks, err := c.networks()
-	if err != nil {
-		return err
-	}
 	// The port first: it is the likeliest thing to be wrong.
 	server, err := c.listen(s, c.Listen, 3, log)
 	if err != nil {
@@ -114,7 +110,7 @@ func (c *serveCmd) Run(s *session) error {
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: db.url,
-			MaxBytes: q.bound, WantBytes: c.MaxBytes, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, HookNetworks: networks, Log: log})
+			MaxBytes: q.bound, WantBytes: c.MaxBytes, Replicas: c.Replicas, Replay: c.window(), Keep: time.Duration(c.Keep), TrimStandbys: standbys, HookNetworks: c.HookNetworks, Log: log})
 	})
 	if db.cluster != nil {
 		addActor(&g, s.ctx, func(ctx context.Context) error { db.cluster.Supervise(ctx); return nil })
