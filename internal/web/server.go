@@ -14,6 +14,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -45,6 +46,10 @@ const (
 	// drainTimeout bounds the end of the requests in flight at a stop.
 	drainTimeout = 15 * time.Second
 )
+
+// liveHeap is what the last collection of garbage left: what a leak makes grow, while
+// memory that is resident may be garbage, or waits to be given back.
+var liveHeap = regexp.MustCompile("^/gc/heap/live:bytes$")
 
 // Config says how to listen.
 type Config struct {
@@ -116,7 +121,7 @@ func Listen(cfg Config, roles int) (*Server, error) {
 	conns.passedOn = cfg.ProxyProtocol
 	s := &Server{cfg: cfg, listener: &listener{Listener: l, conns: conns, encrypted: cfg.TLS}, conns: conns, expected: roles, registry: prometheus.NewRegistry(), mounted: make(chan struct{})}
 	s.stopping, s.drain = context.WithCancel(context.Background())
-	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	s.registry.MustRegister(collectors.NewGoCollector(collectors.WithGoCollectorRuntimeMetrics(collectors.GoRuntimeMetricsRule{Matcher: liveHeap})), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	s.metrics = newRequestMetrics(s.registry)
 	conns.register(s.registry)
 	s.fast = &fasthttp.Server{
