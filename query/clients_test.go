@@ -203,3 +203,41 @@ func TestPagesOfGDAL(t *testing.T) {
 		}
 	}
 }
+
+// Some points with as many properties as fit make neither a sample large, nor what was
+// seen before vanish from the schema: 12 such points once took 5 GB.
+func TestSampleOfManyProperties(t *testing.T) {
+	f := newFixture(t)
+	f.exec(`insert into points_1 (id, position, geom, received_at, properties)
+		select gen_random_uuid(), 4096 + i, ST_SetSRID(ST_MakePoint(1, 2), 4326), now(), case when i < 300 then jsonb_build_object('common', i)
+			else (select jsonb_object_agg('p' || i || '.' || j, 1) from generate_series(0, 700) j) || jsonb_build_object('common', 1, repeat('x', 300), 1) end
+		from generate_series(0, 339) i`)
+	f.exec(`insert into points_1 (id, position, geom, received_at, properties)
+		select gen_random_uuid(), 8192, ST_SetSRID(ST_MakePoint(1, 2), 4326), now(), jsonb_object_agg('large' || md5(j::text), j) from generate_series(0, 8000) j`)
+	f.exec("update checkpoint set sequence = 2")
+	schema := f.properties("/collections/points/schema")
+	if schema["common"]["type"] != "integer" {
+		t.Errorf("the common property is %v", schema["common"])
+	}
+	if n := len(schema); n > maxSeen+20 {
+		t.Errorf("%d properties are listed", n)
+	}
+	f.sample.mu.Lock()
+	defer f.sample.mu.Unlock()
+	if n := len(f.sample.rows); n < 200 || n > 341 { // each once
+		t.Errorf("of 341 points %d are sampled", n)
+	}
+	for _, r := range f.sample.rows {
+		if len(r.properties) > maxSeen {
+			t.Fatalf("of a point %d properties are kept", len(r.properties))
+		}
+	}
+	for _, name := range f.sample.names {
+		if len(name) > maxSeenName || strings.HasPrefix(name, "large") {
+			t.Fatalf("%.20q is kept", name)
+		}
+	}
+	if len(f.sample.names) > maxSeenNames {
+		t.Errorf("%d names are kept", len(f.sample.names))
+	}
+}

@@ -2,6 +2,7 @@ package query
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"math"
 	"slices"
@@ -23,22 +24,36 @@ const (
 	// changed: it is read in a moment, and one upload may change all of it. Who opens
 	// a layer before its first points does not miss what they have.
 	fewSampled = 256
-	// maxSeen bounds the properties that schemas list: what a person can choose from.
+	// maxSeen bounds the properties that schemas list, the most common ones: what a person
+	// can choose from. No more of one point are looked at, for a point may have 25,000.
 	maxSeen = 500
+	// maxSeenNames bounds the different names in a sample, and maxSeenName each, in bytes.
+	maxSeenNames = 16_384
+	maxSeenName  = 255
+	// maxSeenViews bounds the views for which what a sample says is kept.
+	maxSeenViews = 64
 )
 
 // A sample is which properties the points that were looked at have.
 type sample struct {
-	mu   sync.Mutex
-	at   time.Duration // on the tracker's clock
-	seen uint64        // the sequence that it has seen at least
-	rows []sampled     // nil: none was taken
+	mu    sync.Mutex
+	at    time.Duration // on the tracker's clock
+	seen  uint64        // the sequence that it has seen at least
+	rows  []sampled     // nil: none was taken
+	names []string
+	views map[string][]ogc.Seen // what it says to views, by their keys
 }
 
-// A sampled point. Its properties share their names with those of others.
+// A sampled point.
 type sampled struct {
 	x, y       float64
-	properties []ogc.Seen
+	properties []sampledProperty
+}
+
+// A sampledProperty is small: a sample has up to two million.
+type sampledProperty struct {
+	name uint16 // in the sample's names
+	kind uint8  // in kinds
 }
 
 // seen are the properties that points have, of those that the view has. It never
@@ -50,34 +65,63 @@ func (s *service) seen(v view) []ogc.Seen {
 	now, target := s.tracker.Now(), s.tracker.Target()
 	changed := len(s.sample.rows) < fewSampled && target != s.sample.seen
 	if s.sample.rows == nil || changed || now-s.sample.at > seenFor {
-		rows, err := s.takeSample()
+		rows, names, err := s.takeSample()
 		if err != nil {
 			s.log.Warn("the schema lists the properties that were seen before", "error", err)
 		} else {
-			s.sample.rows, s.sample.at, s.sample.seen = rows, now, target
+			s.sample.rows, s.sample.names, s.sample.at, s.sample.seen = rows, names, now, target
+			s.sample.views = map[string][]ogc.Seen{}
 		}
 	}
-	types := map[string]string{}
-	for i := range s.sample.rows {
-		if r := &s.sample.rows[i]; v.sees(r.x, r.y) {
-			for _, p := range r.properties {
-				if known, ok := types[p.Name]; ok {
-					p.Type = joinTypes(known, p.Type)
-				}
-				types[p.Name] = p.Type
+	key := v.key()
+	out, known := s.sample.views[key]
+	if !known {
+		out = s.sample.says(v)
+		if s.sample.rows != nil && len(s.sample.views) < maxSeenViews {
+			s.sample.views[key] = out
+		}
+	}
+	return out
+}
+
+// says are the most common properties of the points that the view has, by their names.
+func (s *sample) says(v view) []ogc.Seen {
+	type common struct {
+		ogc.Seen
+		points int
+	}
+	all := make([]common, len(s.names))
+	for i := range s.rows {
+		r := &s.rows[i]
+		if !v.sees(r.x, r.y) {
+			continue
+		}
+		for _, p := range r.properties {
+			c, kind := &all[p.name], kinds[p.kind]
+			if c.points > 0 {
+				kind = joinTypes(c.Type, kind)
 			}
+			c.Type, c.points = kind, c.points+1
 		}
 	}
-	out := make([]ogc.Seen, 0, len(types))
-	for name, kind := range types {
-		if kind == typeNull {
-			kind = ""
+	for i := range all {
+		all[i].Name = s.names[i]
+	}
+	all = slices.DeleteFunc(all, func(c common) bool { return c.points == 0 })
+	if len(all) > maxSeen {
+		slices.SortFunc(all, func(a, b common) int { return cmp.Or(b.points-a.points, strings.Compare(a.Name, b.Name)) })
+		all = all[:maxSeen]
+	}
+	out := make([]ogc.Seen, len(all))
+	for i, c := range all {
+		if c.Type == typeNull {
+			c.Type = ""
 		}
-		kind, format, _ := strings.Cut(kind, " ")
-		out = append(out, ogc.Seen{Name: name, Type: kind, Format: format})
+		kind, format, _ := strings.Cut(c.Type, " ")
+		out[i] = ogc.Seen{Name: c.Name, Type: kind, Format: format}
 	}
 	slices.SortFunc(out, func(a, b ogc.Seen) int { return strings.Compare(a.Name, b.Name) })
-	return out[:min(len(out), maxSeen)]
+	return out
 }
 
 // Types in the words of JSON Schema, some with a format behind a space.
@@ -88,7 +132,13 @@ const (
 	typeDateTime = "string date-time"
 	typeInteger  = "integer"
 	typeNumber   = "number"
+	typeBoolean  = "boolean"
+	typeObject   = "object"
+	typeArray    = "array"
 )
+
+// kinds are what typeOf returns.
+var kinds = [...]string{typeNull, typeString, typeDate, typeDateTime, typeInteger, typeNumber, typeBoolean, typeObject, typeArray}
 
 // joinTypes is the type of what has either; "" where they have nothing in common.
 func joinTypes(a, b string) string {
@@ -105,10 +155,10 @@ func joinTypes(a, b string) string {
 	return ""
 }
 
-func (s *service) takeSample() ([]sampled, error) {
+func (s *service) takeSample() ([]sampled, []string, error) {
 	ctx, cancel := s.bounded()
 	defer cancel()
-	rows, names := []sampled{}, map[string]string{}
+	rows, names := []sampled{}, &sampledNames{numbers: map[string]uint16{}}
 	err := s.reader.Sample(ctx, func(r plan.Row) error {
 		x, y := r[plan.SampleLongitude], r[plan.SampleLatitude]
 		if len(x) != 8 || len(y) != 8 {
@@ -118,36 +168,53 @@ func (s *service) takeSample() ([]sampled, error) {
 		if err != nil {
 			return err
 		}
-		rows = append(rows, sampled{math.Float64frombits(binary.BigEndian.Uint64(x)), math.Float64frombits(binary.BigEndian.Uint64(y)), propertyTypes(text, names)})
+		rows = append(rows, sampled{math.Float64frombits(binary.BigEndian.Uint64(x)), math.Float64frombits(binary.BigEndian.Uint64(y)), names.typesOf(text)})
 		return nil
 	})
-	return rows, err
+	return rows, names.list, err
 }
 
-// propertyTypes reads an object; names has each name once.
-func propertyTypes(object []byte, names map[string]string) (out []ogc.Seen) {
+// sampledNames are the names in a sample, each once.
+type sampledNames struct {
+	list    []string
+	numbers map[string]uint16
+}
+
+// number is that of a name; ok is false where there is no room for it.
+func (n *sampledNames) number(name string) (number uint16, ok bool) {
+	if number, ok = n.numbers[name]; ok {
+		return number, true
+	}
+	if len(name) > maxSeenName || len(n.list) >= maxSeenNames {
+		return 0, false
+	}
+	name = strings.Clone(name)
+	number = uint16(len(n.list)) //nolint:gosec // bounded above
+	n.list, n.numbers[name] = append(n.list, name), number
+	return number, true
+}
+
+// typesOf reads an object, as far as it is looked at.
+func (n *sampledNames) typesOf(object []byte) (out []sampledProperty) {
 	d := jsontext.NewDecoder(bytes.NewReader(object))
 	if _, err := d.ReadToken(); err != nil {
 		return nil
 	}
-	for d.PeekKind() == '"' {
+	for len(out) < maxSeen && d.PeekKind() == '"' {
 		token, err := d.ReadToken()
 		if err != nil {
 			break
 		}
-		name := token.String()
-		if known, ok := names[name]; ok {
-			name = known
-		} else {
-			names[name] = name
-		}
+		number, ok := n.number(token.String())
 		value, err := d.ReadValue()
 		if err != nil {
 			break
 		}
-		out = append(out, ogc.Seen{Name: name, Type: typeOf(value)})
+		if ok {
+			out = append(out, sampledProperty{number, uint8(slices.Index(kinds[:], typeOf(value)))}) //nolint:gosec // one of few
+		}
 	}
-	return out
+	return slices.Clip(out)
 }
 
 // typeOf is what JSON Schema calls it.
@@ -163,11 +230,11 @@ func typeOf(value jsontext.Value) string {
 		}
 		return typeString
 	case 't', 'f':
-		return "boolean"
+		return typeBoolean
 	case '{':
-		return "object"
+		return typeObject
 	case '[':
-		return "array"
+		return typeArray
 	case '0':
 		if !bytes.ContainsAny(value, ".eE") {
 			return typeInteger

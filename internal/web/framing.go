@@ -41,6 +41,7 @@ type framing struct {
 	old                   bool // HTTP/1.0
 	bodyless              bool // GET and HEAD
 	host, length, chunked bool
+	authorized            bool // it says who asks
 	fields                int
 	// authority is that of a target that is a whole URL, and secure says that the URL
 	// is https.
@@ -236,6 +237,12 @@ func (f *framing) field(line []byte) *Problem {
 			return BadRequest("the field Host names another host than the target (RFC 9112, section 3.2.2)")
 		}
 		f.host = true
+	case len(name) == len("authorization") && bytes.EqualFold(name, []byte("authorization")):
+		// A proxy may have judged by the other.
+		if f.authorized {
+			return BadRequest("there is more than one field Authorization (RFC 9110, section 5.3)")
+		}
+		f.authorized = true
 	case len(name) == len("expect") && bytes.EqualFold(name, []byte("expect")):
 		if !bytes.EqualFold(value, []byte("100-continue")) {
 			return &Problem{Status: http.StatusExpectationFailed, Detail: "the only Expect that is met is 100-continue (RFC 9110, section 10.1.1)"}

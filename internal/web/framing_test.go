@@ -57,6 +57,7 @@ var heads = []struct {
 	{"no colon", "GET /echo HTTP/1.1\r\nHost: x\r\nAccept\r\n\r\n", 400},
 	{"no host", "GET /echo HTTP/1.1\r\n\r\n", 400},
 	{"two hosts", "GET /echo HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400},
+	{"two who ask", "GET /echo HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer a\r\nauthorization: Bearer b\r\n\r\n", 400},
 	{"two hosts in one", "GET /echo HTTP/1.1\r\nHost: x, y\r\n\r\n", 400},
 	{"no version", "GET /echo\r\n\r\n", 400},
 	{"a later version", "GET /echo HTTP/2.0\r\nHost: x\r\n\r\n", 505},

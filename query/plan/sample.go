@@ -14,6 +14,9 @@ const (
 	// about 4,000 rows, some tens of milliseconds where none is in memory.
 	sampleRows   = 16
 	sampleNewest = 256
+	// sampleBytes bounds the properties that are read of a point, in bytes as stored: few
+	// have more, and 4,000 of those would be a gigabyte.
+	sampleBytes = 16 << 10
 )
 
 // The columns of a sampled row.
@@ -23,7 +26,7 @@ const (
 	SampleProperties
 )
 
-// Sample hands f some points from all over: what came in together lies together, so
+// Sample hands f some points from all over, each once: what came in together lies together, so
 // whatever makes up a few per cent of all is among them.
 func (r *Reader) Sample(ctx context.Context, f func(Row) error) error {
 	release, conn, err := r.acquire(ctx, pages)
@@ -53,7 +56,7 @@ func sampleSQL(c *catalogue) string {
 	for _, g := range c.segments {
 		total += g.rows
 	}
-	const columns = "ST_X(geom), ST_Y(geom), properties"
+	columns := fmt.Sprintf("position, ST_X(geom) x, ST_Y(geom) y, case when pg_column_size(properties) <= %d then properties end properties", sampleBytes)
 	for _, g := range c.segments {
 		probes := max(1, int(sampleProbes*g.rows/total))
 		parts = append(parts, fmt.Sprintf(`(select p.* from (select least(%[2]d, (select (sequence + 1) << 12 from checkpoint where id)) as high) h
@@ -64,5 +67,6 @@ func sampleSQL(c *catalogue) string {
 			parts = append(parts, fmt.Sprintf("(select %s from %s where geom is not null order by position desc limit %d)", columns, g.table, sampleNewest))
 		}
 	}
-	return strings.Join(parts, " union all ")
+	// Where there are few points, most are found from several places.
+	return "select x, y, properties from (select distinct on (position) x, y, properties from (" + strings.Join(parts, " union all ") + ") found order by position) each"
 }
