@@ -126,7 +126,7 @@ func (k *soak) levels(t *testing.T, s *testrig.Server) levels {
 		return int64(n)
 	}
 	return levels{int(value("go_goroutines")), len(files), residentBytes(t, s.PID()),
-		value("go_gc_heap_live_bytes"), value("cairn_query_kept_bytes"), value("go_gc_duration_seconds_count")}
+		value("go_gc_heap_live_bytes"), value("cairn_query_held_bytes"), value("go_gc_duration_seconds_count")}
 }
 
 // collected are the levels after some collections of garbage: only those tell a leak from

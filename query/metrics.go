@@ -59,11 +59,11 @@ func registerMemory(r prometheus.Registerer, m *memory) {
 		gauge("cairn_query_memory_bytes", "What they cost, in bytes.", func() int { _, n := m.rows.Stat(); return n }))
 }
 
-// registerKept says how many bytes are kept in memory on purpose.
-func registerKept(r prometheus.Registerer, s *service) {
+// registerHeld says how many bytes are kept in memory on purpose.
+func registerHeld(r prometheus.Registerer, s *service) {
 	r.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
-		Name: "cairn_query_kept_bytes", Help: "Points in memory, as rows, answers, or what clients have yet to take.",
-	}, func() float64 { return float64(s.kept()) }))
+		Name: "cairn_query_held_bytes", Help: "Points in memory, as rows, answers, or what clients have yet to take.",
+	}, func() float64 { return float64(s.heldBytes()) }))
 }
 
 // registerLag says how far the database is behind.

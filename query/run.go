@@ -188,7 +188,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	s.cache = answer.NewCache(ctx, s.tracker, cfg.Log, cfg.Server.Registry(), answer.Bytes)
 	s.cache.Again(s.again)
 	registerLag(cfg.Server.Registry(), s)
-	registerKept(cfg.Server.Registry(), s)
+	registerHeld(cfg.Server.Registry(), s)
 	s.tiles = newTiler(ctx, s.reader)
 	if s.mapPage, err = page.New(cfg.MapStyle); err != nil {
 		s.close()
