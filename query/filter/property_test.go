@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -18,6 +19,38 @@ import (
 // edges are places where longitudes and distances go wrong, if they do: the
 // antimeridian from both sides, poles, the equator's ends.
 var edges = [][2]float64{{180, 0}, {-180, 0}, {180, 89.9999}, {-180, -89.9999}, {0, 90}, {0, -90}, {179.999, 52.5}, {-179.999, 52.5}, {0, 0}}
+
+// Every character of the planes that have letters of two sizes has the same small form in SQL as in Go, alone and behind
+// letters that have none.
+func TestFoldedAlike(t *testing.T) {
+	db, err := pgx.Connect(t.Context(), testkit.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close(context.Background()) }()
+	var texts, small []string
+	const last = 0x1ffff
+	for c := rune(1); c <= last; c++ {
+		if utf8.ValidRune(c) {
+			texts = append(texts, string(c), "zé"+string(c)+"B")
+			small = append(small, FoldText(string(c)), FoldText("zé"+string(c)+"B"))
+		}
+		if len(texts) < 1<<17 && c < last {
+			continue
+		}
+		b := &Builder{Args: []any{texts, small}}
+		query := `select count(*), min(name) from unnest($1::text[], $2::text[]) as t(name, small) where ` + b.foldSQL("name") + ` <> small`
+		var wrong int
+		var first *string
+		if err := db.QueryRow(t.Context(), query, b.Args...).Scan(&wrong, &first); err != nil {
+			t.Fatal(err)
+		}
+		if wrong > 0 {
+			t.Errorf("%d differ, %q among them", wrong, *first)
+		}
+		texts, small = nil, nil
+	}
+}
 
 // TestParametersAsSQLAreMatch is TestSQLIsMatch for what clients write: every parameter,
 // alone and several, over rows that lie close together around the edges of the map.
