@@ -14,6 +14,7 @@ import (
 
 	"cairn/bus"
 	"cairn/bus/server"
+	"cairn/event"
 	"cairn/internal/testkit"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -67,6 +68,54 @@ func makeStream(t testing.TB, s *server.Server) {
 		_, err := bus.CreateStream(ctx, js, 0, bus.MinMaxBytes)
 		return err == nil
 	})
+}
+
+// gathers offers batches faster than they can be acknowledged: what waits becomes
+// messages of more than one full batch, in the order in which it was offered.
+func gathers(t *testing.T, c *bus.Collector, js jetstream.JetStream) {
+	t.Helper()
+	const batches = 12
+	text := strings.Repeat("x", 200)
+	var offered []*bus.Batch
+	for i := range batches {
+		b := bus.NewBatch()
+		for j := range bus.MaxEnvelopePoints {
+			b.Lines = fmt.Appendf(b.Lines, "%d.%d %s\n", i, j, text)
+		}
+		b.Count = bus.MaxEnvelopePoints
+		offered = append(offered, b)
+	}
+	for _, b := range offered {
+		if err := c.Offer(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	messages := map[uint64][]string{}
+	stream, err := js.Stream(t.Context(), bus.Stream)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, b := range offered {
+		first, err := b.Wait()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if messages[first.Sequence()] == nil {
+			m, err := stream.GetMsg(t.Context(), first.Sequence())
+			if err != nil {
+				t.Fatal(err)
+			}
+			messages[first.Sequence()] = strings.Split(string(m.Data), "\n")
+		}
+		index := int(first - event.At(first.Sequence(), 0))
+		if lines := messages[first.Sequence()]; index >= len(lines) || !strings.HasPrefix(lines[index], fmt.Sprintf("%d.0 ", i)) {
+			t.Errorf("batch %d is not at %d of message %d", i, index, first.Sequence())
+		}
+		b.Release()
+	}
+	if len(messages) >= batches {
+		t.Errorf("%d batches became %d messages", batches, len(messages))
+	}
 }
 
 // copiesOf is what the leader says, through a node.
@@ -123,6 +172,7 @@ func TestCluster(t *testing.T) {
 	leader := indexOf(copies.Leader)
 	survivor := (leader + 1) % 3
 	collector := newCollector(t, c.Nodes[survivor])
+	gathers(t, collector, testkit.JetStream(t, c.Nodes[survivor], bus.UserAdmin))
 	c.Stop(leader)
 	note(publishUntil(t, collector, "after the leader"), "after the leader")
 	if err := os.RemoveAll(c.Cfg[leader].StoreDir); err != nil {
