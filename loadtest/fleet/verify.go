@@ -15,9 +15,9 @@ import (
 )
 
 const (
-	// lookers read tracks at once: a server of Cairn gives one address two of its eight
-	// places for them.
-	lookers = 2
+	// lookers read tracks at once: Cairn gives one address half of its eight places for
+	// them.
+	lookers = 4
 	// settle is how long what was acknowledged may take until it can be read.
 	settle = 2 * time.Minute
 	// lookEach is added to the time of the whole for each device.
