@@ -146,13 +146,11 @@ func (s *system) watchLocks(ctx context.Context, group *sync.WaitGroup, urls ...
 // comeAndGo returns nil when enough has happened. Meanwhile it makes the oldest
 // segment too old, once there are some.
 func (s *system) comeAndGo(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	conn, err := s.admin(ctx, "")
+	ctx, conn, end, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer end()
 	var changes, floor, sealed, gone int64
 	err = conn.QueryRow(ctx, `select catalogue, floor, (select count(*) from segments where state = 'sealed' and rows is not null),
 		(select max(id) from segments) - (select count(*) from segments) from checkpoint`).Scan(&changes, &floor, &sealed, &gone)

@@ -67,15 +67,28 @@ func (s *system) admin(ctx context.Context, database string) (*pgx.Conn, error) 
 	return pgx.ConnectConfig(ctx, cfg)
 }
 
+// connect is admin for one piece of work, which ctx then bounds by adminTimeout. Call end
+// when it is done.
+func (s *system) connect(ctx context.Context) (bounded context.Context, conn *pgx.Conn, end func(), err error) {
+	bounded, cancel := context.WithTimeout(ctx, adminTimeout)
+	conn, err = s.admin(bounded, "")
+	if err != nil {
+		cancel()
+		return nil, nil, nil, err
+	}
+	return bounded, conn, func() {
+		_ = conn.Close(context.WithoutCancel(ctx))
+		cancel()
+	}, nil
+}
+
 // exec runs one statement, past every proxy.
 func (s *system) exec(ctx context.Context, sql string, args ...any) error {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	conn, err := s.admin(ctx, "")
+	ctx, conn, end, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer end()
 	_, err = conn.Exec(ctx, sql, args...)
 	return err
 }
@@ -134,13 +147,11 @@ func (s *system) postmaster() int {
 
 // backend is the process of one of cairn's connections, chosen by salt.
 func (s *system) backend(ctx context.Context, salt uint64) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	conn, err := s.admin(ctx, "")
+	ctx, conn, end, err := s.connect(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer end()
 	rows, err := conn.Query(ctx, `select pid from pg_stat_activity
 		where datname = current_database() and application_name <> 'faults' order by application_name, backend_start`)
 	if err != nil {

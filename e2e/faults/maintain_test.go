@@ -155,13 +155,11 @@ func (s *system) killAt(ctx context.Context, f fault, step string, bound time.Du
 
 // held returns nil where a statement waits at a step.
 func (s *system) held(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	conn, err := s.admin(ctx, "")
+	ctx, conn, end, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer end()
 	var waiting int
 	err = conn.QueryRow(ctx, `select count(*) from pg_stat_activity where datname = current_database() and wait_event = 'PgSleep'`).Scan(&waiting)
 	if err == nil && waiting == 0 {

@@ -110,13 +110,11 @@ func (s *system) oldDatabase(ctx context.Context) error {
 // known returns nil where the old table is gone, and the catalogue knows what the one in
 // its place holds.
 func (s *system) known(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	conn, err := s.admin(ctx, "")
+	ctx, conn, end, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer end()
 	var rows *int64
 	err = conn.QueryRow(ctx, `select sum(rows) from segments where state = 'sealed' and to_regclass('points_1') is null`).Scan(&rows)
 	if err == nil && (rows == nil || *rows != oldRows) {

@@ -79,13 +79,11 @@ func (s *system) killDropping(ctx context.Context, f fault, bound time.Duration)
 // age makes the oldest segment older than what is kept. All that it holds was there
 // at the last comparison, so it is known what goes.
 func (s *system) age(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	conn, err := s.admin(ctx, "")
+	ctx, conn, end, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer end()
 	var id int
 	var high int64
 	err = conn.QueryRow(ctx, `select id, high from segments where state = 'sealed' order by low limit 1`).Scan(&id, &high)
@@ -106,13 +104,11 @@ func (s *system) age(ctx context.Context) error {
 
 // endGrace lets the table go at once of what was dropped for its age.
 func (s *system) endGrace(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	conn, err := s.admin(ctx, "")
+	ctx, conn, end, err := s.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer end()
 	tag, err := conn.Exec(ctx, `update segments set dropped_at = dropped_at - interval '1 hour' where id = faults.expired()`)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = fmt.Errorf("nothing was dropped yet")
@@ -133,13 +129,11 @@ func (s *system) staysDeleted(id string) bool {
 // dropped waits until what is too old is gone, and tells below which position.
 func (s *system) dropped(ctx context.Context) (floor int64, err error) {
 	err = testrig.Until(ctx, settleBound, "what is older than --keep is dropped", func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-		defer cancel()
-		conn, err := s.admin(ctx, "")
+		ctx, conn, end, err := s.connect(ctx)
 		if err != nil {
 			return err
 		}
-		defer conn.Close(context.WithoutCancel(ctx))
+		defer end()
 		var old int
 		var least *int64
 		err = conn.QueryRow(ctx, `select (select count(*) from segments where state = 'sealed' and received_to < faults.long_ago()),

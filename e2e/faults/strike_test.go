@@ -297,13 +297,11 @@ func (s *system) strikeZombie(ctx context.Context, f fault) error {
 }
 
 func (s *system) checkpoint(ctx context.Context) (sequence int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, adminTimeout)
-	defer cancel()
-	conn, err := s.admin(ctx, "")
+	ctx, conn, end, err := s.connect(ctx)
 	if err != nil {
 		return 0, err
 	}
-	defer conn.Close(context.WithoutCancel(ctx))
+	defer end()
 	err = conn.QueryRow(ctx, "select sequence from checkpoint").Scan(&sequence)
 	return sequence, err
 }

@@ -85,7 +85,31 @@ func sign(t *testing.T, key any, algorithm jose.SignatureAlgorithm, claims map[s
 
 func signAs(t *testing.T, key any, id string, algorithm jose.SignatureAlgorithm, claims map[string]any) []byte {
 	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: key, KeyID: id}}, nil)
+	return signWith(t, jose.SigningKey{Algorithm: algorithm, Key: jose.JSONWebKey{Key: key, KeyID: id}}, nil, claims)
+}
+
+// authority takes the provider's tokens, and follows its keys until the test ends. age is
+// how long it uses what the provider said before it asks again.
+func (p *provider) authority(t *testing.T, age time.Duration) *Authority {
+	t.Helper()
+	a := New(Config{Issuer: &Issuer{URL: p.URL, Audience: "cairn"}, Log: testkit.Log(t)})
+	a.tokens.age = age
+	end, err := a.Follow(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(end)
+	return a
+}
+
+func es256(key *ecdsa.PrivateKey) jose.SigningKey {
+	return jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}
+}
+
+// signWith signs with further header fields, if there are options.
+func signWith(t *testing.T, key jose.SigningKey, options *jose.SignerOptions, claims map[string]any) []byte {
+	t.Helper()
+	signer, err := jose.NewSigner(key, options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,12 +134,7 @@ func TestTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := New(Config{Issuer: &Issuer{URL: p.URL, Audience: "cairn"}, Log: testkit.Log(t)})
-	end, err := a.Follow(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer end()
+	a := p.authority(t, issuerAge)
 	now := time.Now()
 	claims := func(change map[string]any) map[string]any {
 		c := map[string]any{"iss": p.URL, "aud": "cairn", "sub": "u1", "preferred_username": "ann", "exp": now.Add(time.Hour).Unix(), "iat": now.Unix(), "scope": "openid cairn:read write"}
@@ -156,9 +175,9 @@ func TestTokens(t *testing.T) {
 		"no key of that name":        {signAs(t, p.key, "2", jose.ES256, claims(nil)), ErrWrong},
 		"a path as the key's name":   {signAs(t, p.key, "../../dev/null", jose.ES256, claims(nil)), ErrWrong},
 		"a query as the key's name":  {signAs(t, p.key, "1' or '1'='1", jose.ES256, claims(nil)), ErrWrong},
-		"a key of its own in it":     {signWith(t, other, jose.SignerOptions{EmbedJWK: true}, claims(nil)), ErrWrong},
-		"where its keys should be":   {signWith(t, other, *(&jose.SignerOptions{}).WithHeader("jku", "http://127.0.0.1:1/keys"), claims(nil)), ErrWrong},
-		"what must be understood":    {signWith(t, p.key, *(&jose.SignerOptions{}).WithHeader("crit", []string{"x"}).WithHeader("x", 1), claims(nil)), ErrWrong},
+		"a key of its own in it":     {signWith(t, es256(other), &jose.SignerOptions{EmbedJWK: true}, claims(nil)), ErrWrong},
+		"where its keys should be":   {signWith(t, es256(other), (&jose.SignerOptions{}).WithHeader("jku", "http://127.0.0.1:1/keys"), claims(nil)), ErrWrong},
+		"what must be understood":    {signWith(t, es256(p.key), (&jose.SignerOptions{}).WithHeader("crit", []string{"x"}).WithHeader("x", 1), claims(nil)), ErrWrong},
 		"expired a second ago":       {sign(t, p.key, jose.ES256, claims(map[string]any{"exp": now.Add(-time.Second).Unix()})), ErrExpired},
 		"a clock four minutes ahead": {sign(t, p.key, jose.ES256, claims(map[string]any{"nbf": now.Add(4 * time.Minute).Unix(), "iat": now.Add(4 * time.Minute).Unix()})), nil},
 		"too long":                   {append(bytes.Repeat([]byte("x"), 9<<10), good...), ErrWrong},
@@ -173,28 +192,6 @@ func TestTokens(t *testing.T) {
 	}
 }
 
-// signWith signs with further header fields.
-func signWith(t *testing.T, key *ecdsa.PrivateKey, options jose.SignerOptions, claims map[string]any) []byte {
-	t.Helper()
-	signer, err := jose.NewSigner(jose.SigningKey{Algorithm: jose.ES256, Key: jose.JSONWebKey{Key: key, KeyID: "1"}}, &options)
-	if err != nil {
-		t.Fatal(err)
-	}
-	text, err := json.Marshal(claims)
-	if err != nil {
-		t.Fatal(err)
-	}
-	signed, err := signer.Sign(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	raw, err := signed.CompactSerialize()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return []byte(raw)
-}
-
 // An issuer that is unreachable at the start, or whose keys are, is waited for: nobody is said
 // to be wrong meanwhile. One that goes away later holds for a while, and no longer.
 func TestIssuerAway(t *testing.T) {
@@ -206,13 +203,7 @@ func TestIssuerAway(t *testing.T) {
 		defer p.mu.Unlock()
 		config, keys = c, k
 	}
-	a := New(Config{Issuer: &Issuer{URL: p.URL, Audience: "cairn"}, Log: testkit.Log(t)})
-	a.tokens.age = 100 * time.Millisecond
-	end, err := a.Follow(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer end()
+	a := p.authority(t, 100*time.Millisecond)
 	token := sign(t, p.key, jose.ES256, map[string]any{"iss": p.URL, "aud": "cairn", "sub": "u1", "exp": time.Now().Add(time.Hour).Unix(), "scope": "read"})
 	is := func(want error) func() bool {
 		return func() bool { _, err := a.Identify(token, time.Now()); return errors.Is(err, want) }
@@ -220,30 +211,30 @@ func TestIssuerAway(t *testing.T) {
 	away := func() bool { return is(errIssuer)() }
 	for range 3 {
 		if !away() {
-			t.Fatal("it is said who asks, and the issuer was never there")
+			t.Fatal("a token is judged although the issuer was never there")
 		}
 	}
 	set(true, false)
 	testkit.Eventually(t, time.Minute, "its configuration is known", func() bool { return a.tokens.verifier.Load() != nil })
 	if !away() {
-		t.Error("a token is refused whose key is not to be had")
+		t.Error("a token is refused whose key cannot be fetched")
 	}
 	set(true, true)
 	testkit.Eventually(t, time.Minute, "the token is taken", is(nil))
 	set(false, false)
 	transport := a.tokens.transport
-	testkit.Eventually(t, time.Minute, "the issuer is asked in vain", func() bool {
+	testkit.Eventually(t, time.Minute, "the issuer does not answer", func() bool {
 		transport.mu.Lock()
 		defer transport.mu.Unlock()
 		return transport.answers[p.URL+"/.well-known/openid-configuration"].err != nil
 	})
 	if !is(nil)() {
-		t.Error("an issuer that has just gone away holds no more")
+		t.Error("the last answer of an issuer that has just gone away is not used")
 	}
 	transport.mu.Lock()
 	transport.stale = 0
 	transport.mu.Unlock()
-	testkit.Eventually(t, time.Minute, "an issuer that is away for too long holds no more", away)
+	testkit.Eventually(t, time.Minute, "the last answer of an issuer that is unreachable for too long is not used", away)
 	set(true, true)
 	testkit.Eventually(t, time.Minute, "the token is taken again", is(nil))
 }
@@ -261,12 +252,7 @@ func publicPEM(t *testing.T, key *ecdsa.PrivateKey) []byte {
 // Scopes stand where issuers put them.
 func TestScopesOfTokens(t *testing.T) {
 	p := newProvider(t)
-	a := New(Config{Issuer: &Issuer{URL: p.URL, Audience: "cairn"}, Log: testkit.Log(t)})
-	end, err := a.Follow(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer end()
+	a := p.authority(t, issuerAge)
 	for name, tt := range map[string]struct {
 		claims map[string]any
 		want   Scope
@@ -284,7 +270,11 @@ func TestScopesOfTokens(t *testing.T) {
 		}
 		token := sign(t, p.key, jose.ES256, claims)
 		var i *Identity
-		testkit.Eventually(t, 10*time.Second, "the issuer has answered", func() bool { i, err = a.Identify(token, time.Now()); return err == nil })
+		testkit.Eventually(t, 10*time.Second, "the issuer has answered", func() (ok bool) {
+			var err error
+			i, err = a.Identify(token, time.Now())
+			return err == nil
+		})
 		if i.Scopes != Open|tt.want || i.Name != "u1" {
 			t.Errorf("%s: %q may %v", name, i.Name, i.Scopes)
 		}
@@ -299,13 +289,7 @@ func TestIssuerChangesItsKeys(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := New(Config{Issuer: &Issuer{URL: p.URL, Audience: "cairn"}, Log: testkit.Log(t)})
-	a.tokens.age = 100 * time.Millisecond
-	end, err := a.Follow(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer end()
+	a := p.authority(t, 100*time.Millisecond)
 	now := time.Now()
 	claims := map[string]any{"iss": p.URL, "aud": "cairn", "sub": "u1", "exp": now.Add(time.Hour).Unix(), "scope": "read"}
 	old, fresh := sign(t, p.key, jose.ES256, claims), signAs(t, second, "2", jose.ES256, claims)
