@@ -53,7 +53,7 @@ func New(cfg Config) *Authority {
 	}
 	if cfg.Issuer != nil {
 		a.tokens = &tokens{issuer: *cfg.Issuer, log: cfg.Log, age: issuerAge, good: map[[sha256.Size]byte]*Identity{},
-			transport: &cachedTransport{next: http.DefaultTransport, stale: issuerStale, answers: map[string]*issuerAnswer{}}}
+			transport: &cachedTransport{next: http.DefaultTransport, fresh: issuerCacheAge, stale: issuerStale, answers: map[string]*issuerAnswer{}}}
 	}
 	return a
 }

@@ -23,11 +23,12 @@ const (
 	maxIssuerAnswers = 8
 )
 
-// A cachedTransport fetches each URL of the issuer at most once per issuerCacheAge. While
+// A cachedTransport fetches each URL of the issuer at most once within the age fresh. While
 // the issuer does not answer it serves the last answer, up to the age stale (RFC 5861,
 // section 4).
 type cachedTransport struct {
 	next        http.RoundTripper
+	fresh       time.Duration // issuerCacheAge
 	stale       time.Duration
 	unavailable atomic.Bool // the last URL asked for has no usable answer
 
@@ -56,7 +57,7 @@ func (t *cachedTransport) RoundTrip(r *http.Request) (*http.Response, error) {
 		s = &issuerAnswer{}
 		t.answers[r.URL.String()] = s
 	}
-	if time.Since(s.fetched) > issuerCacheAge {
+	if time.Since(s.fetched) > t.fresh {
 		s.err = t.fetch(r, s)
 		s.fetched = time.Now() // it may have taken long
 	}

@@ -89,11 +89,15 @@ func signAs(t *testing.T, key any, id string, algorithm jose.SignatureAlgorithm,
 }
 
 // authority takes the provider's tokens, and follows its keys until the test ends. age is
-// how long it uses what the provider said before it asks again.
+// how long it uses what the provider said before it asks again; below issuerCacheAge also
+// what answers are reused for.
 func (p *provider) authority(t *testing.T, age time.Duration) *Authority {
 	t.Helper()
 	a := New(Config{Issuer: &Issuer{URL: p.URL, Audience: "cairn"}, Log: testkit.Log(t)})
 	a.tokens.age = age
+	if age < issuerCacheAge {
+		a.tokens.transport.fresh = age
+	}
 	end, err := a.Follow(nil)
 	if err != nil {
 		t.Fatal(err)
