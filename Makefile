@@ -24,7 +24,7 @@ TAGS     := e2eproxy,e2edeploy,e2epython,e2ecluster
 PAGE := query/page/lib/.filled
 
 .DEFAULT_GOAL := help
-.PHONY: help build run test bench compare faults soak e2e-proxy e2e-page e2e-python e2e-deploy e2e-three e2e-cluster schemathesis helm image docs docs-check release lint tidy fuzz clean
+.PHONY: help build run test bench compare faults soak upgrade-test e2e-proxy e2e-page e2e-python e2e-deploy e2e-three e2e-cluster schemathesis helm image docs docs-check release lint tidy fuzz clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1@\2/p' $(MAKEFILE_LIST) | while IFS=@ read -r name text; do printf '%-14s %s\n' "$$name" "$$text"; done
@@ -65,6 +65,12 @@ DURATION ?= 20m
 soak: ## writers, readers and streams beside attackers of each kind and restarts for DURATION (20m): what is held at the end is what was
 	@sh $(TOOLS)/ensure.sh test
 	$(GO) test -count=1 -timeout 120m ./e2e -v -run TestSoak -args -soak $(DURATION)
+
+FROM ?= last
+
+upgrade-test: ## fill the last release (or FROM, a revision) with data, start this version on it, compare every point
+	@sh $(TOOLS)/ensure.sh test
+	$(GO) test -count=1 -timeout 30m ./e2e -v -run TestUpgrade -args -upgrade-from $(FROM)
 
 e2e-cluster: ## kill, stop, wipe and cut off the nodes of a cluster: each kind that CI has time for, or ROUNDS by SEED
 	@sh $(TOOLS)/ensure.sh cluster

@@ -35,7 +35,7 @@ func mustGetAfresh(t *testing.T, url string) {
 func TestFewFilesAndManyConnections(t *testing.T) {
 	const files, silent = 192, 600
 	args := []string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), cairnProgram,
-		"serve", "--listen", testrig.AnyPort, "--nats-listen", testrig.AnyPort, "--data", testrig.DataFolder(t)}
+		"serve", "--listen", testrig.AnyPort, "--nats-listen", testrig.AnyPort, "--data", testrig.PreparedFolder(t)}
 	s := testrig.Command{Program: "/bin/sh", Args: args}.Serve(t)
 	for range silent {
 		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s.Base, "http://"), 5*time.Second)
@@ -63,7 +63,7 @@ func TestLogThatNobodyReads(t *testing.T) {
 	}
 	defer reader.Close()
 	listen := testrig.FreePort(t)
-	cmd := exec.Command(cairnProgram, "serve", "--listen", listen, "--nats-listen", testrig.AnyPort, "--data", testrig.DataFolder(t))
+	cmd := exec.Command(cairnProgram, "serve", "--listen", listen, "--nats-listen", testrig.AnyPort, "--data", testrig.PreparedFolder(t))
 	cmd.Env = testkit.Environment()
 	cmd.Stderr = writer
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

@@ -13,7 +13,7 @@ import (
 
 // Uploads that creep give their places to one that comes.
 func TestCreepingUploads(t *testing.T) {
-	s := serve(t, testrig.DataFolder(t))
+	s := serve(t, testrig.PreparedFolder(t))
 	const creeping = 200 // several times as many as are read at once
 	for range creeping {
 		conn, err := net.DialTimeout("tcp", strings.TrimPrefix(s.Base, "http://"), 5*time.Second)

@@ -74,7 +74,7 @@ var programs = []struct {
 // What each program sends is answered as it waits for it, and comes out where devices
 // are asked for; what it sends again because an answer was lost adds nothing.
 func TestDevicesComeOut(t *testing.T) {
-	s := serve(t, testrig.DataFolder(t))
+	s := serve(t, testrig.PreparedFolder(t))
 	defer s.Leave()
 	for range 2 {
 		for _, p := range programs {

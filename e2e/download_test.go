@@ -47,7 +47,7 @@ func download(t *testing.T, url string) testrig.Answer {
 // What was downloaded and is sent back changes nothing: ids, places, altitudes, times
 // and properties are what they were, in each format that can tell all of them.
 func TestDownloadsComeBack(t *testing.T) {
-	s := serve(t, testrig.DataFolder(t))
+	s := serve(t, testrig.PreparedFolder(t))
 	quakes, err := os.ReadFile(sample("earthquakes.geojson"))
 	if err != nil {
 		t.Fatal(err)
@@ -141,7 +141,7 @@ func readByGDAL(t *testing.T, base, name string, rows int) {
 // what was written together is seen together.
 func TestDownloadsAreOfOnePosition(t *testing.T) {
 	const points = 400 // of one message of the queue: all or none are visible
-	s := serve(t, testrig.DataFolder(t))
+	s := serve(t, testrig.PreparedFolder(t))
 	body := func(round int) string {
 		var b strings.Builder
 		for i := range points {

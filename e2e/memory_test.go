@@ -24,7 +24,7 @@ const (
 
 // A long body goes through in flat memory, packed or not.
 func TestUploadInFlatMemory(t *testing.T) {
-	s := serve(t, testrig.DataFolder(t))
+	s := serve(t, testrig.PreparedFolder(t))
 	for _, coding := range []string{"", "gzip"} {
 		t.Run("coding "+coding, func(t *testing.T) {
 			body, rows := generated(coding)

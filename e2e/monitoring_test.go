@@ -21,7 +21,7 @@ var (
 // Every metric and every label that the alert rules and the dashboard ask for is one
 // that a server shows: a rule about a metric that is not there never fires.
 func TestMonitoring(t *testing.T) {
-	s := serve(t, testrig.DataFolder(t), "--mqtt-listen", testrig.AnyPort)
+	s := serve(t, testrig.PreparedFolder(t), "--mqtt-listen", testrig.AnyPort)
 	testrig.MustPost(t, s.Base+"/point", paris)
 	testrig.MustPost(t, s.Base+"/point", `{"id": 1, "longitude": 1, "latitude": 1}`)
 	testrig.MustPost(t, s.Base+"/point", `{"id": 1, "longitude": 2, "latitude": 2}`) // parked

@@ -76,7 +76,7 @@ func publishUntil(address string, device, from int) (acknowledged int) {
 // What was acknowledged by MQTT is there after the process was killed.
 func TestMQTTKilled(t *testing.T) {
 	const devices, rounds = 4, 3
-	data, address := testrig.DataFolder(t), freePort(t)
+	data, address := testrig.PreparedFolder(t), freePort(t)
 	next := [devices]int{}
 	for i := range next {
 		next[i] = 1
@@ -165,7 +165,7 @@ func mosquitto(t *testing.T, address, topic string, args ...string) ([]byte, err
 // With a certificate of its own, and keys: a device publishes to its topics, encrypted,
 // and nobody else does.
 func TestMQTTEncryptedWithKeys(t *testing.T) {
-	data, address := testrig.DataFolder(t), freePort(t)
+	data, address := testrig.PreparedFolder(t), freePort(t)
 	c := testkit.NewCertificate(t, testkit.Folder(t))
 	s := serve(t, data, "--auth", "keys", "--mqtt-listen", address, "--mqtt-tls-cert", c.Cert, "--mqtt-tls-key", c.Key)
 	van, reader := addKey(t, s, data, "van", "write"), addKey(t, s, data, "reader", "read")

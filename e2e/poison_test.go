@@ -86,7 +86,7 @@ func poisoned() []poisonedRequest {
 // it is read, and no live stream is cut off. What is too large is refused, as are rows
 // of uploads.
 func TestPoisonedPoints(t *testing.T) {
-	s := serve(t, testrig.DataFolder(t))
+	s := serve(t, testrig.PreparedFolder(t))
 	live := openStream(t, s)
 	if a, err := testrig.Do(t.Context(), http.MethodPut, s.Base+"/point/patched?", "application/json", strings.NewReader(paris)); err != nil || a.Status != http.StatusAccepted {
 		t.Fatal(a.Status, err)

@@ -43,7 +43,7 @@ func TestPythonReadsGeoParquet(t *testing.T) {
 	if err != nil {
 		t.Fatal("the Python libraries are missing: make e2e-python installs them: ", err)
 	}
-	s := serve(t, testrig.DataFolder(t))
+	s := serve(t, testrig.PreparedFolder(t))
 	quakes, err := os.ReadFile(sample("earthquakes.geojson"))
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestPythonReadsGeoParquet(t *testing.T) {
 // points have, and let the server filter by it.
 func TestPythonExampleAndNewerGDAL(t *testing.T) {
 	program := "../bin/python/bin/python"
-	s := serve(t, testrig.DataFolder(t))
+	s := serve(t, testrig.PreparedFolder(t))
 	upload(t, s.Base, "application/x-ndjson", []byte(strings.Repeat(`{"longitude":2,"latitude":48,"name":"old","properties":{"country":"FR","mag":4.5}}`+"\n", 3)))
 	upload(t, s.Base, "application/x-ndjson", []byte(strings.Repeat(`{"longitude":7,"latitude":46,"name":"new"}`+"\n", 40)))
 	out, err := exec.Command(program, "../examples/duck.py", s.Base, "bbox=0,40,5,50").CombinedOutput()

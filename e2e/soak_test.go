@@ -48,7 +48,7 @@ const (
 // Writers, readers and streams continue beside attackers of each kind and restarts. At the
 // end the process has what it had at rest, and each acknowledged point is there.
 func TestSoak(t *testing.T) {
-	data := testrig.DataFolder(t)
+	data := testrig.PreparedFolder(t)
 	command := cairn("serve", "--listen", testrig.FreePort(t), "--nats-listen", testrig.FreePort(t), "--data", data,
 		"--auth", "keys", "--trusted-proxies", "127.0.0.1")
 	s := command.Serve(t)

@@ -34,7 +34,7 @@ func askAndReadNothing(t *testing.T, s *testrig.Server, target string) net.Conn 
 // meanwhile.
 func TestUnreadAnswers(t *testing.T) {
 	const rows, pages, streams = 48, 120, 100 // of 250 kB: a page is as large as one gets
-	s := serve(t, testrig.DataFolder(t))
+	s := serve(t, testrig.PreparedFolder(t))
 	var body strings.Builder
 	for i := range rows {
 		fmt.Fprintf(&body, `{"longitude":%d,"latitude":1,"properties":{"pad":%q}}`+"\n", i, strings.Repeat("x", 250_000))

@@ -28,6 +28,7 @@ func Main(m *testing.M) {
 // returns the exit code.
 func Run(m *testing.M) int {
 	defer shared.close()
+	defer prepared.remove()
 	return m.Run()
 }
 

@@ -81,6 +81,15 @@ func DataFolder(t testing.TB) string {
 	return DataFolderAt(t, testkit.Folder(t))
 }
 
+// PreparedFolder is a DataFolder in which the private cluster has been made already, as
+// after a first start: for tests that are not about that.
+func PreparedFolder(t testing.TB) string {
+	t.Helper()
+	dir := DataFolder(t)
+	testkit.Prepare(t, ClusterOf(dir))
+	return dir
+}
+
 // DataFolderAt is DataFolder in a folder that is there.
 func DataFolderAt(t testing.TB, dir string) string {
 	t.Helper()
