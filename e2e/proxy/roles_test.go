@@ -47,6 +47,7 @@ func TestRoutes(t *testing.T) {
 				}
 			}
 		}
+		kept(t, p.base)
 		for _, c := range []struct {
 			method, path string
 			status       int
@@ -79,6 +80,27 @@ func TestRoutes(t *testing.T) {
 			return true
 		})
 	})
+}
+
+// kept changes fences and hooks under the paths that show them.
+func kept(t *testing.T, base string) {
+	t.Helper()
+	for _, x := range []struct {
+		method, path, body string
+		status             int
+	}{
+		{http.MethodPut, "/fences/home", `{"longitude":2,"latitude":48,"radius":500}`, http.StatusCreated},
+		{http.MethodGet, "/fences/home", "", http.StatusOK},
+		{http.MethodDelete, "/fences/home", "", http.StatusNoContent},
+		{http.MethodPut, "/hooks/ops", `{"url":"https://example.org/"}`, http.StatusCreated},
+		{http.MethodGet, "/hooks/ops", "", http.StatusOK},
+		{http.MethodDelete, "/hooks/ops", "", http.StatusNoContent},
+	} {
+		a, err := testrig.Do(t.Context(), x.method, base+x.path, "application/json", strings.NewReader(x.body))
+		if err != nil || a.Status != x.status {
+			t.Errorf("%s %s: %d %s %v, want %d", x.method, x.path, a.Status, a.Body, err, x.status)
+		}
+	}
 }
 
 // A query replica is killed, started again and stopped while reads continue: none
