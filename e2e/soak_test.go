@@ -32,9 +32,11 @@ const (
 	soakLive       = 24 << 20
 	soakBytes      = 320 << 20
 	// soakCollections of garbage leave nothing that is not in use: what is in a pool goes
-	// with the second. Of as many more the one that found least counts, for what a request
-	// has at hand just then is in use, too.
+	// with the second.
 	soakCollections = 3
+	// soakSteady is by how much what is held on purpose may differ before and after a
+	// collection that counts: else one is told of another time than the other.
+	soakSteady = 2 << 20
 	// soakLeast is what honest clients must have got, of each, beside all attackers: a
 	// small machine that is busy otherwise gives them this in the shortest soak.
 	soakLeast = 10
@@ -130,21 +132,23 @@ func (k *soak) levels(t *testing.T, s *testrig.Server) levels {
 }
 
 // collected are the levels after some collections of garbage: only those tell a leak from
-// what nobody has needed to clear away. Reads of large pages bring them about.
+// what nobody has needed to clear away. Reads of large pages bring them about, until what
+// is held on purpose is as much as it may be.
 func (k *soak) collected(t *testing.T, s *testrig.Server) (now levels) {
 	t.Helper()
-	begun := k.levels(t, s).collections
+	before := k.levels(t, s)
+	begun := before.collections
 	if err := testrig.Until(t.Context(), soakCalm, "garbage is collected", func(ctx context.Context) error {
 		for range 4 {
 			k.seen++
 			k.get(ctx, fmt.Sprintf("/points?name=large&limit=100&bbox=-1,0,180.%d,90", k.seen))
 		}
-		at := k.levels(t, s)
-		if now.collections < begun+soakCollections || at.live-at.kept < now.live-now.kept {
-			now = at
-		}
-		if at.collections < begun+2*soakCollections {
-			return fmt.Errorf("%d collections", at.collections-begun)
+		now = k.levels(t, s)
+		counts := now.collections > before.collections && now.collections >= begun+soakCollections
+		change := now.kept - before.kept
+		before = now
+		if !counts || max(change, -change) > soakSteady {
+			return fmt.Errorf("%d collections, and what is kept has changed by %d bytes", now.collections-begun, change)
 		}
 		return nil
 	}); err != nil {
