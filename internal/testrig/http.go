@@ -196,6 +196,9 @@ func AllPoints(t testing.TB, base string) []Feature {
 		var page Page
 		MustGet(t, next, &page)
 		next = page.Next()
+		if strings.HasPrefix(next, "/") { // version 0.1 had no absolute links
+			next = base + next
+		}
 		for _, f := range page.Features {
 			if n := len(newestFirst); n > 0 && f.Position >= newestFirst[n-1].Position {
 				t.Fatalf("position %d follows %d", f.Position, newestFirst[n-1].Position)
