@@ -17,7 +17,9 @@ def ordered_box(value):
         return False
     south, north = parts[1], parts[len(parts) // 2 + 1]
     heights = len(parts) == 4 or parts[2] <= parts[5]
-    return -90 <= south <= north <= 90 and heights
+    west, east = parts[0], parts[len(parts) // 2]
+    around = abs(west) <= 3600 and abs(east) <= 3600  # ten times
+    return -90 <= south <= north <= 90 and heights and around
 
 
 def ordered_time(value):

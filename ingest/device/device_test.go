@@ -83,7 +83,7 @@ func TestOwnTracks(t *testing.T) {
 	for name, body := range map[string]string{
 		"encrypted": `{"_type":"encrypted","data":"x"}`, "no type": `{"lat":1,"lon":2}`, "a number for a type": `{"_type":0,"lat":1,"lon":2}`, "true for a type": `{"_type":true,"lat":1,"lon":2}`, "no place": `{"_type":"location","tst":1}`,
 		"a text for a place": `{"_type":"location","lat":"1","lon":"2","tst":1}`, "no object": `7`, "no JSON": `{`, "a bad time": `{"_type":"location","lat":1,"lon":2,"tst":"soon"}`, "a list for a time": `{"_type":"location","lat":1,"lon":2,"tst":[]}`, "the year 10000": `{"_type":"location","lat":1,"lon":2,"tst":253402300800000}`,
-		"no list of waypoints": `{"_type":"waypoints","waypoints":1}`,
+		"no list of waypoints": `{"_type":"waypoints","waypoints":1}`, "a list in a list": `[{"_type":"waypoints","waypoints":[{"_type":"waypoints"}]}]`,
 	} {
 		t.Run(name, func(t *testing.T) { refused(t, func() ([]Fix, error) { return OwnTracks([]byte(body), "", "") }) })
 	}

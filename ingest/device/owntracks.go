@@ -58,6 +58,9 @@ func ownTracksOne(raw []byte, pointer, user, device string, fixes []Fix) ([]Fix,
 		}
 		return ownTracksFix(o, pointer, kind, o.text("tst"), user, device, fixes)
 	case "waypoints":
+		if strings.Contains(pointer, "/waypoints/") {
+			return fixes, refuse(pointer+"/_type", "a list of waypoints has waypoints, not lists of them")
+		}
 		if list := o.get("waypoints"); list != nil {
 			err = eachElement(list, pointer+"/waypoints", func(pointer string, raw []byte) (err error) {
 				fixes, err = ownTracksOne(raw, pointer, user, device, fixes)
