@@ -151,7 +151,8 @@ func checkURL(text string) error {
 func key(secret string) ([]byte, error) {
 	text, ok := strings.CutPrefix(secret, secretPrefix)
 	raw, err := base64.StdEncoding.Strict().DecodeString(text)
-	if !ok || err != nil || len(raw) < minSecret || len(raw) > maxSecret {
+	// Go's decoder skips line ends; other programs' do not.
+	if !ok || err != nil || strings.ContainsAny(text, "\r\n") || len(raw) < minSecret || len(raw) > maxSecret {
 		return nil, fmt.Errorf("a secret is %s and %d to %d bytes in base64 behind it; leave it out, and one is made", secretPrefix, minSecret, maxSecret)
 	}
 	return raw, nil

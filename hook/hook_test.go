@@ -53,6 +53,7 @@ func TestParseRefuses(t *testing.T) {
 		{"a fragment", `{"url":"https://example.org/#a"}`, "/url", "#"},
 		{"a long url", `{"url":"https://example.org/` + strings.Repeat("a", 2000) + `"}`, "/url", "2000"},
 		{"a short secret", `{"url":"https://example.org","secret":"whsec_AAAA"}`, "/secret", "24 to 64"},
+		{"a line end in a secret", `{"url":"https://example.org","secret":"` + secret[:20] + `\n` + secret[20:] + `"}`, "/secret", "24 to 64"},
 		{"a secret without its beginning", `{"url":"https://example.org","secret":"` + strings.TrimPrefix(secret, "whsec_") + `"}`, "/secret", "whsec_"},
 		{"another event", `{"url":"https://example.org","events":["dwell"]}`, "/events/0", "leave"},
 		{"a fence that is none", `{"url":"https://example.org","fences":["a/b"]}`, "/fences/0", "letters"},
