@@ -26,16 +26,20 @@ func (m *maintenance) countCells(ctx context.Context, all []schema.Segment) (boo
 		if c, ok := counted[s.ID]; ok && (c.revision == *s.Revision || time.Since(c.at) < recountCells) {
 			continue
 		}
-		begun := time.Now()
-		// The revision is of before: what changes meanwhile may be counted or not, and
-		// a reader sees that it came later.
-		if _, err := m.conn.Exec(ctx, fmt.Sprintf(cellsInsert, schema.Table(s.ID)), s.ID, *s.Revision, schema.MaxCells, schema.MaxCoarse); err != nil {
-			return false, fmt.Errorf("count the cells of segment %d: %w", s.ID, err)
-		}
-		m.metrics.seconds.WithLabelValues("cells").Observe(time.Since(begun).Seconds())
-		return true, nil
+		return true, m.countCellsOf(ctx, s.ID, *s.Revision)
 	}
 	return false, nil
+}
+
+// countCellsOf counts those of a segment whose last change has this revision. What
+// changes meanwhile may be counted or not, and a reader sees that it came later.
+func (m *maintenance) countCellsOf(ctx context.Context, id int, revision int64) error {
+	begun := time.Now()
+	if _, err := m.conn.Exec(ctx, fmt.Sprintf(cellsInsert, schema.Table(id)), id, revision, schema.MaxCells, schema.MaxCoarse); err != nil {
+		return fmt.Errorf("count the cells of segment %d: %w", id, err)
+	}
+	m.metrics.seconds.WithLabelValues("cells").Observe(time.Since(begun).Seconds())
+	return nil
 }
 
 const cellsInsert = `insert into segment_cells (segment, revision, coarse, cells)

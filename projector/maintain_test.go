@@ -413,39 +413,50 @@ func TestSplit(t *testing.T) {
 	}
 }
 
-// What searches go by is in Postgres' memory before a merged segment is read at all.
-func TestMergedSegmentsAreWarm(t *testing.T) {
+// What searches and tiles go by is there before a merged segment is read at all: its
+// indexes in Postgres' memory, and its points counted.
+func TestMergedSegmentsAreReady(t *testing.T) {
 	s := newStore(t)
 	if _, err := s.pool.Exec(t.Context(), `create extension pg_buffercache`); err != nil {
 		t.Fatal(err)
 	}
 	m := s.maintenance(t.Context(), 0)
 	m.sizes.most = 10_000
-	for range 4 {
-		s.create(1000, time.Now())
-		s.settle(m)
-	}
-	merged := 0
-	for _, g := range s.check() {
-		if g.Rows == nil || *g.Rows < 2000 {
-			continue
+	var merged int
+	for i := 0; merged == 0; i++ {
+		if i%10 == 0 {
+			s.create(1000, time.Now())
 		}
-		merged++
-		for _, index := range []string{"_geom", "_position_key", "_time"} {
-			name := schema.Table(g.ID) + index
-			pages, held := 0, 0
-			err := s.pool.QueryRow(t.Context(), `select pg_relation_size($1::regclass) / current_setting('block_size')::int, count(*) from pg_buffercache
-				where relfilenode = pg_relation_filenode($1::regclass) and reldatabase = (select oid from pg_database where datname = current_database()) and relforknumber = 0`, name).Scan(&pages, &held)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if pages < 5 || held < pages-1 { // a B-tree's first page is read once a connection
-				t.Errorf("%s: %d of %d pages are in memory", name, held, pages)
+		if _, err := m.step(t.Context()); err != nil || i == 100 {
+			t.Fatalf("nothing is merged after %d steps: %v", i, err)
+		}
+		all, err := schema.Segments(t.Context(), s.pool)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, g := range all {
+			if g.State == schema.Sealed && g.Rows != nil && *g.Rows >= 2000 {
+				merged = g.ID
 			}
 		}
 	}
-	if merged == 0 {
-		t.Error("nothing was merged")
+	number := func(sql string) (n int) {
+		if err := s.pool.QueryRow(t.Context(), sql).Scan(&n); err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	for _, index := range []string{"_geom", "_position_key", "_time"} {
+		name := schema.Table(merged) + index
+		pages := number(`select pg_relation_size('` + name + `') / current_setting('block_size')::int`)
+		held := number(`select count(*) from pg_buffercache where relfilenode = pg_relation_filenode('` + name + `') and relforknumber = 0
+			and reldatabase = (select oid from pg_database where datname = current_database())`)
+		if pages < 5 || held < pages-1 { // a B-tree's first page is read once a connection
+			t.Errorf("%s: %d of %d pages are in memory", name, held, pages)
+		}
+	}
+	if n := number(fmt.Sprintf(`select count(*) from segment_cells where segment = %d`, merged)); n != 1 {
+		t.Error("the points of the merged segment are not counted")
 	}
 }
 

@@ -252,6 +252,9 @@ func (m *maintenance) fill(ctx context.Context, t *target, old []schema.Segment)
 	if err == nil {
 		err = m.warm(ctx, table)
 	}
+	if err == nil {
+		err = m.countCellsOf(ctx, t.id, t.holds.revision) // or the first reader of a tile would
+	}
 	return seen, err
 }
 
