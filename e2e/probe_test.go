@@ -185,13 +185,17 @@ func listening(t *testing.T, pid int) (ports []string) {
 	return ports
 }
 
-// scopeOf is what a route must ask for, by what it does.
+// scopeOf is what a route must ask for, by what it does; a list: all of it.
 func scopeOf(method, path string) string {
 	switch {
 	case path == "/livez" || path == "/readyz":
 		return ""
 	case path == "/status" || path == "/metrics":
 		return "admin"
+	case strings.HasPrefix(path, "/hooks") && method == http.MethodGet:
+		return "admin" // it sees what else the service talks to
+	case strings.HasPrefix(path, "/hooks"):
+		return "edit,admin"
 	case method == http.MethodPut || method == http.MethodPatch || method == http.MethodDelete:
 		return "edit"
 	case method == http.MethodPost || path == "/point/osmand" || strings.HasPrefix(path, "/point/uploads/"):
