@@ -18,7 +18,7 @@ TESTED   := ./... ./bench/... ./loadtest/... ./e2e/faults/lossy/...
 PACKAGES := $(TESTED) ./e2e/faults/...
 LINTED   := $(PACKAGES) ./e2e/page/...
 ALONE    := GOWORK=off
-TAGS     := e2eproxy,e2edeploy,e2epython,e2ecluster
+TAGS     := e2eproxy,e2edeploy,e2epython,e2ecluster,e2eupgrade
 
 # The map page's libraries, from npm: the binary holds them.
 PAGE := query/page/lib/.filled
@@ -70,7 +70,7 @@ FROM ?= last
 
 upgrade-test: ## fill the last release (or FROM, a revision) with data, start this version on it, compare every point
 	@sh $(TOOLS)/ensure.sh test
-	$(GO) test -count=1 -timeout 30m ./e2e -v -run TestUpgrade -args -upgrade-from $(FROM)
+	$(GO) test -tags e2eupgrade -count=1 -timeout 30m ./e2e -v -run TestUpgrade -args -upgrade-from $(FROM)
 
 e2e-cluster: ## kill, stop, wipe and cut off the nodes of a cluster: each kind that CI has time for, or ROUNDS by SEED
 	@sh $(TOOLS)/ensure.sh cluster

@@ -9,13 +9,13 @@ var sizes = segmentSizes{
 	// sealed in a fraction of a second.
 	head: 128 << 10,
 	// A search in an area looks into each segment once, so there should be few.
-	// With eight of a size merged into one of the next, a row is copied seldom.
+	// With eight heads merged into one of the largest size, a row is copied once.
 	fan: 8,
-	// Eight heads, which may be somewhat above their size, so that a row is copied once.
-	// A search in a dense place, or for a time, reads all that lies there for the newest
-	// hundred: in a larger one it would cost more than in the first million rows (a
-	// month in 2°: 11 ms with 9 << 18, 6 ms with 9 << 16). In smaller ones an id that
-	// the client gave would have to be looked for in more tables.
+	// Eight heads, which may be somewhat above their size. A search in a dense place, or
+	// for a time, reads all that lies there for the newest hundred: in a larger segment
+	// it would cost more than in the first million rows (a month in 2°: 11 ms with
+	// 9 << 18, 6 ms with 9 << 16). In smaller ones an id that the client gave would have
+	// to be looked for in more tables.
 	most: 9 << 17,
 	// Each is a search more for a reader, 50 µs.
 	lazy: 128,
