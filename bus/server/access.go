@@ -116,7 +116,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 const userNode = "node"
 
 // userWriter is the ingest role of the server's own process, for what it writes: an
-// import on the way costs a twentieth of a single POST. It can be in the account of
+// import on the way costs 3 % of a single POST. It can be in the account of
 // the streams because nothing from outside names a subject there, and its password
 // never leaves the process.
 const userWriter = "writer"
