@@ -1,10 +1,12 @@
 package hook_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +14,9 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
+	"os"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -51,6 +56,9 @@ func TestParseRefuses(t *testing.T) {
 		{"no host", `{"url":"https:///hook"}`, "/url", "https://"},
 		{"a password", `{"url":"https://a:b@example.org"}`, "/url", "password"},
 		{"a fragment", `{"url":"https://example.org/#a"}`, "/url", "#"},
+		{"a space in a url", `{"url":"https://example.org/a b"}`, "/url", "percent-encode"},
+		{"a host that is not ASCII", `{"url":"https://exämple.org/"}`, "/url", "xn--"},
+		{"half an escape", `{"url":"https://example.org/%2"}`, "/url", "https://"},
 		{"a long url", `{"url":"https://example.org/` + strings.Repeat("a", 2000) + `"}`, "/url", "2000"},
 		{"a short secret", `{"url":"https://example.org","secret":"whsec_AAAA"}`, "/secret", "24 to 64"},
 		{"a line end in a secret", `{"url":"https://example.org","secret":"` + secret[:20] + `\n` + secret[20:] + `"}`, "/secret", "24 to 64"},
@@ -71,6 +79,72 @@ func TestParseRefuses(t *testing.T) {
 				t.Errorf("it shows the secret: %v", err)
 			}
 		})
+	}
+}
+
+// patterns are those of the API's definition for what a hook is made of.
+func patterns(t *testing.T) map[string]*regexp.Regexp {
+	t.Helper()
+	raw, err := os.ReadFile("../query/ogc/openapi.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d struct {
+		Components struct {
+			Schemas map[string]struct {
+				Properties map[string]struct{ Pattern string }
+			}
+		}
+	}
+	if err := json.Unmarshal(raw, &d); err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]*regexp.Regexp{}
+	for name, p := range d.Components.Schemas["NewHook"].Properties {
+		if p.Pattern != "" {
+			out[name] = regexp.MustCompile(p.Pattern)
+		}
+	}
+	return out
+}
+
+// TestTheDefinitionSaysWhatIsTaken: a client that checks by the API's definition sends
+// all that is taken, and nothing else.
+func TestTheDefinitionSaysWhatIsTaken(t *testing.T) {
+	defined := patterns(t)
+	try := func(name, value string, right bool) {
+		t.Run(name+" "+value, func(t *testing.T) {
+			members := map[string]string{"url": "https://example.org"}
+			members[name] = value
+			body, _ := json.Marshal(members) // text only
+			h, err := hook.Parse("ops", body)
+			if got := defined[name].MatchString(value); got != right || (err == nil) != right {
+				t.Errorf("the definition takes it: %v, the service: %v", got, err)
+			}
+			if _, wrong := url.Parse(value); err == nil && wrong != nil {
+				t.Errorf("%s is taken, and %v", h.URL, wrong)
+			}
+		})
+	}
+	for _, right := range []string{"https://example.org", "http://127.0.0.1:8080/a/b?c=d%20e&f=;", "https://a_b.example:65535?x", "https://[::]/", "https://[::1]:8443/x",
+		"https://[2001:db8::]/", "https://[1:2:3:4:5:6:7:8]", "https://[1:2:3:4:5:6:7::]", "https://[1::8]/", "https://example.org/it's(@):~!$*+,=/"} {
+		try("url", right, true)
+	}
+	for _, wrong := range []string{"", "example.org", "https:example.org", "https://", "HTTPS://example.org", "https://:80/", "https://a b/", "https://example.org:/", "https://example.org:x/",
+		"https://[1]/", "https://[1::2::3]/", "https://[1:2:3:4:5:6:7:8:9]/", "https://[fe80::1%25eth0]/", "https://[::1", "https://example.org/\"", "https://example.org/\n", "https://example.org/%zz", "https://example.org\\x"} {
+		try("url", wrong, false)
+	}
+	for n := range 70 {
+		secret := "whsec_" + base64.StdEncoding.EncodeToString(bytes.Repeat([]byte{255}, n))
+		try("secret", secret, n >= 24 && n <= 64)
+		// The same bytes in another spelling: bits that belong to none.
+		if trimmed, padded := strings.CutSuffix(secret, "w=="); padded {
+			try("secret", trimmed+"x==", false)
+		}
+		if trimmed, padded := strings.CutSuffix(secret, "8="); padded {
+			try("secret", trimmed+"9=", false)
+		}
+		try("secret", strings.TrimRight(secret, "="), n >= 24 && n <= 64 && n%3 == 0)
 	}
 }
 
