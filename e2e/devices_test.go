@@ -66,6 +66,24 @@ var programs = []struct {
 		{method: http.MethodGet, path: "/point/osmand?ser=gpslogger-1&lat=48.1&longitude=11.5&time=2026-09-21T14:13:20.000Z&alt=520.0&s=3.4&acc=6.0&dir=12.0&sat=9&batt=44.0&prov=gps&desc="},
 		{path: "/point/osmand", media: form, body: "ser=gpslogger-1&lat=48.2&longitude=11.6&time=2026-09-21T14%3A14%3A20.000Z&alt=521.5&s=3.4&acc=6.0&batt=43.0"},
 	}, "14:13:20 11.5 48.1 520|14:14:20 11.6 48.2 521.5"},
+	{"GPSLogger's custom URL as it is, at its form", "jane-gpslogger", []message{
+		{method: http.MethodGet, path: "/point/from/gpslogger/jane-gpslogger?lat=48.1&longitude=11.5&time=2026-09-21T14:13:20.000Z&s=3.4"},
+		{path: "/point/from/gpslogger/jane-gpslogger", media: form, body: "lat=48.2&lon=11.6&sat=9&desc=&alt=521.5&acc=6.0&dir=12.0&prov=gps&spd=3.4&timestamp=1790000060&time=2026-09-21T14:14:20.000Z&batt=43.0&aid=e1f2a3&ser=unknown"},
+	}, "14:13:20 11.5 48.1|14:14:20 11.6 48.2 521.5"},
+	{"PhoneTrack", "jane-phonetrack", []message{
+		{path: "/point/from/phonetrack/index.php/apps/phonetrack/logPost/0123456789abcdef/jane-phonetrack", media: form, answer: `{"done": 1, "friends": []}`,
+			body: "acc=12.0&bat=80.5&speed=0.0&useragent=PhoneTrack-Android&lon=4.8&alt=170.2&bearing=0.0&sat=7&lat=45.7&timestamp=1790000000"},
+		{path: "/point/from/phonetrack/index.php/apps/phonetrack/logPostMultiple/0123456789abcdef/jane-phonetrack", media: "application/json", answer: `{"done": 1, "friends": []}`,
+			body: `{"points":[[45.8,4.9,1790000060,171.5,8,80,9,"PhoneTrack-Android",1.5,90],[45.9,5.0,1790000120,null,8,79,9,"PhoneTrack-Android",null,null]]}`},
+	}, "14:13:20 4.8 45.7 170.2|14:14:20 4.9 45.8 171.5|14:15:20 5 45.9"},
+	{"μlogger", "jane-ulogger", []message{
+		{path: "/point/from/ulogger/jane-ulogger/client/index.php", media: form, answer: `{"error": false}`, body: "pass=secret&action=auth&user=jane"},
+		{path: "/point/from/ulogger/jane-ulogger/client/index.php", media: form, answer: `{"error": false, "trackid": 1}`, body: "action=addtrack&track=Auto_2026.09.21_14.13.20"},
+		{path: "/point/from/ulogger/jane-ulogger/client/index.php", media: form, answer: `{"error": false}`,
+			body: "altitude=94.2606533826858&lon=7.25&speed=0.369515717029572&time=1790000000&action=addpos&trackid=1&lat=43.7&accuracy=48.0&provider=gps"},
+		{path: "/point/from/ulogger/jane-ulogger/client/index.php", media: form, answer: `{"error": false}`,
+			body: "lon=7.26&time=1790000060&action=addpos&trackid=1&lat=43.71&accuracy=12.0&provider=network"},
+	}, "14:13:20 7.25 43.7 94.2606533826858|14:14:20 7.26 43.71"},
 	{"PhoneTrack's custom log job", "phonetrack-1", []message{
 		{method: http.MethodGet, path: "/point/osmand?device=phonetrack-1&lat=45.7&lon=4.8&alt=170.2&acc=12&bat=80.5&sat=7&speed=0&bearing=0&timestamp=1790000000"},
 	}, "14:13:20 4.8 45.7 170.2"},

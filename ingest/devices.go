@@ -35,16 +35,19 @@ func (h *handler) deviceRoutes() []web.Route {
 		{Method: http.MethodPost, Path: "/point/overland", Scope: auth.Write, Areas: true, Handler: h.postOverland},
 		{Method: http.MethodGet, Path: "/point/osmand", Scope: auth.Write, Areas: true, Handler: h.osmAnd},
 		{Method: http.MethodPost, Path: "/point/osmand", Scope: auth.Write, Areas: true, Handler: h.osmAnd},
+		{Method: http.MethodGet, Path: "/point/from/+", Scope: auth.Write, Areas: true, Handler: h.fromProgram},
+		{Method: http.MethodPost, Path: "/point/from/+", Scope: auth.Write, Areas: true, Handler: h.fromProgram},
 	}
 }
 
 // POST /point/owntracks: OwnTracks in HTTP mode. The answer is a JSON array, of
 // friends and commands for the phone, of which there are none.
 func (h *handler) postOwnTracks(c *fiber.Ctx) error {
-	return h.takeFixes(c, func(body []byte) ([]device.Fix, error) {
+	return h.takeFixes(c, func(body []byte) ([]device.Fix, string, error) {
 		user, name := ownTracksSender(c)
-		return device.OwnTracks(body, user, name)
-	}, `[]`)
+		fixes, err := device.OwnTracks(body, user, name)
+		return fixes, `[]`, err
+	})
 }
 
 // ownTracksSender is who sends: by the app's own header fields, else by the
@@ -65,7 +68,10 @@ func ownTracksSender(c *fiber.Ctx) (user, name string) {
 // POST /point/overland: a batch of the Overland app, which keeps it until the answer
 // says ok: when all of it is on disk.
 func (h *handler) postOverland(c *fiber.Ctx) error {
-	return h.takeFixes(c, device.Overland, `{"result":"ok"}`)
+	return h.takeFixes(c, func(body []byte) ([]device.Fix, string, error) {
+		fixes, err := device.Overland(body)
+		return fixes, `{"result":"ok"}`, err
+	})
 }
 
 // GET and POST /point/osmand: the OsmAnd protocol, as OsmAnd, Traccar Client and
@@ -73,28 +79,39 @@ func (h *handler) postOverland(c *fiber.Ctx) error {
 func (h *handler) osmAnd(c *fiber.Ctx) error {
 	query := string(c.Request().URI().QueryString())
 	media, _, _ := mime.ParseMediaType(c.Get(fiber.HeaderContentType)) // what cannot be read is none
-	return h.takeFixes(c, func(body []byte) ([]device.Fix, error) {
+	return h.takeFixes(c, func(body []byte) (fixes []device.Fix, _ string, err error) {
 		switch {
 		case media == "application/json" || bytes.HasPrefix(bytes.TrimSpace(body), []byte("{")):
-			return device.Traccar(body)
+			fixes, err = device.Traccar(body)
 		case len(body) > 0 && query != "":
-			return device.OsmAnd(query + "&" + string(body))
+			fixes, err = device.OsmAnd(query + "&" + string(body))
 		case len(body) > 0:
-			return device.OsmAnd(string(body))
+			fixes, err = device.OsmAnd(string(body))
+		default:
+			fixes, err = device.OsmAnd(query)
 		}
-		return device.OsmAnd(query)
-	}, "")
+		return fixes, "", err
+	})
 }
 
+// A reader makes fixes of what a program sent, and says what it waits for; "" is an
+// empty answer.
+type reader func(body []byte) (fixes []device.Fix, done string, err error)
+
 // takeFixes reads what a program sent, puts its positions on disk, and gives the
-// answer. Where one position is refused, all are: the program would not understand
-// which, and sends again what it keeps.
-func (h *handler) takeFixes(c *fiber.Ctx, read func([]byte) ([]device.Fix, error), done string) error {
+// answer.
+func (h *handler) takeFixes(c *fiber.Ctx, read reader) error {
 	body, err := h.deviceBody(c)
 	if err != nil {
 		return err
 	}
-	fixes, err := read(body)
+	return h.storeFixes(c, body, read)
+}
+
+// storeFixes puts positions on disk. Where one is refused, all are: the program would
+// not understand which, and sends again what it keeps.
+func (h *handler) storeFixes(c *fiber.Ctx, body []byte, read reader) error {
+	fixes, done, err := read(body)
 	if err == nil {
 		var events []event.Event
 		if events, err = eventsOf(fixes); err == nil {

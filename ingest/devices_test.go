@@ -10,6 +10,37 @@ import (
 	"cairn/event"
 )
 
+// withPhoto is a position of μlogger with its photo, of 3 MB.
+var withPhoto = strings.ReplaceAll(`
+------uLoggerBoundaryQ2Fpcm4
+Content-Disposition: form-data; name="action"
+
+addpos
+------uLoggerBoundaryQ2Fpcm4
+Content-Disposition: form-data; name="lat"
+
+48.8566
+------uLoggerBoundaryQ2Fpcm4
+Content-Disposition: form-data; name="lon"
+
+2.3522
+------uLoggerBoundaryQ2Fpcm4
+Content-Disposition: form-data; name="time"
+
+1790000000
+------uLoggerBoundaryQ2Fpcm4
+Content-Disposition: form-data; name="comment"
+
+a gate
+------uLoggerBoundaryQ2Fpcm4
+Content-Disposition: form-data; name="image"; filename="upload"
+Content-Type: image/jpeg
+Content-Transfer-Encoding: binary
+
+`+strings.Repeat("\xff\xd8photo", 400_000)+`
+------uLoggerBoundaryQ2Fpcm4--
+`, "\n", "\r\n")
+
 // What each program sends is stored, and answered as the program wants it.
 func TestDevices(t *testing.T) {
 	q := &fakeQueue{}
@@ -35,6 +66,10 @@ func TestDevices(t *testing.T) {
 		{"Traccar Client 9", "POST", "/point/osmand", "application/json",
 			`{"location":{"timestamp":"2026-09-21T14:13:20.000Z","coords":{"latitude":48.8566,"longitude":2.3522,"accuracy":10},"battery":{"level":1}},"device_id":"123"}`,
 			nil, "", "123", `"accuracy":10`},
+		{"GPSLogger", "GET", "/point/from/gpslogger/jane?lat=48.8566&longitude=2.3522&time=2026-09-21T14:13:20.000Z&s=1.5", "", "", nil, "", "jane", `"s":1.5`},
+		{"PhoneTrack", "POST", "/point/from/phonetrack/index.php/apps/phonetrack/logPost/0123abc/jane", "application/x-www-form-urlencoded", "lat=48.8566&lon=2.3522&timestamp=1790000000&acc=5.0&bat=80.0", nil, `{"done": 1, "friends": []}`, "jane", `"bat":80.0`},
+		{"μlogger", "POST", "/point/from/ulogger/jane/client/index.php", "application/x-www-form-urlencoded", "lon=2.3522&time=1790000000&action=addpos&trackid=1&lat=48.8566&accuracy=5.0", nil, `{"error": false}`, "jane", `"accuracy":5.0`},
+		{"μlogger with a photo", "POST", "/point/from/ulogger/jane/client/index.php", "multipart/form-data; boundary=----uLoggerBoundaryQ2Fpcm4", withPhoto, nil, `{"error": false}`, "jane", `"comment":"a gate"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			before := len(q.events(t))
@@ -73,17 +108,32 @@ func TestDevicesWithoutAPlace(t *testing.T) {
 		{"an empty batch", "/point/overland", `{"locations":[]}`, 200, "ok"},
 		{"not Overland", "/point/overland", `{}`, 400, "locations"},
 		{"no place", "/point/osmand", "id=1", 400, "lat and lon"},
+		{"μlogger logs in", "/point/from/ulogger/jane/client/index.php", "action=auth&user=jane&pass=x", 200, `"error": false`},
+		{"μlogger begins a track", "/point/from/ulogger/jane/client/index.php", "action=addtrack&track=home", 200, `"trackid": 1`},
+		{"no such form", "/point/from/tracker", "lat=1&lon=2", 404, "gpslogger, osmand, phonetrack, ulogger"},
+		{"no such path", "/point/from/ulogger", "lat=1&lon=2", 404, "{device}/client/index.php"},
+		{"a form without a place", "/point/from/gpslogger", "time=1", 400, "lat and lon"},
 		{"too large", "/point/overland", strings.Repeat(" ", maxDeviceBytes+1), 413, "2 MiB"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := exchange(t, "POST", address, c.path, "application/json", strings.NewReader(c.body))
-			if c.path == "/point/osmand" {
+			if c.path == "/point/osmand" || strings.HasPrefix(c.path, "/point/from/") {
 				a = exchange(t, "POST", address, c.path, "application/x-www-form-urlencoded", strings.NewReader(c.body))
 			}
 			if a.status != c.status || !strings.Contains(a.body, c.says) {
 				t.Errorf("%d %s", a.status, a.body)
 			}
 		})
+	}
+	if a := exchange(t, "HEAD", address, "/point/from/gpslogger/jane?lat=1&lon=2", "", nil); a.status != http.StatusOK {
+		t.Errorf("whether somebody is there: %d", a.status)
+	}
+	for says, body := range map[string]string{
+		"cannot be read": "--b\r\nno form", "64 KiB": "--b\r\nContent-Disposition: form-data; name=\"comment\"\r\n\r\n" + strings.Repeat("x", maxFieldBytes+1) + "\r\n--b--\r\n",
+	} {
+		if a := exchange(t, "POST", address, "/point/from/ulogger/jane", "multipart/form-data; boundary=b", strings.NewReader(body)); a.status != http.StatusBadRequest || !strings.Contains(a.body, says) {
+			t.Errorf("%.40q: %d %s", body, a.status, a.body)
+		}
 	}
 	if n := len(q.events(t)); n != 0 {
 		t.Errorf("%d events were stored", n)

@@ -20,6 +20,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"cairn/bus"
+	"cairn/ingest/device"
 	"cairn/ingest/format"
 	"cairn/internal/auth"
 	"cairn/internal/web"
@@ -70,6 +71,8 @@ type handler struct {
 	holding atomic.Int64 // bytes; see hold
 	shares  *web.Shares  // of them
 	memory  *memory
+	// forms are what /point/from/{program} understands.
+	forms device.Forms
 	// read asks for a point as it is in the database.
 	read func(context.Context, uuid.UUID) (bus.Stored, error)
 	// keep passes on a change of what is kept beside the points.
@@ -94,7 +97,7 @@ func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Re
 	unknown := func(context.Context) (uint64, error) { return 0, bus.ErrUnavailable }
 	nowhere := func(context.Context, bus.Keep) (bus.Kept, error) { return bus.Kept{}, bus.ErrKeeperAway }
 	none := func(*fiber.Ctx) string { return "" }
-	return &handler{keep: nowhere, memory: newMemory(), base: none, prefix: none, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads), shares: web.NewShares("uploads", l.uploads/addressUploads)}
+	return &handler{forms: device.BuiltInForms(nil), keep: nowhere, memory: newMemory(), base: none, prefix: none, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads), shares: web.NewShares("uploads", l.uploads/addressUploads)}
 }
 
 // routes mounts the resource. Both paths have the same handlers: /points is for

@@ -8,6 +8,7 @@ import (
 
 	"cairn/bus"
 	"cairn/event"
+	"cairn/ingest/device"
 	"cairn/internal/web"
 
 	"github.com/google/uuid"
@@ -31,6 +32,8 @@ type Config struct {
 	RequireConditions bool
 	// MQTT is where devices publish; nil: nowhere.
 	MQTT *MQTT
+	// Forms are how programs name what they send, beside those that are built in.
+	Forms device.Forms
 	// Hint tells the query role, where that is beside, before a writer is told.
 	Hint *bus.Hint
 }
@@ -67,6 +70,7 @@ func Run(ctx context.Context, cfg Config) error {
 	}
 	h.base, h.prefix = cfg.Server.Base, cfg.Server.Prefix
 	h.requireConditions = cfg.RequireConditions
+	h.forms = device.BuiltInForms(cfg.Forms)
 	h.read = func(ctx context.Context, id uuid.UUID) (bus.Stored, error) { return bus.Read(ctx, nc, id) }
 	h.keep = func(ctx context.Context, k bus.Keep) (bus.Kept, error) { return bus.AskToKeep(ctx, nc, k) }
 	h.memory.read = func(ctx context.Context, key string) ([]byte, error) { return bus.ReadUpload(ctx, nc, key) }

@@ -216,17 +216,25 @@ func FuzzTraccar(f *testing.F) {
 func fuzz(f *testing.F, read func([]byte) ([]Fix, error)) {
 	f.Fuzz(func(t *testing.T, b []byte) {
 		fixes, err := read(b)
-		if err != nil {
-			return
-		}
-		for _, fix := range fixes {
-			if !jsontext.Value(fix.Feature).IsValid() {
-				t.Fatalf("not JSON: %q of %q", fix.Feature, b)
-			}
-			if !utf8.ValidString(fix.Device) {
-				t.Fatalf("the device is no text: %q of %q", fix.Device, b)
-			}
-			fix.Key()
-		}
+		checkFixes(t, fixes, err)
 	})
+}
+
+func checkFixes(t *testing.T, fixes []Fix, err error) {
+	t.Helper()
+	if err != nil {
+		if !utf8.ValidString(err.Error()) {
+			t.Fatalf("the error is no text: %q", err)
+		}
+		return
+	}
+	for _, fix := range fixes {
+		if !jsontext.Value(fix.Feature).IsValid() {
+			t.Fatalf("not JSON: %q", fix.Feature)
+		}
+		if !utf8.ValidString(fix.Device) {
+			t.Fatalf("the device is no text: %q", fix.Device)
+		}
+		fix.Key()
+	}
 }

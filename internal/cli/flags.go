@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/netip"
@@ -14,6 +15,7 @@ import (
 	"cairn/bus"
 	"cairn/bus/server"
 	"cairn/ingest"
+	"cairn/ingest/device"
 	"cairn/internal/datadir"
 	"cairn/internal/postgres"
 	"cairn/internal/web"
@@ -200,6 +202,30 @@ func (f mqttFlag) open(w webFlags, log *slog.Logger) (*ingest.MQTT, error) {
 	}
 	log.Info("listening for MQTT", "address", m.Listener.Addr().String())
 	return m, nil
+}
+
+type formsFlag struct {
+	DeviceForms string `name:"device-forms" env:"CAIRN_DEVICE_FORMS" type:"path" placeholder:"FILE" help:"How more programs name what they send to /point/from/PROGRAM, as JSON."`
+}
+
+func (f formsFlag) read() (device.Forms, error) {
+	if f.DeviceForms == "" {
+		return nil, nil //nolint:nilnil // those that are built in
+	}
+	file, err := os.Open(f.DeviceForms)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--device-forms: %w", err)}
+	}
+	defer file.Close() //nolint:errcheck // it was read only
+	data, err := io.ReadAll(io.LimitReader(file, device.MaxFormsBytes+1))
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--device-forms: %w", err)}
+	}
+	forms, err := device.ReadForms(data)
+	if err != nil {
+		return nil, usageError{fmt.Errorf("--device-forms %s: %w", f.DeviceForms, err)}
+	}
+	return forms, nil
 }
 
 type replayFlags struct {

@@ -76,6 +76,7 @@ type ingestCmd struct {
 	queueFlags
 	changeFlags
 	mqttFlag
+	formsFlag
 	publicFlag
 	logFlags
 }
@@ -87,6 +88,10 @@ func (c *ingestCmd) Run(s *session) error {
 		return err
 	}
 	defer q.close()
+	forms, err := c.formsFlag.read()
+	if err != nil {
+		return err
+	}
 	mqtt, err := c.mqttFlag.open(c.webFlags, log)
 	if err != nil {
 		return err
@@ -96,7 +101,7 @@ func (c *ingestCmd) Run(s *session) error {
 		if err := c.publish(server); err != nil {
 			return err
 		}
-		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, MQTT: mqtt})
+		return ingest.Run(ctx, ingest.Config{Server: server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, MQTT: mqtt, Forms: forms})
 	})
 }
 

@@ -39,6 +39,7 @@ type serveCmd struct {
 	mapFlag
 	changeFlags
 	mqttFlag
+	formsFlag
 	publicFlag
 	logFlags
 }
@@ -68,6 +69,10 @@ func (c *serveCmd) Run(s *session) error {
 		return err
 	}
 	if err := c.publish(server.Server); err != nil {
+		return err
+	}
+	forms, err := c.formsFlag.read()
+	if err != nil {
 		return err
 	}
 	mqtt, err := c.mqttFlag.open(c.webFlags, log)
@@ -106,7 +111,7 @@ func (c *serveCmd) Run(s *session) error {
 		return query.Run(ctx, query.Config{Server: server.Server, Writable: true, MapStyle: c.MapStyle, Bus: q.endpoint(bus.UserQuery), DatabaseURL: db.url, Hint: &hint, Log: log})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
-		return ingest.Run(ctx, ingest.Config{Server: server.Server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, MQTT: mqtt, Hint: &hint})
+		return ingest.Run(ctx, ingest.Config{Server: server.Server, Bus: q.endpoint(bus.UserIngest), Log: log, RequireConditions: c.RequireConditions, MQTT: mqtt, Forms: forms, Hint: &hint})
 	})
 	addActor(&g, s.ctx, func(ctx context.Context) error {
 		return projector.Run(ctx, projector.Config{Server: server.Server, Bus: q.endpoint(bus.UserProjector), DatabaseURL: db.url,

@@ -40,6 +40,7 @@ var kinds = map[string]func() any{
 	"v1/ServiceAccount":                      func() any { return &corev1.ServiceAccount{} },
 	"v1/Pod":                                 func() any { return &corev1.Pod{} },
 	"apps/v1/Deployment":                     func() any { return &appsv1.Deployment{} },
+	"v1/ConfigMap":                           func() any { return &corev1.ConfigMap{} },
 	"apps/v1/StatefulSet":                    func() any { return &appsv1.StatefulSet{} },
 	"batch/v1/Job":                           func() any { return &batchv1.Job{} },
 	"autoscaling/v2/HorizontalPodAutoscaler": func() any { return &autoscalingv2.HorizontalPodAutoscaler{} },
@@ -74,6 +75,7 @@ var matrix = [][]choice{
 		{"own everything", "nats: {existingSecret: mine}\nserviceAccount: {create: false, name: mine}\nnetworkPolicy: {enabled: false}\nimagePullSecrets: [{name: registry}]\nimage: {tag: v1.2.3}\npodAnnotations: {a: b}\nmaxBytes: 8589934592"},
 		{"access", "auth: {mode: 'keys,jwt', jwtIssuer: https://issuer.example, jwtAudience: cairn, allowOrigins: [https://maps.example]}\ntrustedProxies: [10.1.0.0/16]\nproxyProtocol: true"},
 		{"mqtt", "mqtt: {enabled: true, port: 8883, tlsSecret: mqtt-tls, annotations: {a: b}}\nauth: {mode: keys}"},
+		{"device forms", "deviceForms: {tracker: {latitude: [ns], longitude: [ew]}}\npodAnnotations: {a: b}"},
 		{"account", "serviceAccount: {annotations: {a: b}}\nlogLevel: debug"},
 		{"restoring", "restoring: true"},
 		{"three nodes", "ingest: {replicas: 3, preStopSleepSeconds: 5}"},
@@ -109,6 +111,20 @@ func TestThreeNodes(t *testing.T) {
 	for _, text := range []string{"6222", "podManagementPolicy", "CAIRN_NODE"} {
 		if single := render(t, load(t), parse(t, ""))["cairn/templates/ingest.yaml"]; strings.Contains(single, text) {
 			t.Errorf("a single node has %s", text)
+		}
+	}
+}
+
+// TestDeviceForms looks at what ingest reads its forms from.
+func TestDeviceForms(t *testing.T) {
+	all := render(t, load(t), parse(t, "deviceForms: {tracker: {latitude: [ns], longitude: [ew]}}"))["cairn/templates/ingest.yaml"]
+	for what, text := range map[string]string{
+		"ingest is told":   "{name: CAIRN_DEVICE_FORMS, value: /forms/forms.json}",
+		"they are there":   "configMap: {name: points-cairn-forms}",
+		"as they were set": `forms.json: "{\"tracker\":{\"latitude\":[\"ns\"],\"longitude\":[\"ew\"]}}"`,
+	} {
+		if !strings.Contains(all, text) {
+			t.Errorf("%s: %q is not in the objects", what, text)
 		}
 	}
 }
