@@ -209,7 +209,7 @@ func TestPagesOfGDAL(t *testing.T) {
 func TestSampleOfManyProperties(t *testing.T) {
 	f := newFixture(t)
 	f.exec(`insert into points_1 (id, position, geom, received_at, properties)
-		select gen_random_uuid(), 4096 + i, ST_SetSRID(ST_MakePoint(1, 2), 4326), now(), case when i < 300 then jsonb_build_object('common', i)
+		select gen_random_uuid(), 4096 + i, ST_SetSRID(ST_MakePoint(1, 2), 4326), now(), case when i < 300 then jsonb_build_object('common', i, '', i)
 			else (select jsonb_object_agg('p' || i || '.' || j, 1) from generate_series(0, 700) j) || jsonb_build_object('common', 1, repeat('x', 300), 1) end
 		from generate_series(0, 339) i`)
 	f.exec(`insert into points_1 (id, position, geom, received_at, properties)
@@ -218,6 +218,9 @@ func TestSampleOfManyProperties(t *testing.T) {
 	schema := f.properties("/collections/points/schema")
 	if schema["common"]["type"] != "integer" {
 		t.Errorf("the common property is %v", schema["common"])
+	}
+	if p, listed := schema[""]; listed {
+		t.Errorf("what has no name is listed as %v", p)
 	}
 	if n := len(schema); n > maxSeen+20 {
 		t.Errorf("%d properties are listed", n)

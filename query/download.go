@@ -24,10 +24,9 @@ const (
 	// downloadTime bounds one, and so how long its snapshot keeps the database
 	// from clearing away old rows: 10 million rows over a good line.
 	downloadTime = time.Hour
-	// downloadStall is how long a client may take nothing before it is cut off.
+	// downloadStall is how long a client may take for a piece, of 64 KiB, before it is
+	// cut off.
 	downloadStall = 60 * time.Second
-	// downloadPiece is how much is encoded before it is handed on.
-	downloadPiece = 64 << 10
 )
 
 // GET /points.{format}: everything that the filters let through as one file, in one
@@ -74,7 +73,8 @@ func (s *service) sendDownload(c *fiber.Ctx, d *download) error {
 // A download is the body of an answer, made while it is read.
 type download struct {
 	seat   *seat
-	pipe   *io.PipeReader
+	pieces *pieces
+	begun  bool        // the server has the beginning
 	began  chan uint64 // the snapshot's sequence
 	ended  chan struct{}
 	err    error // when ended
@@ -84,17 +84,16 @@ type download struct {
 // newDownload begins one, which write makes, and leaves the seat at its end.
 func (s *service) newDownload(seat *seat, write func(ctx context.Context, w io.Writer, began func(sequence uint64)) error) *download {
 	ctx, cancel := context.WithTimeout(s.draining, downloadTime)
-	r, w := io.Pipe()
-	d := &download{seat: seat, pipe: r, began: make(chan uint64, 1), ended: make(chan struct{}), cancel: cancel}
+	d := &download{seat: seat, pieces: newPieces(), began: make(chan uint64, 1), ended: make(chan struct{}), cancel: cancel}
 	go func() {
 		defer seat.leave()
 		defer cancel()
-		d.err = write(ctx, w, func(sequence uint64) { d.began <- sequence })
+		d.err = write(ctx, d.pieces, func(sequence uint64) { d.began <- sequence })
 		close(d.ended)
 		if d.err != nil && !errors.Is(d.err, io.ErrClosedPipe) {
 			s.log.Warn("a download broke off", "error", d.err)
 		}
-		_ = w.CloseWithError(d.err) // nil is io.EOF
+		d.pieces.end(d.err)
 	}()
 	return d
 }
@@ -152,21 +151,4 @@ func (s *service) writePoints(ctx context.Context, w io.Writer, began func(uint6
 		return err
 	}
 	return flush(0)
-}
-
-// Read is what the server writes from. Each piece has its own time, for the whole may
-// take as long as the line does.
-func (d *download) Read(p []byte) (int, error) {
-	d.seat.took(time.Now())
-	n, err := d.pipe.Read(p)
-	now := time.Now()
-	d.seat.gave(n, now)
-	_ = d.seat.conn.SetWriteDeadline(now.Add(downloadStall))
-	return n, err
-}
-
-// Close ends it, wherever it is.
-func (d *download) Close() error {
-	d.cancel()
-	return d.pipe.Close()
 }

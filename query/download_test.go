@@ -3,7 +3,6 @@ package query
 import (
 	"bufio"
 	"bytes"
-	"context"
 	"encoding/csv"
 	"encoding/json"
 	"fmt"
@@ -12,10 +11,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"cairn/internal/testkit"
-	"cairn/query/export"
 )
 
 func TestDownloads(t *testing.T) {
@@ -104,35 +101,5 @@ func TestDownloadBreaksOff(t *testing.T) {
 	f.exec("select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and xact_start is not null and pid <> pg_backend_pid()")
 	if _, err := io.Copy(io.Discard, response.Body); err == nil {
 		t.Error("a download that broke off looked whole")
-	}
-}
-
-// A timed connection tells until when a write may take.
-type timed struct {
-	net.Conn
-	until time.Time
-}
-
-func (c *timed) SetWriteDeadline(t time.Time) error { c.until = t; return nil }
-
-// Each piece of a download must be taken within its own time: one that continues may be
-// long, one that stalls is cut off.
-func TestDownloadsThatStandStill(t *testing.T) {
-	f := newItems(t)
-	conn := &timed{}
-	d := f.newDownload(&seat{conn: conn, leave: func() {}}, func(ctx context.Context, w io.Writer, began func(uint64)) error {
-		return f.writePoints(ctx, w, began, export.Find("csv"), &itemsQuery{})
-	})
-	defer d.Close()
-	piece := make([]byte, 16)
-	for range 3 {
-		conn.until = time.Time{}
-		before := time.Now()
-		if _, err := d.Read(piece); err != nil {
-			t.Fatal(err)
-		}
-		if wait := conn.until.Sub(before); wait < downloadStall || wait > downloadStall+within {
-			t.Errorf("the next piece may take %v", wait)
-		}
 	}
 }

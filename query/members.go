@@ -38,7 +38,7 @@ func appendProperties(dst, user []byte, r row, wanted []string) ([]byte, error) 
 	if len(user) < len("{}") {
 		user = []byte("{}")
 	}
-	w := memberWriter{dst: append(dst, '{'), user: user, wanted: wanted}
+	w := memberWriter{dst: append(dst, '{'), user: user, wanted: wanted, clash: mayClash(user)}
 	if w.begin(memberReceived) {
 		w.dst = append(appendTime(append(w.dst, '"'), received), '"')
 	}
@@ -73,13 +73,14 @@ func appendProperties(dst, user []byte, r row, wanted []string) ([]byte, error) 
 type memberWriter struct {
 	dst, user []byte
 	wanted    []string
+	clash     bool // the user may have members of these names
 }
 
 // begin writes the name that the member has beside the user's, and reports whether its
 // value is to follow.
 func (w *memberWriter) begin(member string) bool {
 	prefix := ""
-	if hasMember(w.user, member) {
+	if w.clash && hasMember(w.user, member) {
 		if prefix = event.ClashPrefix; hasMember(w.user, `"`+prefix+member[1:]) {
 			return false
 		}
@@ -136,6 +137,28 @@ func appendIDText(dst []byte, r row) ([]byte, error) {
 	copy(dst[begin+1:], dst[begin:len(dst)-2])
 	dst[begin] = '"'
 	return dst, nil
+}
+
+// mayClash reports whether a member of an object, as jsonb writes it, at whatever depth,
+// has one of Cairn's names, or that it takes a closer look to tell. Nearly always the
+// strings in it need but be passed over.
+func mayClash(object []byte) bool {
+	for {
+		begin := bytes.IndexByte(object, '"')
+		if begin < 0 {
+			return false
+		}
+		object = object[begin+1:]
+		end := bytes.IndexByte(object, '"')
+		if end < 0 || bytes.IndexByte(object[:end], '\\') >= 0 {
+			return true
+		}
+		switch string(object[:end]) {
+		case "received", "time", "position", "revision", "id":
+			return true
+		}
+		object = object[end+1:]
+	}
 }
 
 // hasMember reports whether an object, as jsonb writes it, has this member at its

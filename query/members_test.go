@@ -20,6 +20,11 @@ func TestPropertiesKeepTheUsers(t *testing.T) {
 		{"even those", `{"id": 5, "cairn_id": 6}`, `{"received": "2025-05-08T06:13:20.123456Z", "time": "2025-05-08T06:13:20Z", "position": 7, "revision": 7, "id": 5, "cairn_id": 6}`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			for _, member := range []string{memberReceived, memberTime, memberPosition, memberRevision, memberID} {
+				if hasMember([]byte(tt.user), member) && !mayClash([]byte(tt.user)) {
+					t.Errorf("%s passes by", member)
+				}
+			}
 			r := sampleRow(7)
 			r[colExternalID], r[colExternalIDNumber] = []byte("42"), []byte{1}
 			got, err := appendProperties(nil, []byte(tt.user), r, nil)

@@ -185,7 +185,8 @@ func (n *sampledNames) number(name string) (number uint16, ok bool) {
 	if number, ok = n.numbers[name]; ok {
 		return number, true
 	}
-	if len(name) > maxSeenName || len(n.list) >= maxSeenNames {
+	// What has no name cannot be asked for.
+	if name == "" || len(name) > maxSeenName || len(n.list) >= maxSeenNames {
 		return 0, false
 	}
 	name = strings.Clone(name)
