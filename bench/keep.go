@@ -49,7 +49,7 @@ func (g *growth) keep(ctx context.Context) error {
 	if old == 0 {
 		return fmt.Errorf("nothing is sealed yet: %d rows are too few", g.w.n)
 	}
-	stop := g.sys.writeAt(calmPoints, false)
+	stop := g.sys.writeAt(writeRate, false)
 	reads := testrig.Read(g.sys.query, 1)
 	g.sys.keep = keepFor
 	start := time.Now()

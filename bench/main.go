@@ -39,7 +39,7 @@ var parts = []struct {
 	name string
 	run  func(context.Context, *system, settings) error
 }{
-	{"post", benchPost}, {"bulk", benchBulk}, {"visible", benchVisible}, {"cached", benchCached}, {"auth", benchAuth}, {"calm", benchCalm},
+	{"post", benchPost}, {"bulk", benchBulk}, {"visible", benchVisible}, {"cached", benchCached}, {"auth", benchAuth}, {"calm", benchIsolation},
 	{"fair", benchFair}, {"commit", benchCommit}, {"stream", benchStream}, {"cluster", benchCluster},
 }
 

@@ -19,40 +19,40 @@ import (
 )
 
 const (
-	// calmRate is how many reads a second there are: a third of what two cores
+	// readRate is how many reads a second there are: a third of what two cores
 	// can do of them beside the writes.
-	calmRate = 300
-	// calmWorkers is more than are ever in flight at the rate.
-	calmWorkers = 128
-	// calmAreas: one read in so many is of an area that nobody asked for
+	readRate = 300
+	// readWorkers is more than are ever in flight at the rate.
+	readWorkers = 128
+	// freshAreas: one read in so many is of an area that nobody asked for
 	// before; the others are of the hot page.
-	calmAreas = 5
-	// calmPoints are written a second, in uploads of calmUpload.
-	calmPoints = 2000
-	calmUpload = 20
-	// calmTable is the rows in the table that is read.
-	calmTable = 200_000
+	freshAreas = 5
+	// writeRate are written a second, in uploads of writeBatch.
+	writeRate  = 2000
+	writeBatch = 20
+	// tableRows is the rows in the table that is read.
+	tableRows = 200_000
 )
 
 // spinCommand burns a given number of cores.
 const spinCommand = "spin"
 
-// benchCalm compares the reads' p99 while points are written with their p99
+// benchIsolation compares the reads' p99 while points are written with their p99
 // while spinners take the same CPU time instead: what is left is what writes do
 // to reads beyond being work for the same machine.
-func benchCalm(ctx context.Context, sys *system, s settings) error {
-	if err := sys.fill(ctx, calmTable); err != nil {
+func benchIsolation(ctx context.Context, sys *system, s settings) error {
+	if err := sys.fill(ctx, tableRows); err != nil {
 		return err
 	}
 	for _, full := range []bool{false, true} {
 		var pairs []pair
 		for range s.rounds {
-			idle, _, err := sys.readAt(ctx, calmRate, s.read)
+			idle, _, err := sys.readAt(ctx, readRate, s.read)
 			if err != nil {
 				return err
 			}
-			stop := sys.writeAt(calmPoints, full)
-			busy, ours, err := sys.readAt(ctx, calmRate, s.read)
+			stop := sys.writeAt(writeRate, full)
+			busy, ours, err := sys.readAt(ctx, readRate, s.read)
 			if failed := stop(); err == nil {
 				err = failed
 			}
@@ -64,7 +64,7 @@ func benchCalm(ctx context.Context, sys *system, s settings) error {
 			if err != nil {
 				return err
 			}
-			_, peer, err := sys.readAt(ctx, calmRate, s.read)
+			_, peer, err := sys.readAt(ctx, readRate, s.read)
 			_ = spinner.Process.Kill()
 			_ = spinner.Wait()
 			if err != nil {
@@ -72,11 +72,11 @@ func benchCalm(ctx context.Context, sys *system, s settings) error {
 			}
 			pairs = append(pairs, pair{float64(ours.ValueAtQuantile(99)), float64(peer.ValueAtQuantile(99))})
 		}
-		how := fmt.Sprintf("%d points/s written", calmPoints)
+		how := fmt.Sprintf("%d points/s written", writeRate)
 		if full {
 			how = "writes at full speed"
 		}
-		report(fmt.Sprintf("p99 of %d reads/s, %s ÷ the same CPU spinning", calmRate, how), "µs", pairs)
+		report(fmt.Sprintf("p99 of %d reads/s, %s ÷ the same CPU spinning", readRate, how), "µs", pairs)
 	}
 	return nil
 }
@@ -84,7 +84,7 @@ func benchCalm(ctx context.Context, sys *system, s settings) error {
 // readAt reads at a fixed rate, and returns how many cores the machine was busy
 // with meanwhile. A clock starts when the read was due.
 func (s *system) readAt(ctx context.Context, rate int, d time.Duration) (cores float64, _ *hdrhistogram.Histogram, _ error) {
-	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: calmWorkers}}
+	client := &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: readWorkers}}
 	defer client.CloseIdleConnections()
 	total := int(d.Seconds() * float64(rate))
 	due := make(chan time.Time, total)
@@ -92,11 +92,11 @@ func (s *system) readAt(ctx context.Context, rate int, d time.Duration) (cores f
 	var mu sync.Mutex
 	var failed error
 	var wg sync.WaitGroup
-	for range calmWorkers {
+	for range readWorkers {
 		wg.Go(func() {
 			for at := range due {
 				path := cachedPath
-				if rand.IntN(calmAreas) == 0 {
+				if rand.IntN(freshAreas) == 0 {
 					path = "/points?" + areaQuery()
 				}
 				err := fetch(ctx, client, s.query+path)
@@ -144,7 +144,7 @@ func fetch(ctx context.Context, client *http.Client, url string) error {
 func (s *system) writeAt(rate int, full bool) (stop func() error) {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	upload := calmUpload
+	upload := writeBatch
 	if full {
 		upload = 1000
 	}
