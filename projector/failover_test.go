@@ -210,20 +210,20 @@ func TestWhoMayNotSeeStandbys(t *testing.T) {
 
 func TestMarks(t *testing.T) {
 	s := &standbys{log: testkit.Log(t), known: map[string]standby{}}
-	for i := range int64(10 * maxMarks) {
-		s.mark(mark{i + 1, 100 * (i + 1)})
-		s.mark(mark{i + 1, 100*(i+1) + 7}) // nothing new
+	for i := range int64(10 * maxWALPoints) {
+		s.addWALPoint(walPoint{i + 1, 100 * (i + 1)})
+		s.addWALPoint(walPoint{i + 1, 100*(i+1) + 7}) // nothing new
 	}
-	if n := len(s.marks); n > maxMarks || s.marks[n-1].sequence != 10*maxMarks {
-		t.Errorf("%d marks, the last %v", n, s.marks[n-1])
+	if n := len(s.walPoints); n > maxWALPoints || s.walPoints[n-1].sequence != 10*maxWALPoints {
+		t.Errorf("%d WAL points, the last %v", n, s.walPoints[n-1])
 	}
-	for i := range int64(10 * maxMarks) {
+	for i := range int64(10 * maxWALPoints) {
 		if got := s.at(100*(i+1) + 50); got > uint64(i+1) { //nolint:gosec // small
-			t.Fatalf("with the log up to mark %d it has the projection up to %d", i+1, got)
+			t.Fatalf("with the log up to WAL point %d it has the projection up to %d", i+1, got)
 		}
 	}
 	if got := s.at(99); got != 0 {
-		t.Errorf("before all marks: %d", got)
+		t.Errorf("before all WAL points: %d", got)
 	}
 }
 
@@ -250,7 +250,7 @@ func TestStandbysThatCount(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &standbys{want: tt.want, log: testkit.Log(t), known: map[string]standby{}, marks: []mark{{1, 100}, {2, 200}, {3, 300}}}
+			s := &standbys{want: tt.want, log: testkit.Log(t), known: map[string]standby{}, walPoints: []walPoint{{1, 100}, {2, 200}, {3, 300}}}
 			for _, found := range tt.looks {
 				s.take(found)
 			}

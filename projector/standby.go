@@ -44,15 +44,15 @@ func ParseTrimStandbys(text string) (TrimStandbys, error) {
 const (
 	// maxLeast is more standbys than anybody keeps.
 	maxLeast = 16
-	// maxMarks bounds the marks: of more, every second goes, so that a standby that
+	// maxWALPoints bounds the WAL points: of more, every second goes, so that a standby that
 	// has been unreachable for long is known to the nearest hour or so.
-	maxMarks = 512
+	maxWALPoints = 512
 	// maxStandbys bounds the standbys that are remembered.
 	maxStandbys = 64
 )
 
-// A mark says that whoever has the log up to lsn has the projection up to sequence.
-type mark struct{ sequence, lsn int64 }
+// A walPoint says that whoever has the log up to lsn has the projection up to sequence.
+type walPoint struct{ sequence, lsn int64 }
 
 // A standby is one that may be promoted.
 type standby struct {
@@ -70,24 +70,24 @@ type standbys struct {
 
 	conn *pgx.Conn
 
-	mu      sync.Mutex
-	lineage hosts.Lineage
-	marks   []mark // both rise
-	known   map[string]standby
-	blind   string // why standbys cannot be seen; "" where they can
-	ignored bool   // the database does not tell of any
-	any     bool   // they were looked at, on this primary
-	held    uint64 // messages that would have been trimmed but for them
+	mu        sync.Mutex
+	lineage   hosts.Lineage
+	walPoints []walPoint // both rise
+	known     map[string]standby
+	blind     string // why standbys cannot be seen; "" where they can
+	ignored   bool   // the database does not tell of any
+	any       bool   // they were looked at, on this primary
+	held      uint64 // messages that would have been trimmed but for them
 }
 
 const (
-	// markSelect reads the checkpoint and then where the log ends: the transaction
+	// walPointSelect reads the checkpoint and then where the log ends: the transaction
 	// that moved the checkpoint there ended before.
-	markSelect = `select sequence, (pg_current_wal_insert_lsn() - '0/0')::bigint from checkpoint`
+	walPointSelect = `select sequence, (pg_current_wal_insert_lsn() - '0/0')::bigint from checkpoint`
 	// standbySelect lists who follows, through a slot or not, and the slots of those
 	// who are unreachable. A slot whose log is gone is nobody's way back. Base backups and
 	// logical subscribers are no standbys. The last column reports whether this user is
-	// told how far they are.
+	// tell how far they are.
 	standbySelect = `
 	select coalesce(s.slot_name, r.application_name || coalesce(' at ' || host(r.client_addr), ''), ''),
 		coalesce((r.flush_lsn - '0/0')::bigint, 0), s.slot_name is not null, true, pg_has_role('pg_read_all_stats', 'usage')
@@ -103,7 +103,7 @@ const (
 // standbysTimeout bounds a look at them.
 const standbysTimeout = 2 * time.Second
 
-// lookAt notes the marks and standbys of the primary of a lineage. One goroutine does.
+// lookAt records the WAL points and standbys of the primary of a lineage. One goroutine does.
 func (s *standbys) lookAt(ctx context.Context, lineage hosts.Lineage) {
 	if s.want.Off || s.ignored {
 		return
@@ -111,7 +111,7 @@ func (s *standbys) lookAt(ctx context.Context, lineage hosts.Lineage) {
 	if s.lineage != lineage { // its log is another
 		s.close(ctx)
 		s.mu.Lock()
-		s.lineage, s.marks, s.known, s.any = lineage, nil, map[string]standby{}, false
+		s.lineage, s.walPoints, s.known, s.any = lineage, nil, map[string]standby{}, false
 		s.mu.Unlock()
 	}
 	ctx, cancel := context.WithTimeout(ctx, standbysTimeout)
@@ -126,7 +126,7 @@ func (s *standbys) lookAt(ctx context.Context, lineage hosts.Lineage) {
 	switch {
 	case err == nil:
 		s.blind = ""
-		s.mark(m)
+		s.addWALPoint(m)
 		s.take(found)
 		return
 	case s.blind == err.Error():
@@ -158,13 +158,13 @@ func (s *standbys) close(ctx context.Context) {
 // errUnseen says that Postgres hides how far standbys are from this user.
 var errUnseen = errors.New("the database has standbys, but does not tell this user how far they are: GRANT pg_read_all_stats (or pg_monitor) to it")
 
-func (s *standbys) look(ctx context.Context) (m mark, found []standby, err error) {
+func (s *standbys) look(ctx context.Context) (m walPoint, found []standby, err error) {
 	if s.conn == nil || s.conn.IsClosed() {
 		if s.conn, err = s.source.connect(ctx, applicationName+"-standbys"); err != nil {
 			return m, nil, err
 		}
 	}
-	if err := s.conn.QueryRow(ctx, markSelect).Scan(&m.sequence, &m.lsn); err != nil {
+	if err := s.conn.QueryRow(ctx, walPointSelect).Scan(&m.sequence, &m.lsn); err != nil {
 		return m, nil, fmt.Errorf("look where the log ends: %w", err)
 	}
 	rows, err := s.conn.Query(ctx, standbySelect)
@@ -185,21 +185,21 @@ func (s *standbys) look(ctx context.Context) (m mark, found []standby, err error
 	return m, found, nil
 }
 
-// mark adds one, where the projection has moved.
-func (s *standbys) mark(m mark) {
-	if n := len(s.marks); n > 0 && s.marks[n-1].sequence >= m.sequence {
+// addWALPoint adds one, where the projection has moved.
+func (s *standbys) addWALPoint(m walPoint) {
+	if n := len(s.walPoints); n > 0 && s.walPoints[n-1].sequence >= m.sequence {
 		return
 	}
-	if s.marks = append(s.marks, m); len(s.marks) < maxMarks {
+	if s.walPoints = append(s.walPoints, m); len(s.walPoints) < maxWALPoints {
 		return
 	}
-	kept := s.marks[:0]
-	for i, m := range s.marks {
-		if i%2 == 0 || i == len(s.marks)-1 {
+	kept := s.walPoints[:0]
+	for i, m := range s.walPoints {
+		if i%2 == 0 || i == len(s.walPoints)-1 {
 			kept = append(kept, m)
 		}
 	}
-	s.marks = kept
+	s.walPoints = kept
 }
 
 // take notes who is there. One that has gone and had no slot is remembered as it was:
@@ -262,7 +262,7 @@ func (s *standbys) sorted() []standby {
 
 // at is the sequence that whoever has the log up to lsn has for certain.
 func (s *standbys) at(lsn int64) uint64 {
-	i, found := slices.BinarySearchFunc(s.marks, lsn, func(m mark, lsn int64) int {
+	i, found := slices.BinarySearchFunc(s.walPoints, lsn, func(m walPoint, lsn int64) int {
 		switch {
 		case m.lsn < lsn:
 			return -1
@@ -272,12 +272,12 @@ func (s *standbys) at(lsn int64) uint64 {
 		return 0
 	})
 	if found {
-		return uint64(s.marks[i].sequence) //nolint:gosec // not negative
+		return uint64(s.walPoints[i].sequence) //nolint:gosec // not negative
 	}
 	if i == 0 {
 		return 0
 	}
-	return uint64(s.marks[i-1].sequence) //nolint:gosec // not negative
+	return uint64(s.walPoints[i-1].sequence) //nolint:gosec // not negative
 }
 
 // StandbysStatus is what the projector knows of the database's standbys.
