@@ -2,27 +2,27 @@ package bus
 
 import "sync/atomic"
 
-// A Hint is where a role tells another in its process what the database has reached,
-// as soon as it hears it: announcements reach each of them by a connection of its own,
-// and whoever was told by one role that their change is done may ask the other before
-// that has heard of it. nil tells nobody.
+// A Hint passes what the database has reached from one role to another in the same
+// process. Announcements reach each role over a connection of its own, so a client that
+// one role has told that its change is done may ask the other before the announcement
+// has reached that. A nil Hint notifies nobody.
 type Hint struct {
 	receive atomic.Pointer[func(sequence uint64)]
 }
 
-// To says who hears from now on.
-func (h *Hint) To(hear func(sequence uint64)) {
+// OnNotify sets the function that is called from now on.
+func (h *Hint) OnNotify(receive func(sequence uint64)) {
 	if h != nil {
-		h.receive.Store(&hear)
+		h.receive.Store(&receive)
 	}
 }
 
-// Tell returns when it was heard.
-func (h *Hint) Tell(sequence uint64) {
+// Notify returns when the function has.
+func (h *Hint) Notify(sequence uint64) {
 	if h == nil {
 		return
 	}
-	if hear := h.receive.Load(); hear != nil {
-		(*hear)(sequence)
+	if receive := h.receive.Load(); receive != nil {
+		(*receive)(sequence)
 	}
 }

@@ -23,8 +23,8 @@ const readGroup = "projector"
 // is refused, so that the caller hears it at once.
 const maxReads = 64
 
-// ErrReaderAway says that no projector answers for points now.
-var ErrReaderAway = errors.New("the projector does not answer for points now")
+// ErrReadsUnavailable says that no projector answers for points now.
+var ErrReadsUnavailable = errors.New("the projector does not answer for points now")
 
 // A Stored is what the database has of one point.
 type Stored struct {
@@ -47,7 +47,7 @@ type readAnswer struct {
 }
 
 // Read asks the projector for a point, until ctx ends. Its error is
-// [ErrReaderAway] where nobody could answer.
+// [ErrReadsUnavailable] where nobody could answer.
 func Read(ctx context.Context, nc *nats.Conn, id uuid.UUID) (Stored, error) {
 	data, err := json.Marshal(readRequest{id})
 	if err != nil {
@@ -55,14 +55,14 @@ func Read(ctx context.Context, nc *nats.Conn, id uuid.UUID) (Stored, error) {
 	}
 	m, err := nc.RequestWithContext(ctx, SubjectRead, data)
 	if err != nil {
-		return Stored{}, fmt.Errorf("%w: %w", ErrReaderAway, err)
+		return Stored{}, fmt.Errorf("%w: %w", ErrReadsUnavailable, err)
 	}
 	var answer readAnswer
 	if err := json.Unmarshal(m.Data, &answer); err != nil {
 		return Stored{}, fmt.Errorf("read the answer for a point: %w", err)
 	}
 	if answer.Error != "" {
-		return Stored{}, fmt.Errorf("%w: %s", ErrReaderAway, answer.Error)
+		return Stored{}, fmt.Errorf("%w: %s", ErrReadsUnavailable, answer.Error)
 	}
 	return answer.Stored, nil
 }

@@ -42,9 +42,9 @@ const (
 	soakLeast = 10
 	// soakCheckers look for what was acknowledged at once.
 	soakCheckers = 8
-	// soakCalm bounds the wait for that: the longest deadline of a client is that of
+	// settleBound bounds the wait for that: the longest deadline of a client is that of
 	// its silence (75 s), and the runtime gives memory back in its own time.
-	soakCalm = 5 * time.Minute
+	settleBound = 5 * time.Minute
 )
 
 // Writers, readers and streams continue beside attackers of each kind and restarts. At the
@@ -77,7 +77,7 @@ func TestSoak(t *testing.T) {
 		t.Logf("start %d: at rest %v, at the end of the attacks %v; %s", n+1, rest, at, &k.counts)
 	}
 	var now levels
-	if err := testrig.Until(t.Context(), soakCalm, "it is at rest again", func(context.Context) error {
+	if err := testrig.Until(t.Context(), settleBound, "it is at rest again", func(context.Context) error {
 		now = k.collected(t, s)
 		return now.beyond(rest)
 	}); err != nil {
@@ -138,7 +138,7 @@ func (k *soak) collected(t *testing.T, s *testrig.Server) (now levels) {
 	t.Helper()
 	before := k.levels(t, s)
 	begun := before.collections
-	if err := testrig.Until(t.Context(), soakCalm, "garbage is collected", func(ctx context.Context) error {
+	if err := testrig.Until(t.Context(), settleBound, "garbage is collected", func(ctx context.Context) error {
 		for range 4 {
 			k.seen++
 			k.get(ctx, fmt.Sprintf("/points?name=large&limit=100&bbox=-1,0,180.%d,90", k.seen))

@@ -316,7 +316,7 @@ func (h *handler) patchPoint(c *fiber.Ctx) error {
 		if !known || done(outcome) && t.wait.time == 0 {
 			return nil
 		}
-		return h.tell(c, r, t, position, outcome)
+		return h.respondOutcome(c, r, t, position, outcome)
 	}
 	return web.Unavailable("others change this point all the time: nothing was changed, try again", patchRetry)
 }
@@ -389,7 +389,7 @@ func (h *handler) change(c *fiber.Ctx, r *pointRequest, t target) error {
 	ctx, cancel := context.WithTimeout(h.stop, t.wait.time)
 	defer cancel()
 	if outcome, known := h.submit.Outcome(ctx, position); known {
-		return h.tell(c, r, t, position, outcome)
+		return h.respondOutcome(c, r, t, position, outcome)
 	}
 	return nil
 }

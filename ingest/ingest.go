@@ -75,8 +75,8 @@ type handler struct {
 	forms device.Forms
 	// read asks for a point as it is in the database.
 	read func(context.Context, uuid.UUID) (bus.Stored, error)
-	// keep passes on a change of what is kept beside the points.
-	keep func(context.Context, bus.Keep) (bus.Kept, error)
+	// changeResource passes on a change of a fence or a hook.
+	changeResource func(context.Context, bus.ResourceChange) (bus.ResourceResult, error)
 	// lastSequence is that of the newest message that is acknowledged.
 	lastSequence func(context.Context) (uint64, error)
 	// base is what absolute links of an answer begin with.
@@ -93,17 +93,19 @@ type handler struct {
 // hand over what they have read, and answer how far they got. The queue must continue
 // until the server has drained.
 func newHandler(stop context.Context, q queue, log *slog.Logger, r prometheus.Registerer, l limits) *handler {
-	nobody := func(context.Context, uuid.UUID) (bus.Stored, error) { return bus.Stored{}, bus.ErrReaderAway }
+	nobody := func(context.Context, uuid.UUID) (bus.Stored, error) { return bus.Stored{}, bus.ErrReadsUnavailable }
 	unknown := func(context.Context) (uint64, error) { return 0, bus.ErrUnavailable }
-	nowhere := func(context.Context, bus.Keep) (bus.Kept, error) { return bus.Kept{}, bus.ErrKeeperAway }
+	nowhere := func(context.Context, bus.ResourceChange) (bus.ResourceResult, error) {
+		return bus.ResourceResult{}, bus.ErrChangesUnavailable
+	}
 	none := func(*fiber.Ctx) string { return "" }
-	return &handler{forms: device.BuiltInForms(nil), keep: nowhere, memory: newMemory(), base: none, prefix: none, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads), shares: web.NewShares("uploads", l.uploads/addressUploads)}
+	return &handler{forms: device.BuiltInForms(nil), changeResource: nowhere, memory: newMemory(), base: none, prefix: none, read: nobody, lastSequence: unknown, stop: stop, submit: newSubmitter(q, r), log: log, limits: l, uploads: make(chan struct{}, l.uploads), shares: web.NewShares("uploads", l.uploads/addressUploads)}
 }
 
 // routes mounts the resource. Both paths have the same handlers: /points is for
 // those whose proxy can route by method.
 func (h *handler) routes() []web.Route {
-	out := append(append(h.deviceRoutes(), h.keepRoutes()...),
+	out := append(append(h.deviceRoutes(), h.resourceRoutes()...),
 		web.Route{Method: http.MethodGet, Path: "/point/uploads/:key", Scope: auth.Write, Areas: true, Handler: h.getUpload})
 	for _, path := range []string{"/point", "/points"} {
 		one := path + "/:id"

@@ -18,8 +18,8 @@ const (
 	cannotBeReplaced = "there is a point with this id and other content, which stays as it is; this one is parked. To replace it, send it with PUT /point/{id}"
 )
 
-// tell makes the answer, so far a 202, that of the outcome.
-func (h *handler) tell(c *fiber.Ctx, r *pointRequest, t target, position event.Position, outcome bus.Outcome) error {
+// respondOutcome makes the answer, so far a 202, that of the outcome.
+func (h *handler) respondOutcome(c *fiber.Ctx, r *pointRequest, t target, position event.Position, outcome bus.Outcome) error {
 	head := &c.Response().Header
 	if t.wait.asked {
 		head.Set(headerPreferenceApplied, t.wait.applied())

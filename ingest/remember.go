@@ -203,7 +203,7 @@ func (u *upload) note(s summary, broke bool) {
 		r.Print = known // an earlier attempt came further
 	}
 	if r.Outcomes == nil {
-		r.Outcomes = u.h.submit.projection.told(u.tally)
+		r.Outcomes = u.h.submit.projection.outcomesSoFar(u.tally)
 	}
 	u.h.remember(u.key, &r)
 	if r.Open > 0 {
@@ -247,7 +247,7 @@ func (h *handler) getUpload(c *fiber.Ctx) error {
 	state := "done"
 	switch {
 	case t != nil:
-		r.Outcomes = h.submit.projection.told(t)
+		r.Outcomes = h.submit.projection.outcomesSoFar(t)
 	case r.Outcomes != nil: // whoever listened is gone
 		r.Unknown, r.Open = r.Unknown+r.Open, 0
 	}

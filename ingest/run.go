@@ -65,14 +65,16 @@ func Run(ctx context.Context, cfg Config) error {
 	defer collector.Close()
 
 	h := newHandler(cfg.Server.Stopping(), collector, cfg.Log, cfg.Server.Registry(), defaultLimits)
-	if err := bus.OnApplied(nc, func(a bus.Applied) { cfg.Hint.Tell(a.Sequence); h.submit.projection.hear(a) }); err != nil {
+	if err := bus.OnApplied(nc, func(a bus.Applied) { cfg.Hint.Notify(a.Sequence); h.submit.projection.hear(a) }); err != nil {
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
 	h.base, h.prefix = cfg.Server.Base, cfg.Server.Prefix
 	h.requireConditions = cfg.RequireConditions
 	h.forms = device.BuiltInForms(cfg.Forms)
 	h.read = func(ctx context.Context, id uuid.UUID) (bus.Stored, error) { return bus.Read(ctx, nc, id) }
-	h.keep = func(ctx context.Context, k bus.Keep) (bus.Kept, error) { return bus.AskToKeep(ctx, nc, k) }
+	h.changeResource = func(ctx context.Context, k bus.ResourceChange) (bus.ResourceResult, error) {
+		return bus.RequestChange(ctx, nc, k)
+	}
 	h.memory.read = func(ctx context.Context, key string) ([]byte, error) { return bus.ReadUpload(ctx, nc, key) }
 	h.memory.keep = func(ctx context.Context, key string, data []byte) error { return bus.KeepUpload(ctx, js, key, data) }
 	w := newStreamHealth(js, collector, cfg)

@@ -164,11 +164,11 @@ func (o *Outcomes) known() bool { return o.Open == 0 && o.Unknown == 0 }
 // outcomesOf waits until nothing is open, or ctx ends.
 func (p *projection) outcomesOf(ctx context.Context, t *tally) *Outcomes {
 	p.await(ctx, func() bool { return len(t.open) == 0 })
-	return p.told(t)
+	return p.outcomesSoFar(t)
 }
 
-// told is what is known so far.
-func (p *projection) told(t *tally) *Outcomes {
+// outcomesSoFar is what is known so far.
+func (p *projection) outcomesSoFar(t *tally) *Outcomes {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := &Outcomes{

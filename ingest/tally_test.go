@@ -30,7 +30,7 @@ func TestTally(t *testing.T) {
 		p := newProjection()
 		y := p.track()
 		x.do(p, y)
-		o := p.told(y)
+		o := p.outcomesSoFar(y)
 		if got, want := fmt.Sprint(o.Created, o.Conflicts, o.Unknown, o.Open, o.Rows["conflicts"]), "12 8 0 0 [101 102 105 201 202 203 204 205]"; got != want {
 			t.Errorf("%s: %s, want %s", x.name, got, want)
 		}
@@ -44,13 +44,13 @@ func TestTally(t *testing.T) {
 	p.hear(batch(2, 2, bus.OutcomeUnchanged, bus.Range{at(2, 0), at(2, 99)}))
 	p.hear(bus.Applied{First: 3, Sequence: 3, Truncated: true})
 	p.hear(bus.Applied{First: 4, Sequence: 4})
-	o := p.told(y)
+	o := p.outcomesSoFar(y)
 	if got, want := fmt.Sprint(o.Created, o.Unchanged, o.Unknown, o.Open), "10 10 20 10"; got != want {
 		t.Errorf("with two lost: %s, want %s", got, want)
 	}
 	p.drop(y)
 	p.hear(bus.Applied{First: 5, Sequence: 5})
-	if p.told(y).Open != 10 {
+	if p.outcomesSoFar(y).Open != 10 {
 		t.Error("it hears after it was dropped")
 	}
 }

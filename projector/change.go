@@ -126,7 +126,7 @@ func (w *writer) comparison(holdings []holding, repeated bool) (sql string, args
 // decide goes through the events in their order.
 func decide(b *batch, contents map[event.Position]int, v *verdict) {
 	for _, p := range v.parked {
-		v.tell(p.position, p.reason)
+		v.add(p.position, p.reason)
 	}
 	for i := range b.rows {
 		r := &b.rows[i]
@@ -136,7 +136,7 @@ func decide(b *batch, contents map[event.Position]int, v *verdict) {
 		}
 		p := v.points[r.id]
 		outcome := p.decide(i, r, content)
-		v.tell(r.position, outcome)
+		v.add(r.position, outcome)
 		if outcome == bus.OutcomeCreated || outcome == bus.OutcomeReplaced || outcome == bus.OutcomeDeleted {
 			v.applied = append(v.applied, i)
 		}

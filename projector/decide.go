@@ -129,7 +129,7 @@ type verdict struct {
 	counted  map[bus.Outcome]int
 }
 
-func (v *verdict) tell(p event.Position, o bus.Outcome) {
+func (v *verdict) add(p event.Position, o bus.Outcome) {
 	v.counted[o]++
 	if o != bus.OutcomeCreated {
 		v.outcomes = append(v.outcomes, eventOutcome{p, o})

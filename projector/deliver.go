@@ -97,8 +97,8 @@ func (p *projector) newDeliverer(ctx context.Context, from source) (*deliverer, 
 		wake: make(chan struct{}, 1), working: p.projecting.Load, keep: p.cfg.Keep}, nil
 }
 
-// told says that there are crossings.
-func (d *deliverer) told() {
+// notify says that there are crossings.
+func (d *deliverer) notify() {
 	select {
 	case d.wake <- struct{}{}:
 	default:

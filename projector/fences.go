@@ -97,9 +97,9 @@ func (w *writer) readFences(ctx context.Context, number string) error {
 	return nil
 }
 
-// watches tells whether crossings are looked for. While the newest point of each name is
+// detectsCrossings reports whether crossings are looked for. While the newest point of each name is
 // gathered, after an upgrade or a rebuild, they are not: where a name was is not known.
-func (w *writer) watches(ctx context.Context) (bool, error) {
+func (w *writer) detectsCrossings(ctx context.Context) (bool, error) {
 	if w.bracket != fenced || w.fences.set == nil {
 		return false, nil
 	}
@@ -173,7 +173,7 @@ func (w *writer) readSpots(ctx context.Context, names []string, f func(name stri
 
 // crossCreations finds the crossings of a batch that only created points.
 func (w *writer) crossCreations(ctx context.Context, b *batch) error {
-	if watches, err := w.watches(ctx); err != nil || !watches || b.named == 0 {
+	if watches, err := w.detectsCrossings(ctx); err != nil || !watches || b.named == 0 {
 		return err
 	}
 	names := make([]string, 0, b.named)
@@ -263,7 +263,7 @@ type changeCrossings struct {
 // crossChanges finds those that the events alone tell of. It is called while the table
 // latest is as it was before the batch.
 func (w *writer) crossChanges(ctx context.Context, b *batch, v *verdict) (*changeCrossings, error) {
-	watches, err := w.watches(ctx)
+	watches, err := w.detectsCrossings(ctx)
 	if err != nil || !watches {
 		return nil, err
 	}

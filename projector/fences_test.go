@@ -20,18 +20,18 @@ import (
 	"github.com/paulmach/orb"
 )
 
-// keep asks the projector for a change, as ingest does.
-func (b *bench) keep(kind, id, body string) bus.Kept {
+// apply asks the projector for a change, as ingest does.
+func (b *bench) keep(kind, id, body string) bus.ResourceResult {
 	b.t.Helper()
-	k := bus.Keep{Kind: kind, ID: id}
+	k := bus.ResourceChange{Kind: kind, ID: id}
 	if body != "" {
 		k.Body = []byte(body)
 	}
-	kept, err := bus.AskToKeep(b.t.Context(), b.ask(), k)
+	result, err := bus.RequestChange(b.t.Context(), b.ask(), k)
 	if err != nil {
 		b.t.Fatalf("%s %s: %v", kind, id, err)
 	}
-	return kept
+	return result
 }
 
 func (b *bench) ask() *nats.Conn {

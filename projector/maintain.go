@@ -198,7 +198,7 @@ func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 	var works []func(context.Context, []schema.Segment) (bool, error)
 	if m.part != sealing {
 		m.metrics.observe(all)
-		if err := m.tell(ctx, all); err != nil {
+		if err := m.recordStatus(ctx, all); err != nil {
 			return false, err
 		}
 		works = append(works, m.rotate, m.expire, m.refreshView, m.dropTables)

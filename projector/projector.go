@@ -170,7 +170,7 @@ func (p *projector) serve(ctx context.Context) (end func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	k := keeper{pool: reads, networks: p.cfg.HookNetworks}
+	k := changeServer{pool: reads, networks: p.cfg.HookNetworks}
 	if err = k.serve(ctx, p.nc); err == nil {
 		p.hooks, err = p.newDeliverer(ctx, p.source)
 	}
@@ -467,7 +467,7 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 		p.metrics.crossed.WithLabelValues(w.crossed[i].Kind()).Inc()
 	}
 	if len(w.crossed) > 0 {
-		p.hooks.told()
+		p.hooks.notify()
 	}
 	p.note(func(s *state) { s.Sequence = b.last; s.Applied = time.Now() })
 	if b.full() {

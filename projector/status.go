@@ -161,8 +161,8 @@ type SegmentsStatus struct {
 	Floor event.Position `json:"floor"`
 }
 
-// tell notes what /status says of the segments.
-func (m *maintenance) tell(ctx context.Context, all []schema.Segment) error {
+// recordStatus notes what /status says of the segments.
+func (m *maintenance) recordStatus(ctx context.Context, all []schema.Segment) error {
 	var s SegmentsStatus
 	if err := m.conn.QueryRow(ctx, `select floor from checkpoint`).Scan((*int64)(&s.Floor)); err != nil {
 		return fmt.Errorf("read what retention has dropped: %w", err)

@@ -25,9 +25,9 @@ const (
 	placeEvery = 500 * time.Millisecond
 )
 
-// A told is an event that waits to be written, of a change that others may wait for,
-// too; nil where it is this reader's alone.
-type told struct {
+// A pendingEvent waits to be written. It is of a change that other readers may wait for,
+// too, or, where of is nil, of this reader's alone.
+type pendingEvent struct {
 	wire []byte
 	of   *change
 }
@@ -42,7 +42,7 @@ func (c *change) hold(backlog *atomic.Int64) {
 func (c *change) size() int64 { return int64(len(c.wire) + len(c.left)) }
 
 // release drops what was written, or never will be.
-func release(backlog *atomic.Int64, events []told) {
+func release(backlog *atomic.Int64, events []pendingEvent) {
 	for _, e := range events {
 		if e.of != nil && e.of.holders.Add(-1) == 0 {
 			backlog.Add(-e.of.size())

@@ -68,7 +68,7 @@ func (l *listener) event() (kind, name, id, data string) {
 	return "", "", "", ""
 }
 
-func (l *listener) wants(kind, name string, sequence uint64) (data string) {
+func (l *listener) expect(kind, name string, sequence uint64) (data string) {
 	l.t.Helper()
 	k, n, id, data := l.event()
 	if k != kind || n != name || id != fmt.Sprint(int64(event.At(sequence, 0))) {
@@ -86,48 +86,48 @@ func TestStreamOfChanges(t *testing.T) {
 	all, west := f.listen("/stream"), f.listen("/stream?bbox=0,0,10,10")
 	f.joined(2)
 	f.put(3, [2]float64{2, 2})
-	all.wants("created", "p3.0", 3)
+	all.expect("created", "p3.0", 3)
 	f.replace(4, "p1.0", 3, 3)
-	data := all.wants("updated", "p1.0", 4)
+	data := all.expect("updated", "p1.0", 4)
 	if want := fmt.Sprintf(`"position":%d,"revision":%d,`, event.At(1, 0), event.At(4, 0)); !strings.Contains(data, want) || data != string(f.get("/points/p1.0").body) {
 		t.Errorf("updated: %s", data)
 	}
 	for n, x := range []float64{50, 51, 4} {
 		f.replace(uint64(n)+5, "p3.0", x, 2)
-		all.wants("updated", "p3.0", uint64(n)+5)
+		all.expect("updated", "p3.0", uint64(n)+5)
 	}
 	f.remove(8, "p3.0")
 	want := fmt.Sprintf(`{"id":"p3.0","position":%d,"revision":%d}`, event.At(3, 0), event.At(8, 0))
-	if data := all.wants("deleted", "p3.0", 8); data != want {
+	if data := all.expect("deleted", "p3.0", 8); data != want {
 		t.Errorf("deleted: %s, want %s", data, want)
 	}
 	f.put(9, [2]float64{5, 5})
-	all.wants("created", "p9.0", 9)
+	all.expect("created", "p9.0", 9)
 
-	west.wants("created", "p3.0", 3)
-	west.wants("updated", "p1.0", 4)
-	if data := west.wants("deleted", "p3.0", 5); !strings.HasSuffix(data, `,"left":true}`) {
+	west.expect("created", "p3.0", 3)
+	west.expect("updated", "p1.0", 4)
+	if data := west.expect("deleted", "p3.0", 5); !strings.HasSuffix(data, `,"left":true}`) {
 		t.Errorf("left: %s", data)
 	}
-	west.wants("updated", "p3.0", 7) // and nothing of 6, for it was not there
-	west.wants("deleted", "p3.0", 8)
-	west.wants("created", "p9.0", 9)
+	west.expect("updated", "p3.0", 7) // and nothing of 6, for it was not there
+	west.expect("deleted", "p3.0", 8)
+	west.expect("created", "p9.0", 9)
 
 	// Who comes again hears how it ended, each point once.
 	again := f.listen(fmt.Sprintf("/stream?since=%d", event.EndOf(3)))
-	again.wants("updated", "p1.0", 4)
-	again.wants("deleted", "p3.0", 8)
-	again.wants("created", "p9.0", 9)
+	again.expect("updated", "p1.0", 4)
+	again.expect("deleted", "p3.0", 8)
+	again.expect("created", "p9.0", 9)
 	again = f.listen("/stream?bbox=0,0,10,10", headerLastEventID, fmt.Sprint(int64(event.EndOf(4))))
-	again.wants("deleted", "p3.0", 8)
-	again.wants("created", "p9.0", 9)
+	again.expect("deleted", "p3.0", 8)
+	again.expect("created", "p9.0", 9)
 	// For those who know nothing, what was deleted never was.
 	again = f.listen("/stream?since=0")
 	if k, n, _, data := again.event(); k != "created" || n != "p1.0" || !strings.Contains(data, "[3,3]") {
 		t.Errorf("%s %s", k, data)
 	}
-	again.wants("created", "p2.0", 2)
-	again.wants("created", "p9.0", 9)
+	again.expect("created", "p2.0", 2)
+	again.expect("created", "p9.0", 9)
 }
 
 // What cannot be resumed from says so, and from where on it is complete.
@@ -145,7 +145,7 @@ func TestStreamResets(t *testing.T) {
 	f.joined(1)
 	f.put(5, [2]float64{1, 1})
 	f.tracker.Saw(5)
-	ahead.wants("created", "p5.0", 5)
+	ahead.expect("created", "p5.0", 5)
 
 	// A browser comes with what another server told it.
 	odd := f.listen("/stream", headerLastEventID, "no position", "Accept", "text/event-stream")
@@ -155,8 +155,8 @@ func TestStreamResets(t *testing.T) {
 	f.exec("update checkpoint set floor = $1", int64(event.At(5, 0)))
 	old := f.listen("/stream", headerLastEventID, fmt.Sprint(int64(event.EndOf(2))))
 	reset(old, event.At(5, 0)-1)
-	old.wants("created", "p5.0", 5)
-	f.listen("/stream?since=0").wants("created", "p5.0", 5)
+	old.expect("created", "p5.0", 5)
+	f.listen("/stream?since=0").expect("created", "p5.0", 5)
 
 	f.joined(4)
 	f.exec("delete from points_1") // a restored backup
@@ -165,7 +165,7 @@ func TestStreamResets(t *testing.T) {
 	f.put(4)
 	f.put(6, [2]float64{7, 7})
 	f.tracker.Saw(6)
-	ahead.wants("created", "p6.0", 6)
+	ahead.expect("created", "p6.0", 6)
 }
 
 // An EventSource never comes back after an answer that is not 200.
@@ -182,7 +182,7 @@ func TestEventSourceIsHeld(t *testing.T) {
 	f.exec("alter table away rename to checkpoint")
 	f.joined(1)
 	f.put(2, [2]float64{1, 1})
-	l.wants("created", "p2.0", 2)
+	l.expect("created", "p2.0", 2)
 
 	for range cap(f.streams) - len(f.streams) {
 		f.streams <- struct{}{}
@@ -267,7 +267,7 @@ func (f *fixture) remember() {
 		for i := range wantedPages {
 			f.get(fmt.Sprintf("/points?limit=1&bbox=-%d.5,-10,0,10", rand.IntN(170)+i))
 		}
-		return f.memory.rows.Low() <= 1 && f.memory.rows.Sequence() >= f.tracker.Shown()
+		return f.memory.rows.Low() <= 1 && f.memory.rows.Sequence() >= f.tracker.Confirmed()
 	})
 }
 

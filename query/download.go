@@ -47,11 +47,11 @@ func (s *service) getDownload(c *fiber.Ctx) error {
 	if c.Method() == http.MethodHead {
 		return nil
 	}
-	seat, err := s.downloads.take(c, s.draining.Done())
+	slot, err := s.downloads.take(c, s.draining.Done())
 	if err != nil {
 		return err
 	}
-	d := s.newDownload(seat, func(ctx context.Context, w io.Writer, began func(uint64)) error {
+	d := s.newDownload(slot, func(ctx context.Context, w io.Writer, began func(uint64)) error {
 		return s.writePoints(ctx, w, began, format, q)
 	})
 	return s.sendDownload(c, d)
@@ -72,7 +72,7 @@ func (s *service) sendDownload(c *fiber.Ctx, d *download) error {
 
 // A download is the body of an answer, made while it is read.
 type download struct {
-	seat   *seat
+	slot   *slot
 	pieces *pieces
 	begun  bool        // the server has the beginning
 	began  chan uint64 // the snapshot's sequence
@@ -81,12 +81,12 @@ type download struct {
 	cancel context.CancelFunc
 }
 
-// newDownload begins one, which write makes, and leaves the seat at its end.
-func (s *service) newDownload(seat *seat, write func(ctx context.Context, w io.Writer, began func(sequence uint64)) error) *download {
+// newDownload begins one, which write makes, and leaves the slot at its end.
+func (s *service) newDownload(slot *slot, write func(ctx context.Context, w io.Writer, began func(sequence uint64)) error) *download {
 	ctx, cancel := context.WithTimeout(s.draining, downloadTime)
-	d := &download{seat: seat, pieces: newPieces(), began: make(chan uint64, 1), ended: make(chan struct{}), cancel: cancel}
+	d := &download{slot: slot, pieces: newPieces(), began: make(chan uint64, 1), ended: make(chan struct{}), cancel: cancel}
 	go func() {
-		defer seat.leave()
+		defer slot.leave()
 		defer cancel()
 		d.err = write(ctx, d.pieces, func(sequence uint64) { d.began <- sequence })
 		close(d.ended)

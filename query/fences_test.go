@@ -114,8 +114,8 @@ func TestCrossingsAreShown(t *testing.T) {
 	}
 }
 
-// toldOf reads the next event and compares it: its kind, its id, its fence and its name.
-func (l *listener) toldOf(kind string, id event.Position, fence, name string) {
+// expectCrossing reads the next event and compares it: its kind, its id, its fence and its name.
+func (l *listener) expectCrossing(kind string, id event.Position, fence, name string) {
 	l.t.Helper()
 	got, _, at, data := l.event()
 	if got != kind || at != fmt.Sprint(int64(id)) || !strings.Contains(data, fmt.Sprintf(`"fence":%q,"name":%q`, fence, name)) {
@@ -131,21 +131,21 @@ func TestStreamOfFences(t *testing.T) {
 	f.crossed(2, 20, "bus leaves home", "bus enters work")
 	f.crossed(3, 5, "tram enters home")
 	second, third := event.At(2, 0), event.At(3, 0)
-	all.toldOf("leave", second-1, "home", "bus") // who is cut off here is told both again
-	all.toldOf("enter", second, "work", "bus")
-	all.toldOf("enter", third, "home", "tram")
-	some.toldOf("enter", second, "work", "bus")
-	bus.toldOf("leave", second-1, "home", "bus")
-	bus.toldOf("enter", second, "work", "bus")
-	box.toldOf("enter", third, "home", "tram")
+	all.expectCrossing("leave", second-1, "home", "bus") // who is cut off here is told both again
+	all.expectCrossing("enter", second, "work", "bus")
+	all.expectCrossing("enter", third, "home", "tram")
+	some.expectCrossing("enter", second, "work", "bus")
+	bus.expectCrossing("leave", second-1, "home", "bus")
+	bus.expectCrossing("enter", second, "work", "bus")
+	box.expectCrossing("enter", third, "home", "tram")
 	again := f.listen("/stream?fences", headerLastEventID, fmt.Sprint(int64(second-1)))
-	again.toldOf("leave", second-1, "home", "bus")
-	again.toldOf("enter", second, "work", "bus")
-	again.toldOf("enter", third, "home", "tram")
+	again.expectCrossing("leave", second-1, "home", "bus")
+	again.expectCrossing("enter", second, "work", "bus")
+	again.expectCrossing("enter", third, "home", "tram")
 	f.fenced(5)
 	f.crossed(4, 1, "bus enters home")
-	again.toldOf("enter", event.At(4, 0), "home", "bus")
-	all.toldOf("enter", event.At(4, 0), "home", "bus")
+	again.expectCrossing("enter", event.At(4, 0), "home", "bus")
+	all.expectCrossing("enter", event.At(4, 0), "home", "bus")
 }
 
 // Who comes back after what they missed was let go of is told so.
@@ -159,7 +159,7 @@ func TestStreamOfFencesBelowTheFloor(t *testing.T) {
 	if kind, _, id, _ := l.event(); kind != "reset" || id != fmt.Sprint(int64(event.At(3, 0)-1)) {
 		t.Errorf("%q with id %s", kind, id)
 	}
-	l.toldOf("leave", event.At(5, 0), "home", "bus")
+	l.expectCrossing("leave", event.At(5, 0), "home", "bus")
 }
 
 // More crossings than a reading has at once, many of one event.

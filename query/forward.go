@@ -89,7 +89,7 @@ func (f *forwarder) forward(c *fiber.Ctx) error {
 			request.Header.Set(name, value)
 		}
 	}
-	f.tellBase(c, request)
+	f.setForwarded(c, request)
 	response, err := f.client.Do(request)
 	if err != nil {
 		return errors.Join(web.Unavailable("the ingest service, which takes writes, does not answer: the change may be stored or not", retryAfter), err)
@@ -128,8 +128,8 @@ func (f *forwarder) applied(response *http.Response, answer []byte) {
 	}
 }
 
-// tellBase lets ingest make its links as this service would, and know the client.
-func (f *forwarder) tellBase(c *fiber.Ctx, request *http.Request) {
+// setForwarded lets ingest make its links as this service would, and know the client.
+func (f *forwarder) setForwarded(c *fiber.Ctx, request *http.Request) {
 	base, err := url.Parse(f.server.Base(c))
 	if err != nil {
 		return

@@ -34,8 +34,8 @@ func (f *fixture) followed(n int) {
 	})
 }
 
-// told reads the next event and compares it: its name, its id, and a part of its data.
-func (l *listener) told(kind string, sequence uint64, part string) {
+// expectLatest reads the next event and compares it: its name, its id, and a part of its data.
+func (l *listener) expectLatest(kind string, sequence uint64, part string) {
 	l.t.Helper()
 	got, _, id, data := l.event()
 	if got != kind || id != fmt.Sprint(int64(event.At(sequence, 0))) || !strings.Contains(data, part) {
@@ -73,11 +73,11 @@ func TestStreamOfTheLatest(t *testing.T) {
 	}
 	// Who comes again hears of each name once, as it is now.
 	again := f.listen("/stream?latest", headerLastEventID, fmt.Sprint(int64(event.At(1, 0))))
-	again.told("created", 3, `"name": "tram"`)
-	again.told("created", 8, `"coordinates":[3,1]`)
+	again.expectLatest("created", 3, `"name": "tram"`)
+	again.expectLatest("created", 8, `"coordinates":[3,1]`)
 	fresh := f.listen("/stream?latest&since=0")
-	fresh.told("created", 1, `"name": "before"`)
-	fresh.told("created", 3, `"name": "tram"`)
+	fresh.expectLatest("created", 1, `"name": "before"`)
+	fresh.expectLatest("created", 3, `"name": "tram"`)
 }
 
 // One that follows an area hears that a name has left it, once, and of its end.
@@ -87,14 +87,14 @@ func TestStreamOfTheLatestInABox(t *testing.T) {
 	l := f.listen("/stream?latest&bbox=0,0,10,10")
 	f.followed(1)
 	f.moved(2, "bus", 2)
-	l.told("created", 2, `[2,1]`)
+	l.expectLatest("created", 2, `[2,1]`)
 	f.moved(3, "bus", 20)
-	l.told("deleted", 3, `"name":"bus","left":true`)
+	l.expectLatest("deleted", 3, `"name":"bus","left":true`)
 	f.moved(4, "bus", 30) // which concerns nobody
 	f.moved(5, "van", 3)
-	l.told("created", 5, `[3,1]`)
+	l.expectLatest("created", 5, `[3,1]`)
 	f.gone(6, "van")
-	l.told("deleted", 6, `"name":"van"}`)
+	l.expectLatest("deleted", 6, `"name":"van"}`)
 }
 
 // A table that is behind the database, as in a bulk load, loses no event.
@@ -107,7 +107,7 @@ func TestStreamOfTheLatestBehind(t *testing.T) {
 	f.followed(1)
 	f.latest(5, "bus", "2026-01-01T11:00:00Z", 2, 1, `{"name": "bus"}`)
 	f.exec(`update checkpoint set sequence = 9, latest = 9`)
-	l.told("created", 5, `[2,1]`)
+	l.expectLatest("created", 5, `[2,1]`)
 }
 
 func TestStreamOfTheLatestRefuses(t *testing.T) {

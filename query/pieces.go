@@ -102,7 +102,7 @@ func (p *pieces) take(b []byte) int {
 // sends behind the head; all else goes to the connection from here, which is the
 // server's own at that moment: it has flushed what it was given, and waits for this.
 func (d *download) Read(b []byte) (n int, err error) {
-	for d.seat.took(time.Now()); ; d.seat.took(time.Now()) {
+	for d.slot.took(time.Now()); ; d.slot.took(time.Now()) {
 		if err := d.pieces.next(); err != nil {
 			return 0, err // io.EOF: the last chunk is the server's
 		}
@@ -114,7 +114,7 @@ func (d *download) Read(b []byte) (n int, err error) {
 		}
 		chunk := d.pieces.chunk()
 		d.mayTake(len(chunk))
-		if _, err := d.seat.conn.Write(chunk); err != nil {
+		if _, err := d.slot.conn.Write(chunk); err != nil {
 			return 0, err
 		}
 	}
@@ -124,8 +124,8 @@ func (d *download) Read(b []byte) (n int, err error) {
 // the line does.
 func (d *download) mayTake(n int) {
 	now := time.Now()
-	d.seat.gave(n, now)
-	_ = d.seat.conn.SetWriteDeadline(now.Add(downloadStall))
+	d.slot.gave(n, now)
+	_ = d.slot.conn.SetWriteDeadline(now.Add(downloadStall))
 }
 
 // Close ends it, wherever it is.

@@ -66,7 +66,7 @@ func TestPieces(t *testing.T) {
 				}
 			}
 			conn := &timed{}
-			d := s.newDownload(&seat{conn: conn, leave: func() {}}, func(_ context.Context, w io.Writer, _ func(uint64)) error {
+			d := s.newDownload(&slot{conn: conn, leave: func() {}}, func(_ context.Context, w io.Writer, _ func(uint64)) error {
 				rest := body
 				for _, n := range sizes {
 					if _, err := w.Write(rest[:n]); err != nil {
@@ -108,7 +108,7 @@ func TestPiecesThatBreakOff(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := s.newDownload(&seat{conn: &c.conn, leave: func() {}}, func(_ context.Context, w io.Writer, _ func(uint64)) error { return c.make(w) })
+			d := s.newDownload(&slot{conn: &c.conn, leave: func() {}}, func(_ context.Context, w io.Writer, _ func(uint64)) error { return c.make(w) })
 			if err := send(d, &c.conn); !errors.Is(err, broken) {
 				t.Errorf("%v", err)
 			}

@@ -96,7 +96,7 @@ type service struct {
 	streamShares      *web.Shares
 	turns             chan struct{} // a place each that reads the table on its own
 	places            *places       // for those that do, until it is written
-	downloads, tracks *seats
+	downloads, tracks *slots
 	making            chan struct{} // a place each that makes a large page
 	garbage           garbage
 }
@@ -118,7 +118,7 @@ func Run(ctx context.Context, cfg Config) error {
 		s.close()
 		return fmt.Errorf("listen to announcements: %w", err)
 	}
-	cfg.Hint.To(s.tracker.Saw)
+	cfg.Hint.OnNotify(s.tracker.Saw)
 	s.run(ctx, cfg.Server)
 	return nil
 }
@@ -171,7 +171,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	}
 	s := &service{primaries: seen, several: hosts.Several(&pool.Config().ConnConfig.Config), maxLag: cfg.MaxLag, log: cfg.Log, server: cfg.Server, writable: cfg.Writable || cfg.IngestURL != "", pool: pool, long: long, feed: feed, stopping: ctx,
 		streams: make(chan struct{}, maxStreams), streamShares: web.NewShares("streams", addressStreams), turns: make(chan struct{}, catchUps), places: newPlaces(catchUpPlaces),
-		downloads: newSeats("downloads", maxDownloads, addressDownloads), tracks: newSeats("tracks", maxTracks, addressTracks), making: newMaking()}
+		downloads: newSlots("downloads", maxDownloads, addressDownloads), tracks: newSlots("tracks", maxTracks, addressTracks), making: newMaking()}
 	// Whichever comes first: the server's drain, or the role's own end.
 	draining, drain := context.WithCancel(ctx)
 	context.AfterFunc(cfg.Server.Stopping(), drain)

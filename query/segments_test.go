@@ -45,12 +45,12 @@ func TestFeedOverSegments(t *testing.T) {
 	f.joined(1)
 	f.exec("update segments set revision = $1 where id = 1", int64(event.At(4, 0)))
 	f.replace(4, "p2.0", 5, 5)
-	live.wants("updated", "p2.0", 4)
+	live.expect("updated", "p2.0", 4)
 	f.created(2, 5)
-	live.wants("created", "p5.0", 5)
+	live.expect("created", "p5.0", 5)
 	f.seal(3, 6)
 	f.created(3, 6)
-	live.wants("created", "p6.0", 6)
+	live.expect("created", "p6.0", 6)
 
 	// A reading ends with a segment: what was changed later than that is told where
 	// it was created, as it is, and again where it was changed.
@@ -58,18 +58,18 @@ func TestFeedOverSegments(t *testing.T) {
 		t.Helper()
 		l := f.listen("/stream?since=0")
 		for _, n := range []uint64{1, 2, 3} {
-			l.wants("created", fmt.Sprintf("p%d.0", n), n)
+			l.expect("created", fmt.Sprintf("p%d.0", n), n)
 		}
 		if again {
-			l.wants("updated", "p2.0", 4)
+			l.expect("updated", "p2.0", 4)
 		}
 		for _, n := range []uint64{5, 6} {
-			l.wants("created", fmt.Sprintf("p%d.0", n), n)
+			l.expect("created", fmt.Sprintf("p%d.0", n), n)
 		}
 	}
 	replay(true)
 	again := f.listen("/stream?bbox=4,4,6,6", headerLastEventID, fmt.Sprint(int64(event.EndOf(2))))
-	again.wants("updated", "p2.0", 4)
+	again.expect("updated", "p2.0", 4)
 
 	// Two segments are merged while somebody reads: their tables stay a while, and
 	// go then.

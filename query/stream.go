@@ -171,7 +171,7 @@ func parseSince(s string) (event.Position, error) {
 
 // present is how far the database is, from memory where that is fresh.
 func (s *service) present() (uint64, error) {
-	if now := s.tracker.Shown(); s.tracker.Current(now) {
+	if now := s.tracker.Confirmed(); s.tracker.Current(now) {
 		return now, nil
 	}
 	ctx, cancel := context.WithTimeout(s.draining, statementTimeout)
@@ -278,7 +278,7 @@ func (s *service) begin(w *eventWriter, r *reader) error {
 		_ = now
 	}
 	if r.at == fromNow {
-		r.at = event.EndOf(s.tracker.Shown())
+		r.at = event.EndOf(s.tracker.Confirmed())
 		if r.tail == s.newest { // whose table may be behind
 			b, err := s.latestChanges(r.at, newest, nil)
 			if err != nil {
@@ -295,8 +295,8 @@ func (s *service) begin(w *eventWriter, r *reader) error {
 			return w.reset(r, floor-1)
 		}
 	}
-	if r.at.Sequence() > s.tracker.Shown() && !s.comes(r.at.Sequence()) {
-		return w.reset(r, event.EndOf(s.tracker.Shown()))
+	if r.at.Sequence() > s.tracker.Confirmed() && !s.comes(r.at.Sequence()) {
+		return w.reset(r, event.EndOf(s.tracker.Confirmed()))
 	}
 	return w.beat(r.at)
 }
@@ -328,7 +328,7 @@ func (s *service) hold(w *eventWriter, d time.Duration) error {
 func (s *service) catchUp(w *eventWriter, r *reader) error {
 	if r.tail.epoch.Load() != r.epoch {
 		r.epoch = r.tail.epoch.Load()
-		return w.reset(r, event.EndOf(s.tracker.Shown()))
+		return w.reset(r, event.EndOf(s.tracker.Confirmed()))
 	}
 	select {
 	case s.turns <- struct{}{}:
@@ -348,10 +348,10 @@ func (s *service) catchUp(w *eventWriter, r *reader) error {
 		r.at = b.floor - 1 // it has nothing: all that there is will do
 		return nil
 	}
-	var events []told
+	var events []pendingEvent
 	for _, c := range b.changes {
 		if wire := r.event(c, state{}, true); wire != nil {
-			events = append(events, told{wire: wire})
+			events = append(events, pendingEvent{wire: wire})
 		}
 	}
 	if err := w.write(events); err != nil {
@@ -386,7 +386,7 @@ func (w *eventWriter) comment() error {
 // on it is told all. The reader is there then.
 func (w *eventWriter) reset(r *reader, at event.Position) error {
 	r.at = at
-	return w.write([]told{{wire: resetEvent(at)}})
+	return w.write([]pendingEvent{{wire: resetEvent(at)}})
 }
 
 // resetEvent says: drop what you have, ask for what there is, and hear from
@@ -403,7 +403,7 @@ func (w *eventWriter) beat(at event.Position) error {
 	return w.flush()
 }
 
-func (w *eventWriter) write(events []told) error {
+func (w *eventWriter) write(events []pendingEvent) error {
 	for _, e := range events {
 		if len(w.buffer)+len(e.wire) > writeBytes {
 			if err := w.flush(); err != nil {

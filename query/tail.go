@@ -50,7 +50,7 @@ type tail struct {
 type readChanges func(after, most event.Position, only filter.Expr) (batch, error)
 
 func newTail(t *answer.Tracker, changes readChanges, floor func() (event.Position, error), memory *memory, m *streamMetrics) *tail {
-	return &tail{tracker: t, news: t.News(), changes: changes, floor: floor, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]filter.Row{}}
+	return &tail{tracker: t, news: t.Updates(), changes: changes, floor: floor, memory: memory, metrics: m, came: make(chan struct{}, 1), before: map[event.Position]filter.Row{}}
 }
 
 // A reader is one client of a stream.
@@ -70,7 +70,7 @@ type reader struct {
 
 	mu      sync.Mutex
 	at      event.Position // up to here, it has what passes, or has it in pending
-	pending []told
+	pending []pendingEvent
 	bytes   int
 	// writing are the bytes that were taken and are on their way, from the change at
 	// writingFrom on.
@@ -101,7 +101,7 @@ func (t *tail) start(at event.Position) {
 	}
 	t.following = true
 	if t.at = at; t.memory != nil {
-		t.at = event.EndOf(t.memory.begin(t.tracker.Shown(), t.epoch.Load()))
+		t.at = event.EndOf(t.memory.begin(t.tracker.Confirmed(), t.epoch.Load()))
 	}
 	select {
 	case t.came <- struct{}{}:
@@ -118,7 +118,7 @@ func (t *tail) leave(r *reader) {
 }
 
 // wrote notes that the reader has written what it took, or never will.
-func (t *tail) wrote(r *reader, events []told) {
+func (t *tail) wrote(r *reader, events []pendingEvent) {
 	release(&t.backlog, events)
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -202,7 +202,7 @@ func (t *tail) again() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	clear(t.before)
-	t.at = event.EndOf(t.memory.restart(t.tracker.Shown(), t.epoch.Load()))
+	t.at = event.EndOf(t.memory.restart(t.tracker.Confirmed(), t.epoch.Load()))
 }
 
 // step reads all there is after at, and reports whether that was something.
@@ -251,7 +251,7 @@ func (t *tail) skip() bool {
 	if len(t.readers) > 0 || t.memory == nil {
 		return false
 	}
-	t.at = event.EndOf(t.memory.restart(t.tracker.Shown(), t.epoch.Load()))
+	t.at = event.EndOf(t.memory.restart(t.tracker.Confirmed(), t.epoch.Load()))
 	return true
 }
 
@@ -340,7 +340,7 @@ func (r *reader) take(b batch, after event.Position, states []state, backlog *at
 			return false
 		}
 		c.hold(backlog)
-		r.pending = append(r.pending, told{wire, c})
+		r.pending = append(r.pending, pendingEvent{wire, c})
 		r.bytes += len(wire)
 	}
 	r.at = max(r.at, b.upTo)
@@ -384,7 +384,7 @@ func (r *reader) event(c *change, before state, ahead bool) []byte {
 
 // taken returns what waits, and the position up to which it is all. Say when it is
 // written.
-func (r *reader) taken() ([]told, event.Position) {
+func (r *reader) taken() ([]pendingEvent, event.Position) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	events := r.pending
@@ -402,7 +402,7 @@ func (r *reader) restart(at event.Position, epoch uint64, backlog *atomic.Int64)
 	defer r.mu.Unlock()
 	r.at, r.epoch = at, epoch
 	release(backlog, r.pending)
-	r.pending = []told{{wire: resetEvent(at)}}
+	r.pending = []pendingEvent{{wire: resetEvent(at)}}
 	r.bytes = len(r.pending[0].wire)
 	r.wakeUp()
 }
@@ -412,7 +412,7 @@ func (t *tail) wentBack() {
 	t.epoch.Add(1)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.at = event.EndOf(t.tracker.Shown())
+	t.at = event.EndOf(t.tracker.Confirmed())
 	for _, r := range t.readers {
 		r.restart(t.at, t.epoch.Load(), &t.backlog)
 	}

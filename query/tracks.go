@@ -75,11 +75,11 @@ func (s *service) getTrack(c *fiber.Ctx) error {
 	if c.Method() == http.MethodHead {
 		return nil
 	}
-	seat, err := s.tracks.take(c, s.draining.Done())
+	slot, err := s.tracks.take(c, s.draining.Done())
 	if err != nil {
 		return err
 	}
-	return s.sendDownload(c, s.newDownload(seat, func(ctx context.Context, w io.Writer, began func(uint64)) error {
+	return s.sendDownload(c, s.newDownload(slot, func(ctx context.Context, w io.Writer, began func(uint64)) error {
 		return s.reader.Track(ctx, q.Name, q.filter, func(t *plan.Track) error {
 			began(t.Sequence)
 			return q.format.Write(w, q.Options, func() (track.Fixes, error) { return t.Fixes() })
@@ -213,11 +213,11 @@ func (s *service) getTracks(c *fiber.Ctx) error {
 	if err := s.waitFor(c, q.minPosition); err != nil {
 		return err
 	}
-	seat, err := s.tracks.take(c, s.draining.Done())
+	slot, err := s.tracks.take(c, s.draining.Done())
 	if err != nil {
 		return err
 	}
-	defer seat.leave()
+	defer slot.leave()
 	ctx, cancel := context.WithTimeout(s.stopping, tracksTime)
 	defer cancel()
 	names, next, err := s.trackNames(ctx, q)

@@ -158,7 +158,7 @@ func (f *fixture) remember2(header []string) {
 		for i := range wantedPages {
 			f.do(http.MethodGet, fmt.Sprintf("/points?limit=1&bbox=-%d.5,-10,0,10", i+1), header...)
 		}
-		return f.memory.rows.Low() <= 1 && f.memory.rows.Sequence() >= f.tracker.Shown()
+		return f.memory.rows.Low() <= 1 && f.memory.rows.Sequence() >= f.tracker.Confirmed()
 	})
 }
 

@@ -285,15 +285,15 @@ const patience = 10 * time.Second
 
 // A queueOfTwo is a server with the stream, its consumer and the bucket of keys.
 type queueOfTwo struct {
-	t      *testing.T
-	server *server.Server
-	admin  *nats.Conn
-	js     jetstream.JetStream
-	ears   []ear
+	t         *testing.T
+	server    *server.Server
+	admin     *nats.Conn
+	js        jetstream.JetStream
+	listeners []listener
 }
 
-// An ear is a listener of a role.
-type ear struct {
+// A listener is a subscription of a role.
+type listener struct {
 	user string
 	nc   *nats.Conn
 	sub  *nats.Subscription
@@ -350,7 +350,7 @@ func (q *queueOfTwo) listen(user, subject string) {
 	if err != nil {
 		q.t.Fatal(err)
 	}
-	q.ears = append(q.ears, ear{user, nc, sub})
+	q.listeners = append(q.listeners, listener{user, nc, sub})
 	if err := nc.Flush(); err != nil {
 		q.t.Fatal(err)
 	}
@@ -361,7 +361,7 @@ func (q *queueOfTwo) listen(user, subject string) {
 func (q *queueOfTwo) overheard(user string) []string {
 	q.t.Helper()
 	var out []string
-	for _, e := range q.ears {
+	for _, e := range q.listeners {
 		if err := e.nc.Flush(); err != nil { // what was sent is here
 			q.t.Fatal(err)
 		}

@@ -69,7 +69,7 @@ func (n *node) start(ctx context.Context) error {
 	if n.js, err = jetstream.New(nc); err != nil {
 		return fmt.Errorf("open JetStream: %w", err)
 	}
-	if err := bus.ServeNode(nc, n.tell); err != nil {
+	if err := bus.ServeNode(nc, n.report); err != nil {
 		return err
 	}
 	n.work.Go(func() { n.poll(ctx) })
@@ -183,8 +183,8 @@ func (n *node) whole() bool {
 	return n.server.current.Load().JetStreamIsStreamCurrent(account, bus.Stream)
 }
 
-// tell is what the node says of itself.
-func (n *node) tell() bus.Node {
+// report is what the node says of itself.
+func (n *node) report() bus.Node {
 	s := n.server
 	out := bus.Node{Name: n.name(), Version: s.cfg.Version, Started: n.started, Whole: n.whole(), DiskFree: s.DiskFree(), Fresh: n.fresh && !n.joined.Load()}
 	if s.acked != nil {

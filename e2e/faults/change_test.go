@@ -308,7 +308,7 @@ func (c *client) once(ctx context.Context, x mutation) (a reply, after time.Dura
 // revision asks at which revision a point is; 0 where it is not there, or nobody
 // says.
 func (c *client) revision(ctx context.Context, id string) int64 {
-	_, position := c.s.changes.Mark(id)
+	_, position := c.s.changes.Settled(id)
 	status, body := c.get(ctx, fmt.Sprintf("/points/%s?min_position=%d", url.PathEscape(id), max(position, 1)))
 	var f testrig.Feature
 	if status != http.StatusOK || testrig.Decode(body, &f) != nil {

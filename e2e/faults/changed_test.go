@@ -34,7 +34,7 @@ func (s *system) compareChanges(ctx context.Context) (map[string]testrig.Found, 
 		if there {
 			s.created[id] = f.Position
 		}
-		changes, _ := s.changes.Mark(id)
+		changes, _ := s.changes.Settled(id)
 		if wrong := s.changes.Wrong(id, f, changes); wrong != "" {
 			s.find("PostGIS: %s", wrong)
 		}
@@ -155,7 +155,7 @@ func (c *client) lookAtChange(ctx context.Context) error {
 		return nil
 	}
 	id := ids[c.rng.IntN(len(ids))]
-	changes, position := c.s.changes.Mark(id)
+	changes, position := c.s.changes.Settled(id)
 	path := fmt.Sprintf("/points/%s?min_position=%d", url.PathEscape(id), max(position, 1))
 	status, body := c.get(ctx, path)
 	var f testrig.Found

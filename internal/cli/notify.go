@@ -20,7 +20,7 @@ func notifySystemd(ctx context.Context, l *listening, log *slog.Logger) {
 		notifyReady(ctx, l, log)
 	}
 	<-ctx.Done()
-	tell(daemon.SdNotifyStopping, log)
+	sendState(daemon.SdNotifyStopping, log)
 }
 
 func notifyReady(ctx context.Context, l *listening, log *slog.Logger) {
@@ -28,7 +28,7 @@ func notifyReady(ctx context.Context, l *listening, log *slog.Logger) {
 	defer ticker.Stop()
 	for {
 		if _, err := askReady(ctx, l.scheme == "https", l.Addr()); err == nil {
-			tell(daemon.SdNotifyReady, log)
+			sendState(daemon.SdNotifyReady, log)
 			return
 		}
 		select {
@@ -39,7 +39,7 @@ func notifyReady(ctx context.Context, l *listening, log *slog.Logger) {
 	}
 }
 
-func tell(state string, log *slog.Logger) {
+func sendState(state string, log *slog.Logger) {
 	// It does nothing where there is no service manager.
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		log.Warn("tell the service manager", "state", state, "error", err)

@@ -154,9 +154,9 @@ func (c *Changes) Done() int {
 	return c.done
 }
 
-// Mark is where a reader begins: up to which change of the point all is settled
+// Settled is where a reader begins: up to which change of the point all is settled
 // by an acknowledgement, and by which position that must have been seen.
-func (c *Changes) Mark(id string) (changes int, position int64) {
+func (c *Changes) Settled(id string) (changes int, position int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	point := c.points[id]

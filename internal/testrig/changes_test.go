@@ -45,7 +45,7 @@ func TestChanges(t *testing.T) {
 				v := c.Begin("x", s.point)
 				c.End("x", v, s.position, s.position, s.late)
 			}
-			changes, _ := c.Mark("x")
+			changes, _ := c.Settled("x")
 			got := c.Wrong("x", tt.found, changes)
 			if tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
 				t.Errorf("%q, want %q", got, tt.want)
@@ -84,7 +84,7 @@ func TestChangesOfWhatWasDropped(t *testing.T) {
 			c.End("x", c.Begin("x", one), 10, 10, false)
 			c.End("x", c.Begin("x", two), tt.last, tt.last, false)
 			c.Dropped("x", tt.at, tt.replayed)
-			changes, _ := c.Mark("x")
+			changes, _ := c.Settled("x")
 			if got := c.Wrong("x", tt.found, changes); tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}

@@ -84,7 +84,7 @@ type fleet struct {
 	dropped  atomic.Int64
 	failures failures
 	sent     [kinds]*histogram // from when a fix was due until it was acknowledged
-	latest   [questions]*histogram
+	latest   [queryKinds]*histogram
 	late     *histogram // the tool's own delay
 }
 

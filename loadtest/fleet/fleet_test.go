@@ -164,7 +164,7 @@ func TestFleet(t *testing.T) {
 			if !c.want(r, r.Verified) || r.Verified.Unknown != 0 {
 				t.Errorf("%+v, %+v", r, r.Verified)
 			}
-			if r.Made <= 8 || r.Acked != r.Made || len(r.Sent) != int(kinds) || len(r.Latest) != questions || r.Dropped != 0 {
+			if r.Made <= 8 || r.Acked != r.Made || len(r.Sent) != int(kinds) || len(r.Latest) != queryKinds || r.Dropped != 0 {
 				t.Errorf("%+v", r)
 			}
 		})

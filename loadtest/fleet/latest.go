@@ -21,10 +21,10 @@ const (
 	one = iota
 	inBox
 	page
-	questions
+	queryKinds
 )
 
-var questionNames = [questions]string{"/latest of a name", "/latest in a box of 10°", "/latest, 1,000 names"}
+var queryNames = [queryKinds]string{"/latest of a name", "/latest in a box of 10°", "/latest, 1,000 names"}
 
 // ask asks where devices are at even distances in time, whether those before were
 // answered or not: times count from when a question was due.
@@ -43,7 +43,7 @@ func (f *fleet) ask(ctx context.Context, begun time.Time) {
 		select {
 		case client := <-slots:
 			group.Go(func() {
-				f.question(client, n%questions, due)
+				f.query(client, n%queryKinds, due)
 				slots <- client
 			})
 		default:
@@ -52,7 +52,7 @@ func (f *fleet) ask(ctx context.Context, begun time.Time) {
 	}
 }
 
-func (f *fleet) question(client *fasthttp.HostClient, what int, due time.Time) {
+func (f *fleet) query(client *fasthttp.HostClient, what int, due time.Time) {
 	d := f.devices[rand.IntN(len(f.devices))]
 	path := "/latest?limit=1000"
 	switch what {

@@ -44,7 +44,7 @@ func (f *fleet) result(took time.Duration) *Result {
 	}
 	for q := range f.latest {
 		if t := timesOf(f.latest[q]); t.Count > 0 {
-			t.Name = questionNames[q]
+			t.Name = queryNames[q]
 			r.Latest = append(r.Latest, t)
 		}
 	}

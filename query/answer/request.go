@@ -133,7 +133,7 @@ func (c *Cache) answer(r *Request, least uint64) (_ *Cached, stale bool, err err
 		f, mine := c.join(r)
 		if !f.wait(ctx, old != nil, least > 0) {
 			if old == nil {
-				return nil, false, c.orStopping(NotReached(c.tracker.Shown()))
+				return nil, false, c.orStopping(NotReached(c.tracker.Confirmed()))
 			}
 			return old, true, nil
 		}

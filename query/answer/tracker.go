@@ -203,7 +203,7 @@ func (t *Tracker) Behind(sequence uint64) time.Duration {
 // Lag is how far the database is behind what was announced. Where nobody has asked
 // it for a while, it is asked.
 func (t *Tracker) Lag() time.Duration {
-	lag := t.Behind(t.Shown())
+	lag := t.Behind(t.Confirmed())
 	if lag > checkpointMaxAge {
 		t.touch()
 	}
@@ -257,16 +257,16 @@ func (t *Tracker) away() bool {
 	return t.failed != nil && t.Now()-t.failedAt < failureBackoff
 }
 
-// Shown is how far the database has said that it is.
-func (t *Tracker) Shown() uint64 {
+// Confirmed is how far the database has said that it is.
+func (t *Tracker) Confirmed() uint64 {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.confirmed
 }
 
-// News is a channel on which it is heard that the target has risen, while somebody
-// watches. It is one listener's.
-func (t *Tracker) News() <-chan struct{} {
+// Updates returns a channel that receives whenever the target has risen, while
+// [Tracker.Watch] is in force. Each listener needs one of its own.
+func (t *Tracker) Updates() <-chan struct{} {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	news := make(chan struct{}, 1)
@@ -274,7 +274,8 @@ func (t *Tracker) News() <-chan struct{} {
 	return news
 }
 
-// Watch makes every rise of target heard, until the result is called.
+// Watch reports every rise of the target to the channels of [Tracker.Updates], until
+// end is called.
 func (t *Tracker) Watch() (end func()) {
 	t.mu.Lock()
 	t.watching++

@@ -120,9 +120,9 @@ func (t *table) cell(dst []byte, begin int) []byte {
 	return quoteFrom(dst, begin)
 }
 
-// tells reports whether the cell of a value says all of it: not of null, nor of text
+// exactInCell reports whether the cell of a value says all of it: not of null, nor of text
 // that is nothing, or that reads as another value.
-func tells(value []byte) bool {
+func exactInCell(value []byte) bool {
 	if string(value) == "null" || string(value) == `""` {
 		return false
 	}
@@ -203,7 +203,7 @@ func (t *table) row(dst []byte, r plan.Row) (_ []byte, err error) {
 		if ok {
 			t.cells[i] = p.value
 		}
-		if !t.chosen && (!ok || !tells(p.value)) {
+		if !t.chosen && (!ok || !exactInCell(p.value)) {
 			other = append(append(append(append(other, ','), p.name...), ':'), p.value...)
 		}
 	})

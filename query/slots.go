@@ -13,49 +13,49 @@ import (
 )
 
 const (
-	// seatTurn is how long a request waits for a seat.
-	seatTurn = 5 * time.Second
-	// seatRetry is when one may come again that got none.
-	seatRetry = 5 * time.Second
+	// slotWait is how long a request waits for a slot.
+	slotWait = 5 * time.Second
+	// slotRetry is when one may come again that got none.
+	slotRetry = 5 * time.Second
 	// slowRate is what a client must take of an answer, in bytes a second, to keep
-	// its seat where others wait for one: 128 kbit/s. slowAge is how long it may take
+	// its slot where others wait for one: 128 kbit/s. slowAge is how long it may take
 	// less, or nothing.
 	slowRate = 16 << 10
 	slowAge  = 10 * time.Second
 )
 
-// seats are the places of those whose answers are made while they are sent, each with a
+// slots are the places of those whose answers are made while they are sent, each with a
 // connection to the database and a snapshot. One client address has a part of them, and
 // one that takes its answer too slowly gives its place to one that waits.
-type seats struct {
+type slots struct {
 	what   string
 	free   chan struct{}
 	shares *web.Shares
 
 	mu    sync.Mutex
 	age   time.Duration // slowAge
-	taken map[*seat]struct{}
+	taken map[*slot]struct{}
 }
 
-// newSeats are n seats for what is named, in the plural; share is the part of them that
+// newSlots are n slots for what is named, in the plural; share is the part of them that
 // one client address may have.
-func newSeats(what string, n, share int) *seats {
-	return &seats{what: what, free: make(chan struct{}, n), shares: web.NewShares(what, n/share), age: slowAge, taken: map[*seat]struct{}{}}
+func newSlots(what string, n, share int) *slots {
+	return &slots{what: what, free: make(chan struct{}, n), shares: web.NewShares(what, n/share), age: slowAge, taken: map[*slot]struct{}{}}
 }
 
-// take waits for a seat for the request, until stop.
-func (s *seats) take(c *fiber.Ctx, stop <-chan struct{}) (*seat, error) {
+// take waits for a slot for the request, until stop.
+func (s *slots) take(c *fiber.Ctx, stop <-chan struct{}) (*slot, error) {
 	giveBack, err := s.shares.Take(c)
 	if err != nil {
 		return nil, err
 	}
-	timer, ticker := time.NewTimer(seatTurn), time.NewTicker(placeEvery)
+	timer, ticker := time.NewTimer(slotWait), time.NewTicker(placeEvery)
 	defer timer.Stop()
 	defer ticker.Stop()
 	for {
 		select {
 		case s.free <- struct{}{}:
-			taken := &seat{conn: c.Context().Conn()}
+			taken := &slot{conn: c.Context().Conn()}
 			taken.leave = sync.OnceFunc(func() { s.leave(taken); giveBack() })
 			s.mu.Lock()
 			s.taken[taken] = struct{}{}
@@ -68,11 +68,11 @@ func (s *seats) take(c *fiber.Ctx, stop <-chan struct{}) (*seat, error) {
 		case <-stop:
 		}
 		giveBack()
-		return nil, web.Unavailable(fmt.Sprintf("there are %d %s already", cap(s.free), s.what), seatRetry)
+		return nil, web.Unavailable(fmt.Sprintf("there are %d %s already", cap(s.free), s.what), slotRetry)
 	}
 }
 
-func (s *seats) leave(taken *seat) {
+func (s *slots) leave(taken *slot) {
 	s.mu.Lock()
 	delete(s.taken, taken)
 	s.mu.Unlock()
@@ -81,8 +81,8 @@ func (s *seats) leave(taken *seat) {
 
 // cutSlowest closes the connection that takes its answer most slowly, of those that
 // creep.
-func (s *seats) cutSlowest(now time.Time) {
-	var slowest *seat
+func (s *slots) cutSlowest(now time.Time) {
+	var slowest *slot
 	least := float64(slowRate)
 	s.mu.Lock()
 	for taken := range s.taken {
@@ -96,8 +96,8 @@ func (s *seats) cutSlowest(now time.Time) {
 	}
 }
 
-// A seat is one's place, and how fast its client takes the answer.
-type seat struct {
+// A slot is one's place, and how fast its client takes the answer.
+type slot struct {
 	conn  net.Conn
 	leave func()
 	// waits is since when, in Unix nanoseconds, the client has had something to take; 0
@@ -110,7 +110,7 @@ type seat struct {
 }
 
 // took notes that the client has taken what it was given.
-func (s *seat) took(now time.Time) {
+func (s *slot) took(now time.Time) {
 	since := s.waits.Swap(0)
 	if since == 0 {
 		return
@@ -125,7 +125,7 @@ func (s *seat) took(now time.Time) {
 }
 
 // gave notes that it has n bytes to take.
-func (s *seat) gave(n int, now time.Time) {
+func (s *slot) gave(n int, now time.Time) {
 	s.mu.Lock()
 	s.bytes += float64(n)
 	s.mu.Unlock()
@@ -134,7 +134,7 @@ func (s *seat) gave(n int, now time.Time) {
 
 // pace is what the client takes in bytes a second, and whether it has had the time to
 // show that it is too slow.
-func (s *seat) pace(now time.Time, age time.Duration) (rate float64, creeps bool) {
+func (s *slot) pace(now time.Time, age time.Duration) (rate float64, creeps bool) {
 	still := 0.0
 	if since := s.waits.Load(); since != 0 {
 		still = now.Sub(time.Unix(0, since)).Seconds()

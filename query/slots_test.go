@@ -30,7 +30,7 @@ func (f *fixture) begin(path, client string) (status string, conn net.Conn) {
 	return strings.Fields(line)[1], conn
 }
 
-func (s *seats) creepAfter(age time.Duration) {
+func (s *slots) creepAfter(age time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.age = age
@@ -46,13 +46,13 @@ func TestSeats(t *testing.T) {
 	f.exec(`insert into latest (id, position, name, geom, received_at, since) select id, position, name, geom, received_at, position from points_1 where position = 8192 + 100000`)
 	for _, test := range []struct {
 		path  string
-		seats *seats
+		slots *slots
 		share int
 	}{{"/points.ndjson", f.downloads, maxDownloads / addressDownloads}, {"/tracks/long", f.tracks, maxTracks / addressTracks}} {
 		t.Run(test.path, func(t *testing.T) {
-			test.seats.creepAfter(time.Hour)
+			test.slots.creepAfter(time.Hour)
 			var open []net.Conn
-			for i := range cap(test.seats.free) {
+			for i := range cap(test.slots.free) {
 				status, conn := f.begin(test.path, fmt.Sprintf("203.0.113.%d", i/test.share))
 				if status != "200" {
 					t.Fatalf("number %d: %s", i, status)
@@ -63,9 +63,9 @@ func TestSeats(t *testing.T) {
 				t.Errorf("one more of a client that has its share: %d %v", r.status, r.header)
 			}
 			if r := f.do(http.MethodGet, test.path, "X-Forwarded-For", "198.51.100.1"); r.status != http.StatusServiceUnavailable || r.header.Get("Retry-After") == "" {
-				t.Errorf("where all seats are taken: %d %v", r.status, r.header)
+				t.Errorf("where all slots are taken: %d %v", r.status, r.header)
 			}
-			test.seats.creepAfter(100 * time.Millisecond)
+			test.slots.creepAfter(100 * time.Millisecond)
 			if status, conn := f.begin(test.path, "198.51.100.1"); status != "200" {
 				t.Errorf("where all others creep: %s", status)
 			} else {
@@ -74,7 +74,7 @@ func TestSeats(t *testing.T) {
 			for _, conn := range open {
 				_ = conn.Close()
 			}
-			testkit.Eventually(t, within, "all seats are free", func() bool { return len(test.seats.free) == 0 })
+			testkit.Eventually(t, within, "all slots are free", func() bool { return len(test.slots.free) == 0 })
 		})
 	}
 }
@@ -97,7 +97,7 @@ func TestPace(t *testing.T) {
 		{"one that pauses", []int{8 << 20}, slowAge - time.Second, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			s, at := &seat{}, now
+			s, at := &slot{}, now
 			for _, n := range test.bytes {
 				s.gave(n, at)
 				at = at.Add(time.Second)

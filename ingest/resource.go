@@ -16,12 +16,13 @@ import (
 	"cairn/internal/web"
 )
 
-// keepWait bounds the wait for the projector, which has the database: more than its own
+// changeWait bounds the wait for the projector, which has the database: more than its own
 // bound on a change.
-const keepWait = 5 * time.Second
+const changeWait = 5 * time.Second
 
-// A keeper is a kind of what is kept beside the points, by an id that the client chooses.
-type keeper struct {
+// A resource is a kind of thing that is stored beside the points, fences or hooks, under
+// an id that the client chooses.
+type resource struct {
 	kind, path string
 	scope      auth.Scope
 	max        int // bytes of a body
@@ -29,7 +30,7 @@ type keeper struct {
 	check func(id string, body []byte) ([]byte, error)
 }
 
-var keepers = []keeper{
+var resources = []resource{
 	{bus.KindFence, "/fences", auth.Edit, fence.MaxBytes, func(id string, body []byte) ([]byte, error) {
 		f, err := fence.Parse(id, body)
 		if err != nil {
@@ -47,18 +48,18 @@ var keepers = []keeper{
 	}},
 }
 
-// keepRoutes are those by which such things change; the query role shows them.
-func (h *handler) keepRoutes() (out []web.Route) {
-	for _, k := range keepers {
+// resourceRoutes are those by which such things change; the query role shows them.
+func (h *handler) resourceRoutes() (out []web.Route) {
+	for _, k := range resources {
 		out = append(out,
-			web.Route{Method: http.MethodPut, Path: k.path + "/:id", Scope: k.scope, Handler: h.putKept(k)},
-			web.Route{Method: http.MethodDelete, Path: k.path + "/:id", Scope: k.scope, Handler: h.deleteKept(k)})
+			web.Route{Method: http.MethodPut, Path: k.path + "/:id", Scope: k.scope, Handler: h.putResource(k)},
+			web.Route{Method: http.MethodDelete, Path: k.path + "/:id", Scope: k.scope, Handler: h.deleteResource(k)})
 	}
 	return out
 }
 
-// keptID is the id in the path.
-func keptID(c *fiber.Ctx) (string, error) {
+// resourceID is the id in the path.
+func resourceID(c *fiber.Ctx) (string, error) {
 	id, err := pathID(c.Params("id"))
 	if err == nil {
 		err = format.NoParameters(c.Context().URI().QueryString())
@@ -72,12 +73,12 @@ func keptID(c *fiber.Ctx) (string, error) {
 	return id, nil
 }
 
-// putKept creates or replaces:
+// putResource creates or replaces:
 //
 //	PUT /fences/{id}
 //
-// The answer is what is kept, when it is.
-func (h *handler) putKept(k keeper) fiber.Handler {
+// The answer is what is stored, when it is.
+func (h *handler) putResource(k resource) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		m, err := format.ReadType(string(c.Request().Header.ContentType()))
 		if err == nil && (m.Kind != format.JSON && m.Kind != format.GeoJSON || m.Coded()) {
@@ -87,7 +88,7 @@ func (h *handler) putKept(k keeper) fiber.Handler {
 			c.Set(fiber.HeaderAccept, onePointTypes)
 			return err
 		}
-		id, err := keptID(c)
+		id, err := resourceID(c)
 		if err != nil {
 			return err
 		}
@@ -98,12 +99,12 @@ func (h *handler) putKept(k keeper) fiber.Handler {
 		if body, err = k.check(id, body); err != nil {
 			return pointProblem(err)
 		}
-		kept, err := h.askToKeep(c, bus.Keep{Kind: k.kind, ID: id, Body: body})
+		result, err := h.requestChange(c, bus.ResourceChange{Kind: k.kind, ID: id, Body: body})
 		if err != nil {
 			return err
 		}
 		status := http.StatusOK
-		if kept.Outcome == bus.OutcomeCreated {
+		if result.Outcome == bus.OutcomeCreated {
 			status = http.StatusCreated
 			c.Set(fiber.HeaderLocation, h.prefix(c)+k.path+"/"+id)
 		}
@@ -112,20 +113,20 @@ func (h *handler) putKept(k keeper) fiber.Handler {
 		if k.kind == bus.KindFence {
 			c.Set(fiber.HeaderContentType, "application/geo+json")
 		}
-		return c.Send(kept.Body)
+		return c.Send(result.Body)
 	}
 }
 
-// deleteKept deletes:
+// deleteResource deletes:
 //
 //	DELETE /fences/{id}
-func (h *handler) deleteKept(k keeper) fiber.Handler {
+func (h *handler) deleteResource(k resource) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		id, err := keptID(c)
+		id, err := resourceID(c)
 		if err != nil {
 			return err
 		}
-		if _, err := h.askToKeep(c, bus.Keep{Kind: k.kind, ID: id}); err != nil {
+		if _, err := h.requestChange(c, bus.ResourceChange{Kind: k.kind, ID: id}); err != nil {
 			return err
 		}
 		c.Status(http.StatusNoContent)
@@ -133,18 +134,18 @@ func (h *handler) deleteKept(k keeper) fiber.Handler {
 	}
 }
 
-func (h *handler) askToKeep(c *fiber.Ctx, k bus.Keep) (bus.Kept, error) {
-	ctx, cancel := context.WithTimeout(h.stop, keepWait)
+func (h *handler) requestChange(c *fiber.Ctx, k bus.ResourceChange) (bus.ResourceResult, error) {
+	ctx, cancel := context.WithTimeout(h.stop, changeWait)
 	defer cancel()
-	kept, err := h.keep(ctx, k)
+	result, err := h.changeResource(ctx, k)
 	switch {
 	case err != nil:
-		h.log.Warn("a change could not be kept", "kind", k.Kind, "id", k.ID, "error", err)
-		return kept, web.Unavailable(fmt.Sprintf("the projector, which keeps the %ss, does not answer: the change may be made or not, try again", k.Kind), unavailableRetry)
-	case kept.Refusal != nil:
-		return kept, &web.Problem{Status: kept.Refusal.Status, Pointer: format.ClipPointer(kept.Refusal.Pointer), Detail: format.ClipReason(kept.Refusal.Detail)}
+		h.log.Warn("a change could not be result", "kind", k.Kind, "id", k.ID, "error", err)
+		return result, web.Unavailable(fmt.Sprintf("the projector, which keeps the %ss, does not answer: the change may be made or not, try again", k.Kind), unavailableRetry)
+	case result.Refusal != nil:
+		return result, &web.Problem{Status: result.Refusal.Status, Pointer: format.ClipPointer(result.Refusal.Pointer), Detail: format.ClipReason(result.Refusal.Detail)}
 	}
-	return kept, nil
+	return result, nil
 }
 
 // readBounded reads a body of at most so many bytes.
