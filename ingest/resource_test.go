@@ -8,7 +8,7 @@ import (
 	"cairn/bus"
 )
 
-func TestKeep(t *testing.T) {
+func TestChangeResources(t *testing.T) {
 	var asked bus.ResourceChange
 	var result bus.ResourceResult
 	var failure error
