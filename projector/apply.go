@@ -72,7 +72,7 @@ func (w *writer) apply(ctx context.Context, b *batch) (*verdict, error) {
 		}
 	}
 	var v *verdict
-	w.flush = true
+	w.flush = !w.mayWait(b)
 	err := w.transaction(ctx, b, func() (err error) {
 		v, err = w.applyStaged(ctx, b)
 		return err
@@ -108,6 +108,9 @@ func (w *writer) applyStraight(ctx context.Context, b *batch) error {
 	}
 	if len(found) > 0 || len(b.rows) > 0 && int64(b.rows[0].position) < w.catalogue.head.Low {
 		return errKnown
+	}
+	if err := w.beforeBatch(ctx, b); err != nil {
+		return err
 	}
 	if err := w.copyRange(ctx, w.head(), b, 0, len(b.rows)); err != nil {
 		return err

@@ -135,7 +135,6 @@ func (w *writer) spotsOf(ctx context.Context, names []string) error {
 			if err := w.flushPending(ctx); err != nil {
 				return err
 			}
-			w.pending.newest = map[string]fix{}
 		}
 		unknown = append(unknown, name)
 	}

@@ -19,15 +19,15 @@ import (
 // received; of two of one time, the one of the higher position. Its rows are brought
 // up to a batch in the batch's own transaction. While full batches follow one
 // another, as in a bulk load, several share that work, and checkpoint.latest says how
-// far the table is.
+// far the table is: a row of it is a point that was there, as it was then.
 //
-// Whatever changes points continues from one rule: a row of the table is a point that
-// is there, as it is now. So a point that is deleted, or called something else, is
-// looked for in the table by name and id, and what is newest then is looked up.
+// So a point that is deleted, or called something else, or of another time, is looked
+// for in the table by the name that it had and its id, and what is newest then is
+// looked up.
 
 const (
-	// maxPendingRows is how many creations may wait for the table latest: some
-	// seconds of a bulk load.
+	// maxPendingRows is how many events may wait for the table latest: some seconds
+	// of a bulk load.
 	maxPendingRows = 200_000
 	// maxPendingNames bounds the names among them, since batches wait while they are
 	// written: half a second.
@@ -47,17 +47,25 @@ func (f fix) newer(than fix) bool {
 	return f.position >= than.position
 }
 
-// pending is the newest of each name among points that were created since the table
-// latest was brought up to date.
+// pending is what was done to points since the table latest was brought up to date.
 type pending struct {
-	newest map[string]fix
-	rows   int
+	newest map[string]fix // of each name, among the points that were created or replaced
+	was    changed        // those that were replaced or deleted, as they were
+	// lost are names whose newest point among these was taken away again, with the
+	// position of that: what is newest then, only the segments can say.
+	lost map[string]int64
+	rows int
 	// spots are the newest points of the names that were looked at for fences, those in
 	// the table latest included.
 	spots map[string]spot
 }
 
-func newPending() *pending { return &pending{newest: map[string]fix{}, spots: map[string]spot{}} }
+func newPending() *pending {
+	return &pending{newest: map[string]fix{}, lost: map[string]int64{}, spots: map[string]spot{}}
+}
+
+// changes reports whether points wait that were replaced or deleted.
+func (p *pending) changes() bool { return len(p.was.ids) > 0 || len(p.lost) > 0 }
 
 func (p *pending) add(name string, f fix) {
 	p.rows++
@@ -70,24 +78,54 @@ func (p *pending) add(name string, f fix) {
 	}
 }
 
+// take notes that a point is not any more what it was: as it is now, it may be added.
+func (p *pending) take(id uuid.UUID, name string, was, is fix, same bool, revision int64) {
+	p.rows++
+	p.was.add(id, name, was, revision)
+	if f, ok := p.newest[name]; ok && f.position == was.position && (!same || !is.newer(f)) {
+		delete(p.newest, name)
+		p.lost[name] = revision
+	}
+}
+
 // mayWait reports whether the table latest may stay behind this batch: it is full, so
 // the next one is likely to come at once.
 func (w *writer) mayWait(b *batch) bool {
 	if !b.full() || w.pending == nil {
 		return false
 	}
-	rows := w.pending.rows + b.named
-	return rows > 0 && rows < maxPendingRows && len(w.pending.newest)+b.named < maxPendingNames
+	coming := b.named
+	if b.changes {
+		coming = 2 * len(b.rows) // what a point was waits, too
+	}
+	if b.changes && w.fences.set != nil {
+		return false // crossings go by the table
+	}
+	rows := w.pending.rows + coming
+	return rows > 0 && rows < maxPendingRows && len(w.pending.newest)+coming < maxPendingNames
+}
+
+// beforeBatch finds out what waits, and does that first where the batch goes by the
+// table latest: crossings of fences do, and are looked for in batches that change points,
+// or after some.
+func (w *writer) beforeBatch(ctx context.Context, b *batch) error {
+	if w.bracket != fenced {
+		return nil // a rebuild gathers all of it again
+	}
+	if err := w.readPending(ctx); err != nil {
+		return err
+	}
+	if w.fences.set == nil || !b.changes && !w.pending.changes() {
+		return nil
+	}
+	return w.flushPending(ctx)
 }
 
 // followCreations brings the table latest up to a batch that only created points, or
 // notes what it has to be brought up to.
 func (w *writer) followCreations(ctx context.Context, b *batch) error {
 	if w.bracket != fenced {
-		return nil // a rebuild gathers all of it again
-	}
-	if err := w.readPending(ctx); err != nil {
-		return err
+		return nil
 	}
 	if err := w.crossCreations(ctx, b); err != nil {
 		return err
@@ -112,61 +150,131 @@ func (w *writer) readPending(ctx context.Context) error {
 	p := newPending()
 	if w.at.latest < w.at.sequence {
 		from, to := int64(event.EndOf(w.at.latest)), int64(event.EndOf(w.at.sequence)) //nolint:gosec // positions
-		var parts []string
-		for _, table := range w.tablesAbove(from) {
-			parts = append(parts, `select name, coalesce(observed_at, received_at) as at, position from `+table+` where position > $1 and position <= $2 and name is not null`)
-		}
-		rows, err := w.conn.Query(ctx, strings.Join(parts, " union all "), from, to)
-		if err != nil {
+		if err := w.readNewest(ctx, p, from, to); err != nil {
 			return fmt.Errorf("read what the table latest lacks: %w", err)
 		}
-		var name string
-		var at time.Time
-		var position int64
-		_, err = pgx.ForEachRow(rows, []any{&name, &at, &position}, func() error {
-			p.add(name, fix{at.UnixMicro(), event.Position(position)})
-			return nil
-		})
-		if err != nil {
-			return fmt.Errorf("read what the table latest lacks: %w", err)
+		if err := w.readChanged(ctx, p, from, to); err != nil {
+			return fmt.Errorf("read what the table latest has that was changed: %w", err)
 		}
 	}
 	w.pending = p
 	return nil
 }
 
-// tablesAbove are those of the segments that have positions above one.
-func (w *writer) tablesAbove(position int64) (tables []string) {
-	for _, s := range w.catalogue.sealed {
-		if s.High > position+1 {
-			tables = append(tables, schema.Table(s.ID))
+// readNewest reads the points that were created or replaced between two positions.
+func (w *writer) readNewest(ctx context.Context, p *pending, from, to int64) error {
+	var parts []string
+	for _, s := range w.segments() {
+		for _, column := range []string{"position", "revision"} {
+			if column == "position" && s.High <= from+1 || column == "revision" && !s.changedAfter(from) {
+				continue
+			}
+			parts = append(parts, `select name, coalesce(observed_at, received_at) as at, position from `+schema.Table(s.ID)+
+				` where `+column+` > $1 and `+column+` <= $2 and name is not null and geom is not null`)
 		}
 	}
-	return append(tables, w.head())
+	rows, err := w.conn.Query(ctx, strings.Join(parts, " union all "), from, to)
+	if err != nil {
+		return err
+	}
+	var name string
+	var at time.Time
+	var position int64
+	_, err = pgx.ForEachRow(rows, []any{&name, &at, &position}, func() error {
+		p.add(name, fix{at.UnixMicro(), event.Position(position)})
+		return nil
+	})
+	return err
 }
 
-// flushPending writes what waits, in the order of the points, which is that of their
-// pages in the head.
-func (w *writer) flushPending(ctx context.Context) error {
-	if len(w.pending.newest) == 0 {
-		return nil
+// readChanged reads what the table latest has of points that were replaced or deleted
+// between two positions: as they were then.
+func (w *writer) readChanged(ctx context.Context, p *pending, from, to int64) error {
+	var parts []string
+	for _, s := range w.segments() {
+		if s.changedAfter(from) {
+			parts = append(parts, `select id, revision from `+schema.Table(s.ID)+` where revision > $1 and revision <= $2`)
+		}
 	}
-	positions := make([]int64, 0, len(w.pending.newest))
-	for _, f := range w.pending.newest {
+	rows, err := w.conn.Query(ctx, `select l.id, l.name, coalesce(l.observed_at, l.received_at), l.position, c.revision
+		from latest l join (`+strings.Join(parts, " union all ")+`) c using (id) where l.geom is not null`, from, to)
+	if err != nil {
+		return err
+	}
+	var id uuid.UUID
+	var name string
+	var at time.Time
+	var position, revision int64
+	_, err = pgx.ForEachRow(rows, []any{(*[16]byte)(&id), &name, &at, &position, &revision}, func() error {
+		p.was.add(id, name, fix{at.UnixMicro(), event.Position(position)}, revision)
+		return nil
+	})
+	return err
+}
+
+// A searched segment is one of the writer's, the head as well.
+type searched struct {
+	*schema.Segment
+	head bool
+}
+
+// changedAfter reports whether points of it may have been changed after a position.
+func (s searched) changedAfter(position int64) bool {
+	return s.head || s.Revision == nil || *s.Revision > position
+}
+
+// segments are the writer's, the oldest first.
+func (w *writer) segments() []searched {
+	out := make([]searched, 0, len(w.catalogue.sealed)+1)
+	for _, s := range w.catalogue.sealed {
+		out = append(out, searched{Segment: s})
+	}
+	return append(out, searched{&w.catalogue.head, true})
+}
+
+// flushPending brings the table latest up to what waits.
+func (w *writer) flushPending(ctx context.Context) error {
+	p := w.pending
+	lost, err := w.lost(ctx, p)
+	if err != nil {
+		return err
+	}
+	if err := w.bury(ctx, lost); err != nil {
+		return err
+	}
+	positions, err := w.newest(ctx, p)
+	if err != nil {
+		return err
+	}
+	if err := w.placeAt(ctx, positions); err != nil {
+		return err
+	}
+	for name, revision := range p.lost {
+		lost[name] = max(lost[name], revision)
+	}
+	if err := w.lookUpNewest(ctx, lost); err != nil {
+		return err
+	}
+	w.pending = newPending()
+	w.pending.spots = p.spots
+	return nil
+}
+
+// newest are the positions of those points that wait and may be newer than what the
+// table latest has, in their order, which is that of their pages in the head. Most
+// points that are created are newer; of those that were changed most are not, and to
+// read them where they lie would cost more than to ask first.
+func (w *writer) newest(ctx context.Context, p *pending) (positions []int64, err error) {
+	positions = make([]int64, 0, len(p.newest))
+	for _, f := range p.newest {
 		positions = append(positions, int64(f.position))
 	}
-	slices.Sort(positions)
-	return w.placeAt(ctx, positions)
-}
-
-// newest are the positions of those that are newer than what the table latest has. Of
-// points that were changed most are not, and to read them where they lie would cost
-// more than to ask first.
-func (w *writer) newest(ctx context.Context, p *pending) (positions []int64, err error) {
-	if len(p.newest) == 0 {
-		return nil, nil
+	if !p.changes() || len(positions) == 0 {
+		slices.Sort(positions)
+		return positions, nil
 	}
-	names, at, positions := make([]string, 0, len(p.newest)), make([]time.Time, 0, len(p.newest)), make([]int64, 0, len(p.newest))
+	names, at := make([]string, 0, len(p.newest)), make([]time.Time, 0, len(p.newest))
+	positions = positions[:0]
 	for name, f := range p.newest {
 		names, at, positions = append(names, name), append(at, time.UnixMicro(f.at)), append(positions, int64(f.position))
 	}
@@ -226,19 +334,6 @@ func place(ctx context.Context, db database, source string, args ...any) error {
 	return nil
 }
 
-// catchUp writes what waits, before a batch changes any of it.
-func (w *writer) catchUp(ctx context.Context) error {
-	if w.bracket != fenced {
-		return nil
-	}
-	if err := w.readPending(ctx); err != nil {
-		return err
-	}
-	err := w.flushPending(ctx)
-	w.pending = newPending()
-	return err
-}
-
 // lags reports whether the table latest is behind the checkpoint.
 func (w *writer) lags() bool { return w.at.latest < w.at.sequence }
 
@@ -246,10 +341,16 @@ func (w *writer) lags() bool { return w.at.latest < w.at.sequence }
 func (w *writer) catchUpAlone(ctx context.Context) error {
 	w.flush = true
 	none := &batch{first: w.at.sequence + 1, last: w.at.sequence, lastID: w.at.messageID}
-	return w.transaction(ctx, none, func() error { return w.catchUp(ctx) })
+	return w.transaction(ctx, none, func() error {
+		if err := w.readPending(ctx); err != nil {
+			return err
+		}
+		return w.flushPending(ctx)
+	})
 }
 
-// followChanges brings the table latest up to a batch that may have changed points.
+// followChanges brings the table latest up to a batch that may have changed points, or
+// notes what it has to be brought up to.
 func (w *writer) followChanges(ctx context.Context, b *batch, v *verdict) error {
 	if w.bracket != fenced {
 		return nil
@@ -258,74 +359,66 @@ func (w *writer) followChanges(ctx context.Context, b *batch, v *verdict) error 
 	if err != nil {
 		return err
 	}
-	now := newPending()
-	now.spots = w.pending.spots
-	var gone changed
 	for _, id := range v.order {
-		p := v.points[id]
-		if !p.touched {
-			continue
-		}
-		if !p.deleted {
-			if r := &b.rows[p.source]; r.name != "" {
-				now.add(r.name, fix{r.time.UnixMicro(), p.position})
-			}
-		}
-		if p.was && p.name != "" {
-			gone.add(id, p)
+		if p := v.points[id]; p.touched {
+			w.pending.follow(id, p, b)
 		}
 	}
-	lost, err := w.lost(ctx, &gone, now)
-	if err != nil {
-		return err
+	if !w.flush && w.fences.set == nil {
+		return nil
 	}
-	if err := w.bury(ctx, lost); err != nil {
-		return err
-	}
-	positions, err := w.newest(ctx, now)
-	if err != nil {
-		return err
-	}
-	w.pending = now
-	if err := w.placeAt(ctx, positions); err != nil {
-		return err
-	}
-	if err := w.lookUpNewest(ctx, lost); err != nil {
+	if err := w.flushPending(ctx); err != nil {
 		return err
 	}
 	return w.settleCrossings(ctx, c)
 }
 
-// changed are points that a batch replaced or deleted, as they were.
+// follow notes what a batch made of a point.
+func (p *pending) follow(id uuid.UUID, of *point, b *batch) {
+	var name string
+	var is fix
+	if !of.deleted {
+		r := &b.rows[of.source]
+		name, is = r.name, fix{r.time.UnixMicro(), of.position}
+	}
+	if of.was && of.name != "" {
+		p.take(id, of.name, fix{of.at.UnixMicro(), of.position}, is, name == of.name, int64(of.revision))
+	}
+	if name != "" {
+		p.add(name, is)
+	}
+}
+
+// changed are points that were replaced or deleted, as they were.
 type changed struct {
-	names []string
-	ids   []uuid.UUID
-	fixes []fix
-	at    []int64 // their new revisions
+	ids       []uuid.UUID
+	names     []string
+	fixes     []fix
+	revisions []int64 // their new ones
 }
 
-func (c *changed) add(id uuid.UUID, p *point) {
-	c.names, c.ids = append(c.names, p.name), append(c.ids, id)
-	c.fixes, c.at = append(c.fixes, fix{p.at.UnixMicro(), p.position}), append(c.at, int64(p.revision))
+func (c *changed) add(id uuid.UUID, name string, was fix, revision int64) {
+	c.ids, c.names = append(c.ids, id), append(c.names, name)
+	c.fixes, c.revisions = append(c.fixes, was), append(c.revisions, revision)
 }
 
-// lost are names whose newest point the batch changed, with the change's position,
-// unless what the batch has of that name is no older.
-func (w *writer) lost(ctx context.Context, c *changed, now *pending) (map[string]int64, error) {
+// lost are names whose newest point, by the table latest, was changed, with the
+// position of that, unless what waits of that name is no older.
+func (w *writer) lost(ctx context.Context, p *pending) (map[string]int64, error) {
 	lost := map[string]int64{}
-	if len(c.ids) == 0 {
+	if len(p.was.ids) == 0 {
 		return lost, nil
 	}
 	rows, err := w.conn.Query(ctx, `select d.n from unnest($1::text[], $2::uuid[]) with ordinality d(name, id, n)
-		join latest l on l.name = d.name collate "C" and l.id = d.id and l.geom is not null`, c.names, parameter(c.ids))
+		join latest l on l.name = d.name collate "C" and l.id = d.id and l.geom is not null`, p.was.names, parameter(p.was.ids))
 	if err != nil {
 		return nil, fmt.Errorf("look who loses a newest point: %w", err)
 	}
 	var n int
 	_, err = pgx.ForEachRow(rows, []any{&n}, func() error {
-		name := c.names[n-1]
-		if f, ok := now.newest[name]; !ok || !f.newer(c.fixes[n-1]) {
-			lost[name] = c.at[n-1]
+		name := p.was.names[n-1]
+		if f, ok := p.newest[name]; !ok || !f.newer(p.was.fixes[n-1]) {
+			lost[name] = max(lost[name], p.was.revisions[n-1])
 		}
 		return nil
 	})
@@ -357,10 +450,10 @@ func (w *writer) lookUpNewest(ctx context.Context, lost map[string]int64) error 
 	}
 	names, since := split(lost)
 	segments := make([]schema.Segment, 0, len(w.catalogue.sealed)+1)
-	for _, s := range w.catalogue.sealed {
-		segments = append(segments, *s)
+	for _, s := range w.segments() {
+		segments = append(segments, *s.Segment)
 	}
-	return place(ctx, w.conn, newestSQL(append(segments, w.catalogue.head)), names, since)
+	return place(ctx, w.conn, newestSQL(segments), names, since)
 }
 
 // newestSQL selects the newest point of each name in $1, with since from $2 where that

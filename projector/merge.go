@@ -261,9 +261,9 @@ func (m *maintenance) fill(ctx context.Context, t *target, old []schema.Segment)
 // warmPart: a new segment is read into Postgres' memory if it is at most this part of it.
 const warmPart = 8
 
-// warm reads the indexes that searches go by into Postgres' memory, which builds of
-// indexes go past: the first readers would wait for a page at each step, and of the
-// segments that the new one replaces all was there.
+// warm reads a new segment's indexes into Postgres' memory, which builds of indexes go
+// past: the first readers, and the first changes, would wait for a page at each step, and
+// of the segments that the new one replaces all was there.
 func (m *maintenance) warm(ctx context.Context, table string) error {
 	var small bool
 	err := m.conn.QueryRow(ctx, `select pg_total_relation_size($1::regclass) * $2 <= pg_size_bytes(current_setting('shared_buffers'))`, table, warmPart).Scan(&small)
@@ -271,11 +271,13 @@ func (m *maintenance) warm(ctx context.Context, table string) error {
 		return err
 	}
 	return pgx.BeginFunc(ctx, m.conn, func(tx pgx.Tx) error {
-		// What is left is to go through an index, and then through the table in its order.
-		if _, err := tx.Exec(ctx, `set local enable_seqscan = off; set local enable_indexscan = off; set local enable_indexonlyscan = off`); err != nil {
+		if _, err := tx.Exec(ctx, `set local enable_seqscan = off; set local enable_indexscan = off`); err != nil {
 			return err
 		}
-		for _, all := range []string{`geom && ST_MakeEnvelope(-180, -90, 180, 90, 4326)`, `position >= 0`, `coalesce(observed_at, received_at) >= '-infinity'`} {
+		// Rows are found by the first two through the index alone, and by the others
+		// through the index, and then the table in its order.
+		for _, all := range []string{`position >= 0`, `id >= '00000000-0000-0000-0000-000000000000'`,
+			`geom && ST_MakeEnvelope(-180, -90, 180, 90, 4326)`, `coalesce(observed_at, received_at) >= '-infinity'`} {
 			if _, err := tx.Exec(ctx, `select count(*) from `+table+` where `+all); err != nil {
 				return fmt.Errorf("read the indexes: %w", err)
 			}

@@ -22,7 +22,7 @@ const maxParked = 100_000
 // that each row can be looked at.
 func (w *writer) applyStaged(ctx context.Context, b *batch) (*verdict, error) {
 	v := &verdict{points: make(map[uuid.UUID]*point, len(b.rows)), counted: map[bus.Outcome]int{}, parked: slices.Clone(b.parked)}
-	if err := w.catchUp(ctx); err != nil {
+	if err := w.beforeBatch(ctx, b); err != nil {
 		return nil, err
 	}
 	if _, err := w.conn.Exec(ctx, createStaged); err != nil {
