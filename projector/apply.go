@@ -81,10 +81,10 @@ func (w *writer) apply(ctx context.Context, b *batch) (*verdict, error) {
 		return nil, err
 	}
 	inserted := 0
-	for id, p := range v.points {
+	for _, p := range v.order {
 		if p.touched && !p.there {
 			inserted++
-			w.catalogue.added(id)
+			w.catalogue.added(p.id)
 		}
 	}
 	w.staging = !b.changes && inserted < len(b.rows)

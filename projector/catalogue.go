@@ -257,7 +257,7 @@ func cellOf(p orb.Point) int {
 }
 
 // widen makes the metadata cover a point, and reports whether a reader could have
-// skipped the segment by what they were.
+// skipped the segment by what they were. Its cells and zones are the caller's own.
 func widen(s *schema.Segment, position event.Position, p orb.Point, t time.Time) (wider bool) {
 	low := func(have **float64, v float64) {
 		if *have == nil || v < **have {
@@ -280,16 +280,11 @@ func widen(s *schema.Segment, position event.Position, p orb.Point, t time.Time)
 		s.TimeTo, wider = &t, true
 	}
 	if cell := cellOf(p); cell >= len(s.Cells) || s.Cells[cell] == 0 {
-		s.Cells = append(slices.Clone(s.Cells), make([]byte, max(0, cellColumns*cellRows-len(s.Cells)))...)
+		s.Cells = append(s.Cells, make([]byte, max(0, cellColumns*cellRows-len(s.Cells)))...)
 		s.Cells[cell], wider = 1, true
 	}
 	if len(s.Zones) == 0 {
 		return wider
 	}
-	zone, at := s.ZoneAt(int64(position)), t.UnixMicro()
-	if from, to := schema.Zone(s.Zones, zone); at < from || at > to {
-		s.Zones, wider = slices.Clone(s.Zones), true
-		schema.WidenZone(s.Zones, zone, t)
-	}
-	return wider
+	return schema.WidenZone(s.Zones, s.ZoneAt(int64(position)), t) || wider
 }

@@ -27,8 +27,8 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	ids := make([]uuid.UUID, 0, len(b.rows))
 	for i := range b.rows {
 		if id := b.rows[i].id; v.points[id] == nil {
-			v.points[id] = &point{source: stored}
-			v.order = append(v.order, id)
+			p := &point{id: id, source: stored}
+			v.points[id], v.order = p, append(v.order, p)
 			ids = append(ids, id)
 		}
 	}
@@ -154,8 +154,7 @@ func (w *writer) insert(ctx context.Context, b *batch, v *verdict) error {
 	var sources, positions []int64
 	var revisions []*int64
 	var deleted []bool
-	for _, id := range v.order {
-		p := v.points[id]
+	for _, p := range v.order {
 		if p.there || !p.touched {
 			continue
 		}
@@ -204,7 +203,7 @@ type changesOf struct {
 	puts      []string // where the rows lie (ctid); their new content is in staged, at sources
 	sources   []int64
 	revisions []int64
-	at        []uuid.UUID
+	at        []*point // of puts
 	gone      []string
 	goneAt    []int64
 	authors   []*string // of those gone
@@ -214,18 +213,17 @@ type changesOf struct {
 // change replaces and deletes points where they are, or moves them to the table of
 // changed rows that their segment has.
 func (w *writer) change(ctx context.Context, b *batch, v *verdict) error {
-	changed := slices.DeleteFunc(slices.Clone(v.order), func(id uuid.UUID) bool { return !v.points[id].there || !v.points[id].touched })
+	changed := slices.DeleteFunc(slices.Clone(v.order), func(p *point) bool { return !p.there || !p.touched })
 	// In the order of positions the indexes are entered side by side.
-	slices.SortFunc(changed, func(a, b uuid.UUID) int { return cmp.Compare(v.points[a].position, v.points[b].position) })
+	slices.SortFunc(changed, func(a, b *point) int { return cmp.Compare(a.position, b.position) })
 	locations := map[location]*changesOf{}
-	for _, id := range changed {
-		p := v.points[id]
+	for _, p := range changed {
 		c := locations[location{p.segment, p.moved}]
 		if c == nil {
 			c = &changesOf{}
 			locations[location{p.segment, p.moved}] = c
 		}
-		c.add(id, p, b)
+		c.add(p, b)
 	}
 	for at, c := range locations {
 		var err error
@@ -242,17 +240,17 @@ func (w *writer) change(ctx context.Context, b *batch, v *verdict) error {
 			return err
 		}
 	}
-	return w.noteChanges(ctx, b, v, locations)
+	return w.noteChanges(ctx, b, locations)
 }
 
-func (c *changesOf) add(id uuid.UUID, p *point, b *batch) {
+func (c *changesOf) add(p *point, b *batch) {
 	if p.was && p.deleted {
 		c.more--
 	} else if !p.was && !p.deleted {
 		c.more++
 	}
 	if !p.deleted {
-		c.at = append(c.at, id)
+		c.at = append(c.at, p)
 		c.puts, c.sources, c.revisions = append(c.puts, p.tid), append(c.sources, int64(b.rows[p.source].position)), append(c.revisions, int64(p.revision))
 		return
 	}
@@ -297,7 +295,7 @@ func (w *writer) changeAll(ctx context.Context, rows int, sql string, args ...an
 
 // noteChanges keeps what the catalogue says of the changed segments true, within
 // the batch's transaction.
-func (w *writer) noteChanges(ctx context.Context, b *batch, v *verdict, locations map[location]*changesOf) error {
+func (w *writer) noteChanges(ctx context.Context, b *batch, locations map[location]*changesOf) error {
 	wider := false
 	for at, c := range locations {
 		id := at.segment
@@ -306,10 +304,10 @@ func (w *writer) noteChanges(ctx context.Context, b *batch, v *verdict, location
 			continue // the head, or one that nobody skips
 		}
 		after := *s
+		after.Cells, after.Zones = slices.Clone(s.Cells), slices.Clone(s.Zones)
 		revision := *s.Revision
-		for _, id := range c.at {
-			p := v.points[id]
-			r := b.rows[p.source]
+		for _, p := range c.at {
+			r := &b.rows[p.source]
 			wider = widen(&after, p.position, r.at, r.time) || wider
 		}
 		for _, n := range append(slices.Clone(c.revisions), c.goneAt...) {

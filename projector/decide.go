@@ -13,6 +13,7 @@ import (
 // A point is what is known of one id while a batch is decided about: first what
 // the database has, then what each event made of it.
 type point struct {
+	id       uuid.UUID
 	there    bool   // in the database before the batch
 	segment  int    // where, if it is there; else 0
 	moved    bool   // it lies in its segment's table of changed rows
@@ -122,7 +123,7 @@ type eventOutcome struct {
 // event.
 type verdict struct {
 	points   map[uuid.UUID]*point
-	order    []uuid.UUID // of points, by their first event
+	order    []*point // by their first event
 	outcomes []eventOutcome
 	applied  []int // the rows that did something to a point
 	parked   []parkedEvent

@@ -359,9 +359,9 @@ func (w *writer) followChanges(ctx context.Context, b *batch, v *verdict) error 
 	if err != nil {
 		return err
 	}
-	for _, id := range v.order {
-		if p := v.points[id]; p.touched {
-			w.pending.follow(id, p, b)
+	for _, p := range v.order {
+		if p.touched {
+			w.pending.follow(p, b)
 		}
 	}
 	if !w.flush && w.fences.set == nil {
@@ -374,7 +374,7 @@ func (w *writer) followChanges(ctx context.Context, b *batch, v *verdict) error 
 }
 
 // follow notes what a batch made of a point.
-func (p *pending) follow(id uuid.UUID, of *point, b *batch) {
+func (p *pending) follow(of *point, b *batch) {
 	var name string
 	var is fix
 	if !of.deleted {
@@ -382,7 +382,7 @@ func (p *pending) follow(id uuid.UUID, of *point, b *batch) {
 		name, is = r.name, fix{r.time.UnixMicro(), of.position}
 	}
 	if of.was && of.name != "" {
-		p.take(id, of.name, fix{of.at.UnixMicro(), of.position}, is, name == of.name, int64(of.revision))
+		p.take(of.id, of.name, fix{of.at.UnixMicro(), of.position}, is, name == of.name, int64(of.revision))
 	}
 	if name != "" {
 		p.add(name, is)

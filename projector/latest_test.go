@@ -196,7 +196,7 @@ func TestLatestAfterFullBatchesOfChanges(t *testing.T) {
 		}
 		stop := b.start(small)
 		testkit.Eventually(t, patience, "the table latest to lag, or all to be done", func() bool {
-			return b.count(`select count(*) from checkpoint where latest < sequence or sequence >= ` + fmt.Sprint(last.Sequence())) > 0
+			return b.count(`select count(*) from checkpoint where latest < sequence or sequence >= `+fmt.Sprint(last.Sequence())) > 0
 		})
 		if err := stop(); err != nil {
 			t.Fatal(err)
