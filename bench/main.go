@@ -31,6 +31,7 @@ type settings struct {
 	rate   int           // points/s for the time until visible
 	read   time.Duration // of one measurement of reads
 	sizes  []int         // rows of the table that grows, at which it is measured
+	fixes  int           // rows of the devices that latest asks for
 	only   []string
 }
 
@@ -40,7 +41,7 @@ var parts = []struct {
 	run  func(context.Context, *system, settings) error
 }{
 	{"post", benchPost}, {"bulk", benchBulk}, {"visible", benchVisible}, {"cached", benchCached}, {"auth", benchAuth}, {"calm", benchIsolation},
-	{"fair", benchFair}, {"commit", benchCommit}, {"stream", benchStream}, {"cluster", benchCluster},
+	{"fair", benchFair}, {"latest", benchLatest}, {"commit", benchCommit}, {"stream", benchStream}, {"cluster", benchCluster},
 }
 
 func main() {
@@ -75,6 +76,7 @@ func parseSettings(args []string) (s settings, err error) {
 	flags.IntVar(&s.rate, "rate", 1000, "points a second for the time from POST to visible")
 	flags.DurationVar(&s.read, "read", 8*time.Second, "how long one measurement of reads lasts")
 	rows := flags.String("rows", "1,5,20", "millions of rows, rising, at which the table that grows is measured")
+	fixes := flags.Float64("fixes", 1, "millions of fixes of 10,000 names, for latest")
 	only := flags.String("only", "", "some of these, with commas between: "+strings.Join(partNames(), ", "))
 	_ = flags.Parse(args) // it exits
 	for text := range strings.SplitSeq(*rows, ",") {
@@ -83,6 +85,9 @@ func parseSettings(args []string) (s settings, err error) {
 			return s, fmt.Errorf("-rows %s: %q is no number of millions", *rows, text)
 		}
 		s.sizes = append(s.sizes, int(millions*1e6))
+	}
+	if s.fixes = int(*fixes * 1e6); s.fixes < 2*trackFixes {
+		return s, fmt.Errorf("-fixes %g: at least %g", *fixes, 2*trackFixes/1e6)
 	}
 	if !slices.IsSorted(s.sizes) {
 		return s, fmt.Errorf("-rows %s: they must rise", *rows)

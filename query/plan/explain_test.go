@@ -157,6 +157,52 @@ func TestPlansByTime(t *testing.T) {
 	}
 }
 
+// A page of the newest points walks along the names until it is full, whatever Postgres
+// thinks of the filter; names that are asked for are looked up.
+func TestPlansOfLatest(t *testing.T) {
+	f := newFixture(t)
+	const names, limit = 20_000, 100
+	f.exec(fmt.Sprintf(`insert into latest (id, position, name, geom, received_at, since) select gen_random_uuid(), i, 'n' || lpad(i::text, 6, '0'),
+		ST_SetSRID(ST_MakePoint(i %% 100, i %% 50), 4326), now(), i from generate_series(1, %d) i order by random()`, names))
+	f.exec("analyze latest")
+	for _, tt := range []struct {
+		name, parameter, value string
+		after                  string
+		rows, read             int // at most
+	}{
+		{"all", "", "", "", limit, limit},
+		{"all of them, by a box", "bbox", "-180,-90,180,90", "", limit, limit},
+		{"half of them, from a cursor", "bbox", "0,0,49.5,90", "n010000", limit, 3 * limit},
+		{"a fiftieth", "bbox", "0,0,1.5,1.5", "", limit, 100 * limit},
+		{"none", "bbox", "-60,-60,-50,-50", "", 0, names},
+		{"a name", "name", "n012345", "", 1, 1},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			q := Query{Limit: limit, Sort: ByName, Wide: true}
+			if tt.parameter != "" {
+				p, _, err := filter.ParseParameter(tt.parameter, tt.value)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q.Filter = p.Expr
+			}
+			if tt.after != "" {
+				q.After = &Key{Name: tt.after}
+			}
+			conn, err := f.pool.Acquire(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Release()
+			root, text := f.explainNodes(t, conn, latest(&q))
+			rows, read := root.of("latest")
+			if rows != tt.rows || read > tt.read {
+				t.Errorf("%d rows of %d that were read, want %d of %d at most\n%s", rows, read, tt.rows, tt.read, text)
+			}
+		})
+	}
+}
+
 // explain plans a page's first statement and says which segments it read, and how many
 // rows of them.
 func (f *fixture) explain(t *testing.T, q *Query) (segments string, read int, text string) {
@@ -185,6 +231,15 @@ func (f *fixture) explain(t *testing.T, q *Query) (segments string, read int, te
 
 func (f *fixture) explainStatement(t *testing.T, conn *pgxpool.Conn, s *statement) (segments string, read int, text string) {
 	t.Helper()
+	root, text := f.explainNodes(t, conn, s)
+	var tables []string
+	read = root.read(&tables)
+	return strings.Join(tables, " "), read, text
+}
+
+// explainNodes runs a statement and says how Postgres did it.
+func (f *fixture) explainNodes(t *testing.T, conn *pgxpool.Conn, s *statement) (root node, text string) {
+	t.Helper()
 	// As the service runs it: prepared, with one plan for all parameters.
 	if _, err := conn.Exec(t.Context(), "prepare page as "+s.String(), pgx.QueryExecModeSimpleProtocol); err != nil {
 		t.Fatalf("%s: %v", s.String(), err)
@@ -201,9 +256,7 @@ func (f *fixture) explainStatement(t *testing.T, conn *pgxpool.Conn, s *statemen
 	if err := json.Unmarshal(raw, &out); err != nil {
 		t.Fatal(err)
 	}
-	var tables []string
-	read = out[0].Plan.read(&tables)
-	return strings.Join(tables, " "), read, string(raw)
+	return out[0].Plan, string(raw)
 }
 
 func literals(args []any) string {
@@ -212,6 +265,8 @@ func literals(args []any) string {
 		switch a := a.(type) {
 		case string:
 			out[i] = "'" + a + "'"
+		case []string:
+			out[i] = "'{" + strings.Join(a, ",") + "}'"
 		case time.Time:
 			out[i] = "'" + a.Format(time.RFC3339Nano) + "'"
 		default:
@@ -229,6 +284,18 @@ type node struct {
 	Loops   float64 `json:"Actual Loops"`
 	Removed float64 `json:"Rows Removed by Filter"`
 	Plans   []node  `json:"Plans"`
+}
+
+// of are the rows that a table gave, and those that were looked at.
+func (n *node) of(table string) (rows, read int) {
+	if n.Rel == table {
+		rows, read = int(n.Rows*n.Loops), int((n.Rows+n.Removed)*n.Loops)
+	}
+	for i := range n.Plans {
+		r, l := n.Plans[i].of(table)
+		rows, read = rows+r, read+l
+	}
+	return rows, read
 }
 
 // read adds the segments that were read to tables, and returns how many of their rows

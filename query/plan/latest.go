@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"time"
+
+	"cairn/query/filter"
 )
 
 // ErrGathering says that the newest point of each name is not known yet.
@@ -50,6 +52,19 @@ func (r *Reader) Latest(ctx context.Context, q Query, f func(Row) (more bool, er
 	return fresh, err
 }
 
+// byName is the filter as a condition on the walk by name. Postgres takes most filters
+// for ones that hardly a row passes, and would read and sort all of the table for a page
+// of those who pass: of a coalesce it knows nothing, and walks along the names until the
+// page is full. At worst that is a look at each name. Names that are asked for are looked
+// up.
+func (s *statement) byName() string {
+	where := "coalesce(" + s.where + ", false)"
+	if x := filter.Bound(s.q.filter()); x.Names != nil {
+		where += " and name = any(" + s.Arg(x.Names, "text[]") + ")"
+	}
+	return where
+}
+
 // latest writes the statement. Its header has the sequence of the table as the
 // position, the checkpoint's as the revision, and whether the table is complete as
 // what is a boolean else.
@@ -67,6 +82,7 @@ func latest(q *Query) *statement {
 		return "null::" + outputs[i].sqlType
 	}, "null") + " from checkpoint where id")
 	from, order, after := "latest", "name", "true"
+	where := s.where
 	if q.Sort == ByDistance {
 		q.radius = q.Near.Metres
 		from, order = "(select *, "+s.Distance(q.Near)+" as distance from latest) l", "distance, position desc"
@@ -79,9 +95,12 @@ func latest(q *Query) *statement {
 	case q.After != nil:
 		after = `name > ` + s.Arg(q.After.Name, "text")
 	}
+	if q.Sort != ByDistance {
+		where = s.byName()
+	}
 	// What retention has dropped is looked up again soon: see projector/gather.go.
 	s.WriteString(" union all (select " + s.selected() + " from " + from + " where geom is not null and position >= (select floor from checkpoint) and " +
-		after + " and " + s.where + " order by " + order + " limit " + s.limit + ")")
+		after + " and " + where + " order by " + order + " limit " + s.limit + ")")
 	return s
 }
 
