@@ -62,13 +62,14 @@ func ExamplePosition() {
 	// Output: 172039 42 7
 }
 
-// A point is found by the id that its client gave. A UUID is the key itself.
+// The key of the point that a client calls by an id of its own: a UUID is the key itself,
+// anything else has a version 5 UUID.
 func ExampleKey() {
 	fmt.Println(event.Key("01a2006f-5a4f-7388-aa72-6cdd6fdf07a1"))
-	fmt.Println(event.Key("42") == event.Key("42"), event.Key("42").Version())
+	fmt.Println(event.Key("42"))
 	// Output:
 	// 01a2006f-5a4f-7388-aa72-6cdd6fdf07a1
-	// true VERSION_5
+	// c570b2b4-debc-51b4-bdaa-0630153ef0e0
 }
 
 // The rows of an upload that is sent again have the ids of its first attempt.
