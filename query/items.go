@@ -128,7 +128,7 @@ func (s *service) sendItems(c *fiber.Ctx, r *answer.Request, named event.Positio
 	}
 	if sent != ogc.HTML || a.Content == nil {
 		c.Set("Content-Crs", "<"+crs84+">") // part 2, section 6.3
-		err := s.send(c, r, a)
+		err := s.send(c, r, a, mediaGeoJSON)
 		c.Vary(fiber.HeaderAccept)
 		return err
 	}

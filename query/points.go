@@ -44,7 +44,7 @@ func (s *service) get(c *fiber.Ctx, parse func(*fiber.Ctx) (*answer.Request, eve
 	if stale {
 		setAge(c, age)
 	}
-	return s.send(c, r, a)
+	return s.send(c, r, a, mediaGeoJSON)
 }
 
 func (s *service) listRequest(c *fiber.Ctx) (*answer.Request, event.Position, error) {
@@ -125,7 +125,7 @@ var (
 
 // send writes the answer in the coding that the client likes best, or 304 where
 // the client has it already.
-func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached) error {
+func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached, media string) error {
 	h := &c.Response().Header
 	h.SetBytesV(headerPosition, a.Position)
 	h.SetCanonical(fieldCacheControl, noCache) // ask every time: it costs a 304
@@ -152,7 +152,11 @@ func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached) error 
 		c.Response().SetStatusCode(http.StatusNotModified)
 		return nil
 	}
-	h.SetContentType(mediaGeoJSON)
+	if a.Content.Empty() { // a tile without points
+		c.Response().SetStatusCode(http.StatusNoContent)
+		return nil
+	}
+	h.SetContentType(media)
 	if f.Name != "" {
 		h.SetContentEncoding(f.Name)
 	}

@@ -27,7 +27,8 @@ func (s *service) getTile(c *fiber.Ctx) error {
 	if err != nil {
 		return err
 	}
-	r := s.cache.Find(tileName(c))
+	var room [512]byte // most names fit, and cost no allocation
+	r := s.cache.Find(appendTileName(room[:0], c))
 	if r == nil {
 		var named event.Position
 		if r, named, err = s.tileRequest(c); err != nil {
@@ -42,26 +43,7 @@ func (s *service) getTile(c *fiber.Ctx) error {
 	if stale {
 		setAge(c, age)
 	}
-	h := &c.Response().Header
-	h.SetBytesV(headerPosition, a.Position)
-	h.Set(fiber.HeaderCacheControl, "no-cache")
-	f := s.cache.Form(r, a, c.Request().Header.Peek(fiber.HeaderAcceptEncoding))
-	h.SetBytesV(fiber.HeaderETag, f.Tag)
-	h.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
-	if field := c.Request().Header.Peek(fiber.HeaderIfNoneMatch); len(field) > 0 && answer.Matches(field, f.Tag) {
-		c.Response().SetStatusCode(http.StatusNotModified)
-		return nil
-	}
-	if a.Content.Empty() {
-		c.Response().SetStatusCode(http.StatusNoContent)
-		return nil
-	}
-	h.SetContentType(tiles.Media)
-	if f.Name != "" {
-		h.SetContentEncoding(f.Name)
-	}
-	c.Response().SetBodyRaw(f.Bytes) // shared, and changed by nobody
-	return nil
+	return s.send(c, r, a, tiles.Media)
 }
 
 // tileRequest reads which tile of which points is asked for.
@@ -93,14 +75,15 @@ func (s *service) tileRequest(c *fiber.Ctx) (*answer.Request, event.Position, er
 	run := func() (answer.Answer, error) { return s.tiles.tile(s.stopping, t, v.within(e)) }
 	name := ""
 	if least == 0 {
-		name = string(tileName(c))
+		name = string(appendTileName(nil, c))
 	}
 	return s.cache.Add(key+v.key(), name, run), least, nil
 }
 
-// tileName is what a tile is found under when it is asked for again. It has no links.
-func tileName(c *fiber.Ctx) []byte {
-	return viewOf(c).appendKey(append([]byte(nil), c.Request().Header.RequestURI()...))
+// appendTileName appends what a tile is found under when it is asked for again. It has no
+// links.
+func appendTileName(dst []byte, c *fiber.Ctx) []byte {
+	return viewOf(c).appendKey(append(dst, c.Request().Header.RequestURI()...))
 }
 
 // parseFilters reads the parameters that restrict points, and min_position.

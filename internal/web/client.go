@@ -153,6 +153,9 @@ func fromOf(c *fiber.Ctx) string {
 	if address, _ := clientOf(c); address != addressOf(peer) {
 		return address.String()
 	}
+	if conn, ok := c.Context().Conn().(*conn); ok {
+		return conn.peerText(peer)
+	}
 	return peer.String()
 }
 

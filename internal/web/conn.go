@@ -54,6 +54,16 @@ type conn struct {
 	passedOn *proxied // until it is known whose connection it is; nil: it is the other end's
 	framing  framing
 	failure  error // why nothing more can be read: also a *Problem
+	peer     net.Addr
+	text     string // of peer, which each request's line in the log has
+}
+
+// peerText is the text of the other end's address.
+func (c *conn) peerText(peer net.Addr) string {
+	if c.peer != peer {
+		c.peer, c.text = peer, peer.String()
+	}
+	return c.text
 }
 
 // rolling is how long the reads of one body may wait.

@@ -41,7 +41,8 @@ func (s *Server) observe(c *fiber.Ctx) error {
 	}
 	finishBody(c)
 	s.owe(c)
-	took := time.Since(start)
+	end := time.Now()
+	took := end.Sub(start)
 	status := c.Response().StatusCode()
 	s.metrics.seconds.WithLabelValues(methodLabel(c.Method()), c.Route().Path, strconv.Itoa(status)).Observe(took.Seconds())
 
@@ -67,7 +68,10 @@ func (s *Server) observe(c *fiber.Ctx) error {
 		attrs[n] = slog.String("error", err.Error())
 		n++
 	}
-	s.cfg.Log.LogAttrs(c.Context(), level, "request", attrs[:n]...)
+	// Not by the Logger, which looks first for where in the program it was called.
+	record := slog.NewRecord(end, level, "request", 0)
+	record.AddAttrs(attrs[:n]...)
+	_ = s.cfg.Log.Handler().Handle(c.Context(), record) // as with a Logger
 	return nil
 }
 
