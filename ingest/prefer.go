@@ -8,8 +8,12 @@ import (
 	"github.com/gofiber/fiber/v2"
 )
 
-// maxWait bounds what a client may ask for: proxies give up after 60 s.
-const maxWait = 30 * time.Second
+const (
+	// maxWait bounds what a client may ask for: proxies give up after 60 s.
+	maxWait = 30 * time.Second
+	// anyWait is for those who do not say how long, which RFC 7240 does not have.
+	anyWait = 10 * time.Second
+)
 
 const (
 	headerPrefer            = "Prefer"
@@ -51,8 +55,12 @@ func parsePrefer(field []byte) (w wait) {
 		if waits++; waits > 1 { // the first one counts (RFC 7240, section 2)
 			continue
 		}
-		seconds, err := strconv.ParseUint(string(bytes.Trim(bytes.TrimSpace(value), `"`)), 10, 31)
-		if err == nil && seconds > 0 {
+		text := bytes.Trim(bytes.TrimSpace(value), `"`)
+		if len(text) == 0 {
+			w.time, w.asked = anyWait, true
+			continue
+		}
+		if seconds, err := strconv.ParseUint(string(text), 10, 31); err == nil && seconds > 0 {
 			w.time, w.asked = min(time.Duration(seconds)*time.Second, maxWait), true
 		}
 	}

@@ -61,7 +61,7 @@ func TestPreferWait(t *testing.T) {
 	h.submit.projection.hear(bus.Applied{First: 3, Sequence: 7})
 	answer := <-late
 	answer.want(t, http.StatusCreated)
-	for sequence, prefer := range map[int]string{0: "", 1: "wait", 2: "wait=x", 3: "wait=-1", 4: "wait=0", 5: "waiting=5"} {
+	for sequence, prefer := range map[int]string{0: "", 1: "wait=x", 2: "wait=-1", 3: "wait=0", 4: "waiting=5"} {
 		a := post(t, address, "/point", json, anyPoint, "Prefer", prefer)
 		if a.want(t, http.StatusAccepted); a.header.Get("Preference-Applied") != "" {
 			t.Errorf("%d, %q: %v", sequence, prefer, a.header)
@@ -71,6 +71,27 @@ func TestPreferWait(t *testing.T) {
 	a = post(t, address, "/point", json, anyPoint, "Prefer", "wait=1")
 	if a.want(t, http.StatusAccepted); time.Since(begin) < time.Second || a.header.Get("Location") == "" {
 		t.Errorf("%v after %v", a.header, time.Since(begin))
+	}
+}
+
+func TestParsePrefer(t *testing.T) {
+	for field, want := range map[string]wait{
+		"wait=5":                 {time: 5 * time.Second, asked: true},
+		`WAIT = "5"`:             {time: 5 * time.Second, asked: true},
+		"wait=31":                {time: maxWait, asked: true},
+		"wait":                   {time: anyWait, asked: true},
+		`wait=""`:                {time: anyWait, asked: true},
+		"return=minimal, wait;x": {time: anyWait, asked: true},
+		"wait, wait=5":           {time: anyWait, asked: true},
+		"wait=0":                 {},
+		"wait=0, wait=5":         {},
+		"wait=1.5":               {},
+		"await":                  {},
+		"respond-async, wait=2":  {time: 2 * time.Second, asked: true, async: true},
+	} {
+		if got := parsePrefer([]byte(field)); got != want {
+			t.Errorf("%q: %+v, want %+v", field, got, want)
+		}
 	}
 }
 
