@@ -25,6 +25,9 @@ type Decoder struct {
 	// more names than "time", and in more forms than RFC 3339. Both may be nil.
 	Wants    func(name []byte) bool
 	Property func(name []byte, value jsontext.Value)
+	// LongName reports of the last Feature that its property name is too long to be
+	// the point's name.
+	LongName bool
 
 	json Reader
 }
@@ -275,7 +278,7 @@ const NotCRS84 = "positions must be in WGS 84 degrees, longitude first (CRS84): 
 // JSON-FG) names the reference system that positions are in anyway.
 func IsCRS84(raw jsontext.Value) bool {
 	text := strings.ToUpper(string(raw))
-	return raw.Kind() == 'n' || strings.Contains(text, "CRS84\"") || strings.Contains(text, `EPSG::4326"`) ||
+	return raw.Kind() == 'n' || strings.Contains(text, "CRS84\"") || strings.Contains(text, "CRS84]\"") || strings.Contains(text, `EPSG::4326"`) ||
 		strings.Contains(text, `EPSG:4326"`) || strings.Contains(text, `EPSG/0/4326"`)
 }
 
@@ -306,6 +309,7 @@ func (d *Decoder) properties(p *Point) error {
 		return d.json.FailNext("the properties must be an object or null")
 	}
 	begin := int(d.json.InputOffset())
+	d.LongName = false
 	var title, other string
 	err := d.json.Members(func(name []byte) error {
 		if d.Wants != nil && d.Wants(name[1:len(name)-1]) {
@@ -325,7 +329,9 @@ func (d *Decoder) properties(p *Point) error {
 		switch {
 		case isTime && p.Time.IsZero():
 			p.Time, _ = ParseTime(s)
-		case isName && utf8.RuneCountInString(s) <= MaxNameRunes:
+		case isName && utf8.RuneCountInString(s) > MaxNameRunes:
+			d.LongName = true
+		case isName:
 			p.Name = s
 		case isOther && utf8.RuneCountInString(s) <= MaxNameRunes:
 			other = s

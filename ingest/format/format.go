@@ -47,6 +47,14 @@ func Open(r *bufio.Reader, k Kind, o Options) (Rows, error) {
 	if name := foreign(r); name != "" {
 		return nil, unreadable(name, &o)
 	}
+	if by := packedBy(r); by != "" {
+		return nil, web.BadRequest("it is packed by " + by + ", which is not read here: unpack it, or pack it by gzip or zstd")
+	}
+	if k == XML {
+		if k = Sniff(r); k != GPX && k != KML {
+			return nil, unsupported("this is not the XML of GPX or KML, by how it begins")
+		}
+	}
 	switch k {
 	case GPX, KML: // XML says itself how it is encoded
 		return openXML(r, k, o)

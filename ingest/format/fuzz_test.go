@@ -3,12 +3,15 @@ package format
 import (
 	"bufio"
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"io"
 	"math"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
+	"unicode/utf16"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -230,6 +233,41 @@ func FuzzCharset(f *testing.F) {
 	})
 }
 
+// UTF-16 comes out as what it says, however it is cut into reads, or is refused.
+func FuzzUTF16(f *testing.F) {
+	for _, s := range []string{"l\x00a\x00", "\x3d\xd8\x00\xde", "\x3d\xd8", "\x00\xde\x3d\xd8", "\xfd\xff", "l\x00a", ""} {
+		f.Add([]byte(s), false)
+		f.Add([]byte(s), true)
+	}
+	f.Fuzz(func(t *testing.T, body []byte, big bool) {
+		order, charset := binary.ByteOrder(binary.LittleEndian), "utf-16le"
+		if big {
+			order, charset = binary.BigEndian, "utf-16be"
+		}
+		if HasMark(body) {
+			return // which says the order itself
+		}
+		units := make([]uint16, len(body)/2)
+		whole := len(body)%2 == 0
+		for i := range units {
+			units[i] = order.Uint16(body[2*i:])
+		}
+		want := string(utf16.Decode(units))
+		for i := 0; i < len(units); i++ {
+			if utf16.IsSurrogate(rune(units[i])) {
+				whole = whole && i+1 < len(units) && utf16.DecodeRune(rune(units[i]), rune(units[i+1])) != utf8.RuneError
+				i++
+			}
+		}
+		for _, r := range []io.Reader{bytes.NewReader(body), iotest.OneByteReader(bytes.NewReader(body))} {
+			got, err := io.ReadAll(inUTF8(bufio.NewReader(r), &Options{charset: charset}))
+			if whole != (err == nil) || err == nil && string(got) != want {
+				t.Fatalf("%q: %q, %v; want %q, %v", body, got, err, want, whole)
+			}
+		}
+	})
+}
+
 func FuzzTime(f *testing.F) {
 	for _, s := range []string{"2026-01-02T03:04:05Z", "2026-01-02 03:04", "1790000000.25", "20260102030405", "Fri, 02 Jan 2026 03:04:05 GMT", "2026:01:02 03:04:05,5 +0100"} {
 		f.Add(s)
@@ -270,7 +308,7 @@ func FuzzGeometry(f *testing.F) {
 		}
 		var d event.Decoder
 		p := event.Point{Altitude: math.NaN()}
-		if cellGeometry(s, true, &d, &p) == nil {
+		if cellGeometry(s, true, true, &d, &p) == nil {
 			p.Properties = []byte("{}")
 			checkEvent(t, &p)
 		}

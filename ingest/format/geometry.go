@@ -11,7 +11,10 @@ import (
 	"cairn/event"
 )
 
-var errNotGeometry = errors.New("it is no point in WKT, EWKB or GeoJSON")
+var (
+	errNotGeometry = errors.New("it is no point in WKT, EWKB or GeoJSON")
+	errOrder       = errors.New("which of the numbers is the longitude is not said")
+)
 
 // setPosition takes two to three numbers, longitude first, into p.
 func setPosition(p *event.Point, numbers []float64) error {
@@ -28,9 +31,11 @@ func setPosition(p *event.Point, numbers []float64) error {
 }
 
 // cellGeometry reads a cell that holds a whole position: WKT, EWKB in
-// hexadecimal, a GeoJSON geometry, or an ODK geopoint ("latitude longitude
-// altitude accuracy"); "latitude, longitude" only from a column that was named.
-func cellGeometry(cell string, named bool, d *event.Decoder, p *event.Point) error {
+// hexadecimal or a GeoJSON geometry. From a geopoint column (of ODK: "latitude
+// longitude altitude accuracy"), or one that was named, it reads bare numbers too,
+// and "latitude, longitude" from one that was named: elsewhere they may stand in
+// either order.
+func cellGeometry(cell string, geopoint, named bool, d *event.Decoder, p *event.Point) error {
 	for _, prefix := range []string{`\x`, "0x"} { // of bytes in hexadecimal, as databases show them
 		if after, ok := strings.CutPrefix(cell, prefix); ok && len(after) >= 42 {
 			cell = after
@@ -58,6 +63,9 @@ func cellGeometry(cell string, named bool, d *event.Decoder, p *event.Point) err
 			return errNotGeometry
 		}
 		numbers[i] = f
+	}
+	if !geopoint && !named {
+		return errOrder
 	}
 	numbers[0], numbers[1] = numbers[1], numbers[0]
 	return setPosition(p, numbers[:min(len(numbers), 3)])

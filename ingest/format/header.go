@@ -174,7 +174,7 @@ func (l *layout) findPosition(header []string, o *Options) error {
 		if other := slices.IndexFunc(header[i+1:], isGeometry); other >= 0 {
 			return fmt.Errorf("the columns %s and %s could both be the geometry: name one by %s", Quote(header[i]), Quote(header[i+1+other]), o.parameter("geometry"))
 		}
-		l.index[geometryRole] = i
+		l.index[geometryRole], l.geopoint = i, plainName(header[i]) == "geopoint"
 		return nil
 	}
 	var others []string

@@ -23,6 +23,7 @@ type placemark struct {
 	coords     []string
 	size       int
 	lines      bool // it has a line or an area
+	relative   bool // its altitudes are not above the sea
 }
 
 // placemark reads one to its end and makes the points pending.
@@ -40,9 +41,7 @@ func (x *xmlReader) placemark() error {
 				m.track()
 			case "Placemark":
 				x.pending = m.finish()
-				if m.lines && len(m.points) > 0 && m.points[0].err == nil {
-					m.points[0].err = x.options.Warnings.add(x.number+1, "geometry", leftOut, "a Placemark has a line or an area beside its point, which is left out")
-				}
+				x.pending[0].err = x.tellOf(m)
 				return nil
 			}
 		case xml.StartElement:
@@ -51,6 +50,19 @@ func (x *xmlReader) placemark() error {
 			}
 		}
 	}
+}
+
+// tellOf says what was not taken as it stands. The error is that of the first point, be
+// it one of the strict.
+func (x *xmlReader) tellOf(m *placemark) error {
+	err := m.points[0].err
+	if err == nil && m.lines {
+		err = x.options.Warnings.add(x.number+1, "geometry", leftOut, "a Placemark has a line or an area beside its point, which is left out")
+	}
+	if err == nil && m.relative {
+		err = x.options.Warnings.add(x.number+1, "altitudeMode", "relative", "the altitudes are above the ground, not above the sea, as the property altitudeMode says")
+	}
+	return err
 }
 
 func (x *xmlReader) kmlElement(m *placemark, start xml.StartElement) error {
@@ -90,6 +102,10 @@ func (x *xmlReader) kmlElement(m *placemark, start xml.StartElement) error {
 		}
 	case "name", "description", "address", "phoneNumber":
 		m.set(name, text)
+	case "altitudeMode":
+		if m.relative = strings.HasPrefix(text, "relative"); m.relative {
+			m.set(name, text)
+		}
 	case "begin", "end": // of a TimeSpan
 		if m.set(name, text); name == "begin" {
 			m.time = text

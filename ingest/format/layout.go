@@ -28,12 +28,14 @@ type layout struct {
 	sides   [2]int    // of the longitude and the latitude: the column that says E or W, N or S; −1 where there is none
 	like    lookalike // the column that looks like a time, where none is taken for it
 
-	date    int  // the column of a date that the time may lack; −1 where there is none
-	local   bool // the position is of columns called x and y
-	comma   bool // a decimal comma can be told from the delimiter
-	own     bool // a table that Cairn has written
-	rest    int  // its column of other properties; −1 where there is none
-	nameKey bool // the name's column is not called so, and goes in as "name" too
+	date     int  // the column of a date that the time may lack; −1 where there is none
+	local    bool // the position is of columns called x and y
+	geopoint bool // the geometry's column is one of ODK
+	comma    bool // a decimal comma can be told from the delimiter
+	own      bool // a table that Cairn has written
+	rest     int  // its column of other properties; −1 where there is none
+	nameKey  bool // the name's column is not called so, and goes in as "name" too
+	names    int  // the column of names, whether the query named it or not; −1 where there is none
 }
 
 // newLayout reads a header. Its errors are text for a problem.
@@ -75,6 +77,7 @@ func newLayout(header []string, o *Options, delimiter rune) (*layout, error) {
 	if err := l.check(header, o, delimiter); err != nil {
 		return nil, err
 	}
+	l.tellOfID(header, o)
 	for _, name := range o.strings {
 		i, err := named(header, name, o.parameter("strings"))
 		if err != nil {
@@ -84,6 +87,17 @@ func newLayout(header []string, o *Options, delimiter rune) (*layout, error) {
 	}
 	l.leaveOut()
 	return l, nil
+}
+
+// tellOfID says of a column that looks like the rows' id that it is none: a table's is
+// often that of something else, which many rows have in common, so only the user can
+// tell. Without a word, a row that comes again corrected would be there twice.
+func (l *layout) tellOfID(header []string, o *Options) {
+	i := slices.IndexFunc(header, func(h string) bool { return slices.Contains(idNames, plainName(h)) })
+	if i < 0 || l.index[idRole] >= 0 {
+		return
+	}
+	o.Warnings.note(0, header[i], "id", fmt.Sprintf("this column is a property, and each row gets an id of its own: %s%s makes it the points' id, by which a row that comes again is the same point", o.parameter("id"), header[i]))
 }
 
 // keys makes the properties' names.
@@ -121,8 +135,9 @@ func (l *layout) leaveOut() {
 	if i := slices.Index(l.header, rejectedName); i >= 0 {
 		l.columns[i].key = nil
 	}
-	if i := l.index[nameRole]; i >= 0 {
-		l.nameKey = string(l.columns[i].key) != `"name":`
+	if l.names = indexOf(l.header, "name"); l.index[nameRole] >= 0 {
+		l.names = l.index[nameRole]
+		l.nameKey = string(l.columns[l.names].key) != `"name":`
 	}
 }
 

@@ -25,6 +25,7 @@ const (
 	Table         // RFC 4180 and its kin
 	GPX           // GPX 1.0 and 1.1
 	KML           // OGC KML 2.2, and gx:Track
+	XML           // GPX or KML, by its root element
 	Form          // multipart/form-data (RFC 7578), each file by its type or name
 )
 
@@ -53,6 +54,8 @@ var kinds = map[string]Kind{
 	"application/gpx":                      GPX,
 	"application/x-gpx+xml":                GPX,
 	"application/vnd.google-earth.kml+xml": KML,
+	"application/xml":                      XML,
+	"text/xml":                             XML,
 	"multipart/form-data":                  Form,
 }
 
@@ -204,6 +207,20 @@ func foreign(r *bufio.Reader) string {
 		return "a KMZ"
 	case has("PK\x03\x04"):
 		return "a zip archive"
+	}
+	return ""
+}
+
+// packedBy says what has packed a body, where that is nothing that is unpacked here.
+func packedBy(r *bufio.Reader) string {
+	head, _ := r.Peek(6)
+	switch {
+	case bytes.HasPrefix(head, []byte("BZh")) && bytes.HasSuffix(head, []byte("1A")):
+		return "bzip2"
+	case string(head) == "\xfd7zXZ\x00":
+		return "xz"
+	case string(head) == "7z\xbc\xaf\x27\x1c":
+		return "7-Zip"
 	}
 	return ""
 }

@@ -11,10 +11,11 @@ import (
 // A sighting finds the time of a point among its properties: the value of the
 // best of timeNames, or of the property that the user names.
 type sighting struct {
-	rank        int // 0 where there is none yet
-	name, value []byte
-	date        []byte // the value of one that has dates
-	dateName    []byte
+	rank     int // 0 where there is none yet
+	name     []byte
+	value    jsontext.Value
+	date     []byte // the value of one that has dates
+	dateName []byte
 }
 
 func (s *sighting) reset() { *s = sighting{} }
@@ -51,8 +52,10 @@ func (s *sighting) settle(o *Options, p *event.Point, row int64) error {
 	switch {
 	case !ok && dated: // without the time of the day
 		s.name, text = s.dateName, date
+	case !ok && (len(s.value) == 0 || s.value.Kind() == 'n' || s.value.Kind() == '"'): // it says nothing
+		return nil
 	case !ok:
-		return nil // null, an object, …: what it says is no time
+		return o.Warnings.add(row, string(s.name), notATime, Clip(string(s.value))+": a time is text, or a count of seconds or milliseconds since 1970")
 	case dated && isDayTime(text):
 		text = together(date, text)
 	}
@@ -166,6 +169,11 @@ func (d *FeatureDecoder) Decode(raw []byte, p *event.Point) error {
 	}
 	if err := d.seen.settle(d.Options, p, d.Row); err != nil {
 		return err
+	}
+	if p.Properties != nil && d.feature.LongName {
+		if err := d.Options.tooLong(d.Row, "name"); err != nil {
+			return err
+		}
 	}
 	if p.Members != nil {
 		var err error

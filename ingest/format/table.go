@@ -304,7 +304,10 @@ func (t *table) geometry(cell string, p *event.Point) error {
 	if cell == "" {
 		return &event.FieldError{Reason: "its geometry is empty"}
 	}
-	if err := cellGeometry(cell, t.layout.named[geometryRole], &t.decoder, p); err != nil {
+	if err := cellGeometry(cell, t.layout.geopoint, t.layout.named[geometryRole], &t.decoder, p); err != nil {
+		if errors.Is(err, errOrder) {
+			err = fmt.Errorf("%w: %s%s takes the latitude first", err, t.options.parameter("geometry"), t.layout.header[t.layout.index[geometryRole]])
+		}
 		return &event.FieldError{Reason: fmt.Sprintf("the geometry is %s: %s", quoteCell(cell), err)}
 	}
 	return nil
@@ -402,6 +405,11 @@ func (t *table) describe(record []string, p *event.Point) (err error) {
 	}
 	if i := l.index[nameRole]; l.nameKey && record[i] != "" {
 		if err := add([]byte(`"name":`), i); err != nil {
+			return err
+		}
+	}
+	if i := l.names; i >= 0 && len(record[i]) > event.MaxNameRunes && utf8.RuneCountInString(record[i]) > event.MaxNameRunes {
+		if err := t.options.tooLong(t.number, l.header[i]); err != nil {
 			return err
 		}
 	}

@@ -3,9 +3,12 @@ package format
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"io"
 	"net/http"
 	"strings"
+	"unicode/utf16"
+	"unicode/utf8"
 
 	"golang.org/x/text/encoding"
 	"golang.org/x/text/encoding/htmlindex"
@@ -56,22 +59,31 @@ func IsJSON(text []byte) bool {
 // inUTF8 reads text in the charset that its byte order mark tells, else in the
 // one that was declared; none is ever guessed.
 func inUTF8(r *bufio.Reader, o *Options) *bufio.Reader {
-	if bom, _ := r.Peek(2); bytes.Equal(bom, []byte("\xff\xfe")) || bytes.Equal(bom, []byte("\xfe\xff")) {
-		return transcoded(r, unicode.UTF16(unicode.LittleEndian, unicode.UseBOM))
+	switch bom, _ := r.Peek(2); string(bom) {
+	case "\xff\xfe":
+		return fromUTF16(r, unicode.LittleEndian, o)
+	case "\xfe\xff":
+		return fromUTF16(r, unicode.BigEndian, o)
 	}
 	if bom, _ := r.Peek(3); string(bom) == "\ufeff" {
-		_, _ = r.Discard(len(bom)) // they are in the buffer
+		for string(bom) == "\ufeff" { // some programs write one before that of another
+			_, _ = r.Discard(len(bom)) // they are in the buffer
+			bom, _ = r.Peek(3)
+		}
 		return r
 	}
-	if o.charset == "" {
+	if o.charset == "" || isASCII(o.charset) {
 		return r
 	}
 	e := charsetOf(o.charset) // SetCharset has looked
 	if name, _ := htmlindex.Name(e); name == "utf-8" {
 		return r
 	}
-	if name, _ := htmlindex.Name(e); strings.HasPrefix(name, "utf-16") { // which has the character
-		return transcoded(r, e)
+	switch name, _ := htmlindex.Name(e); name {
+	case "utf-16le":
+		return fromUTF16(r, unicode.LittleEndian, o)
+	case "utf-16be":
+		return fromUTF16(r, unicode.BigEndian, o)
 	}
 	return bufio.NewReaderSize(strictly(r, e, o.charset), ReadBuffer)
 }
@@ -81,8 +93,68 @@ func strictly(r io.Reader, e encoding.Encoding, charset string) io.Reader {
 	return transform.NewReader(r, transform.Chain(e.NewDecoder(), whole{charset: charset}))
 }
 
-func transcoded(r io.Reader, e encoding.Encoding) *bufio.Reader {
-	return bufio.NewReaderSize(e.NewDecoder().Reader(r), ReadBuffer)
+// isASCII reports whether a charset is what UTF-8 begins with; on the web the name
+// stands for windows-1252, by which UTF-8 that is called ASCII would be garbled.
+func isASCII(charset string) bool {
+	return strings.EqualFold(charset, "us-ascii") || strings.EqualFold(charset, "ascii")
+}
+
+// fromUTF16 reads UTF-16, in which U+FFFD may be meant: so what is none of it is found
+// before it is decoded.
+func fromUTF16(r io.Reader, order unicode.Endianness, o *Options) *bufio.Reader {
+	checked := transform.NewReader(r, &surrogates{big: order == unicode.BigEndian, charset: cmp.Or(o.charset, "utf-16")})
+	return bufio.NewReaderSize(unicode.UTF16(order, unicode.UseBOM).NewDecoder().Reader(checked), ReadBuffer)
+}
+
+// A surrogates passes on UTF-16 whose surrogates are in pairs, and ends with an error
+// where they are not, or where half a unit is left.
+type surrogates struct {
+	transform.NopResetter
+	big     bool
+	charset string
+}
+
+func (s *surrogates) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
+	n := 0
+	for end := min(len(src), len(dst)); n+2 <= end && err == nil; {
+		size := 2
+		switch u := s.unit(src[n:]); {
+		case utf16.IsSurrogate(u) && n+4 > len(src) && !atEOF:
+			err = transform.ErrShortSrc
+			continue
+		case utf16.IsSurrogate(u) && (n+4 > len(src) || utf16.DecodeRune(u, s.unit(src[n+2:])) == utf8.RuneError):
+			err = notOfCharset(s.charset)
+			continue
+		case utf16.IsSurrogate(u):
+			size = 4
+		}
+		if n+size > end {
+			break
+		}
+		n += size
+	}
+	copy(dst, src[:n])
+	switch left := len(src) - n; {
+	case err != nil || left == 0:
+	case left >= 2:
+		err = transform.ErrShortDst
+	case atEOF:
+		err = notOfCharset(s.charset)
+	default:
+		err = transform.ErrShortSrc
+	}
+	return n, n, err
+}
+
+func (s *surrogates) unit(b []byte) rune {
+	if s.big {
+		return rune(b[0])<<8 | rune(b[1])
+	}
+	return rune(b[1])<<8 | rune(b[0])
+}
+
+func notOfCharset(charset string) error {
+	return &web.Problem{Status: http.StatusBadRequest, Detail: "the text has bytes that the charset " + Quote(charset) + " does not: is it in another one?"}
 }
 
 // A whole passes on text that a charset's decoder made, and ends with an error
@@ -96,7 +168,7 @@ type whole struct {
 func (w whole) Transform(dst, src []byte, atEOF bool) (nDst, nSrc int, err error) {
 	n, end := len(src), error(nil)
 	if i := bytes.Index(src, []byte("\ufffd")); i >= 0 {
-		n, end = i, &web.Problem{Status: http.StatusBadRequest, Detail: "the text has bytes that the charset " + Quote(w.charset) + " does not: is it in another one?"}
+		n, end = i, notOfCharset(w.charset)
 	} else if !atEOF { // the character may be cut
 		for k := 1; k <= min(2, len(src)); k++ {
 			if bytes.HasPrefix([]byte("\ufffd"), src[len(src)-k:]) {

@@ -2,6 +2,7 @@ package format
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 
 	"cairn/event"
@@ -42,7 +43,7 @@ func (w *Warnings) add(row int64, field, kind, reason string) error {
 	if w.Strict {
 		return &event.FieldError{Reason: field + ": " + reason}
 	}
-	if kind == notATime || kind == notANumber {
+	if kind == notATime || kind == notANumber || kind == longName {
 		reason += "; it stays a property"
 	}
 	w.note(row, field, kind, reason)
@@ -91,6 +92,7 @@ func (w *Warnings) Total() int64 { return w.total }
 const (
 	notATime = "not a time"
 	leftOut  = "left out"
+	longName = "long name"
 
 	// These are the doubts of a clock.
 	noZone       = "no zone"
@@ -124,6 +126,11 @@ func (o *Options) assume(row int64, field, doubt string) error {
 		return o.Warnings.add(row, field, doubt, "when clocks were set back the time was there twice, and the one of them is assumed: "+o.parameter("time-zone")+"+01:00 or the like leaves no doubt")
 	}
 	return o.Warnings.add(row, field, noZone, "it names no time zone and is read as UTC: "+o.parameter("time-zone")+" names one")
+}
+
+// tooLong says that a name is none. The error is only of the strict.
+func (o *Options) tooLong(row int64, field string) error {
+	return o.Warnings.add(row, field, longName, fmt.Sprintf("a name has at most %d characters, so this is not the point's", event.MaxNameRunes))
 }
 
 // A lookalike is a field that looks like a time, where none is taken for it.

@@ -47,6 +47,9 @@ var (
 	yAxis         = axis{words: []string{"y", "ycoord", "ycoordinate", "coordy"}, beside: plainWords}
 )
 
+// idNames are those of columns that may be the rows' own id.
+var idNames = []string{"id", "uuid", "guid"}
+
 // geometryNames are those under which a column with whole geometries is found.
 var geometryNames = []string{"wkt", "geom", "geometry", "the_geom", "wkb_geometry", "geojson", "_geojson", ".geo", "geopoint", "ewkb", "wkb", "ewkt",
 	"wkt_geom", "geom_wkt", "geometry_wkt", "wkt_geometry"}

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"golang.org/x/text/encoding/htmlindex"
 
@@ -62,6 +63,9 @@ func openXML(r *bufio.Reader, k Kind, o Options) (Rows, error) {
 	}
 	x.xml = xml.NewDecoder(x.in)
 	x.xml.CharsetReader = func(name string, r io.Reader) (io.Reader, error) {
+		if isASCII(name) {
+			return r, nil
+		}
 		e, err := htmlindex.Get(name)
 		if err != nil {
 			return nil, errors.New("the encoding " + Quote(name) + " is not known")
@@ -210,6 +214,11 @@ func (x *xmlReader) point(found *foundPoint, p *event.Point) error {
 		if p.Time.IsZero() && own {
 			found.properties = maps.Clone(found.properties) // a track's points share them
 			found.properties["time"] = found.time
+		}
+	}
+	if name, _ := found.properties["name"].(string); utf8.RuneCountInString(name) > event.MaxNameRunes {
+		if err := x.options.tooLong(x.number, "name"); err != nil {
+			return err
 		}
 	}
 	raw, err := json.Marshal(found.properties)

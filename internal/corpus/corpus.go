@@ -46,7 +46,7 @@ type Outcome struct {
 var types = map[string]string{
 	".csv": "text/csv", ".tsv": "text/tab-separated-values", ".json": "application/json", ".geojson": "application/geo+json",
 	".ndjson": "application/x-ndjson", ".geojsons": "application/geo+json-seq",
-	".gpx": "application/gpx+xml", ".kml": "application/vnd.google-earth.kml+xml",
+	".xml": "application/xml", ".gpx": "application/gpx+xml", ".kml": "application/vnd.google-earth.kml+xml",
 }
 
 // TypeOf is the Content-Type that goes with a file's name.

@@ -5,7 +5,7 @@ import { headers, key, url } from './state.js';
 const types = {
   csv: 'text/csv', tsv: 'text/tab-separated-values', tab: 'text/tab-separated-values', txt: 'text/csv',
   geojson: 'application/geo+json', json: 'application/json', ndjson: 'application/x-ndjson', jsonl: 'application/x-ndjson',
-  geojsonl: 'application/x-ndjson', geojsons: 'application/geo+json-seq', gpx: 'application/gpx+xml', kml: 'application/vnd.google-earth.kml+xml',
+  geojsonl: 'application/x-ndjson', geojsons: 'application/geo+json-seq', gpx: 'application/gpx+xml', kml: 'application/vnd.google-earth.kml+xml', xml: 'application/xml',
 };
 
 /** A key that is the same for the same file, so that dropping it twice adds nothing. */
