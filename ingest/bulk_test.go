@@ -82,7 +82,8 @@ func TestMany(t *testing.T) {
 		{name: "sequence without separators", contentType: "application/json-seq", body: f, status: 422, texts: []string{"record separator"}},
 
 		{name: "csv", contentType: csvType, body: "\ufeffid,Name,LAT,lng,altitude,zip,n,when\r\n1,\"A, \"\"B\"\"\",48.5,2,35.5,007,1.10,\r\n2,é,-1e-7,\t-0 ,,12345678901234567,-0,x\r\n",
-			status: 202, answer: `{"accepted":2,"rejected":0,"position":4097}`, points: []string{
+			status: 202, answer: `{"accepted":2,"rejected":0,"position":4097,"warnings":[` +
+				`{"field":"id","reason":"this column is a property, and each row gets an id of its own: id=id makes it the points' id, by which a row that comes again is the same point","count":1}],"warnings_total":1}`, points: []string{
 				`"geometry":{"type":"Point","coordinates":[2,48.5,35.5]},"properties":{"id":1,"Name":"A, \"B\"","zip":"007","n":1.10}`,
 				`"geometry":{"type":"Point","coordinates":[-0,-1e-07]},"properties":{"id":2,"Name":"é","zip":"12345678901234567","n":"-0","when":"x"}`}},
 		{name: "csv, mapped", contentType: "text/csv; charset=utf-8", query: "?longitude=E&latitude=n&altitude=H&name=Titel&time=Zeit&id=Nr&delimiter=;&strings=PLZ,Titel", body: "Nr;Titel;N;E;H;Zeit;PLZ\n7;12;50;8;100;2026-01-02T03:04:05Z;60311\nx;13;51;9;;;1\n",
