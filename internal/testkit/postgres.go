@@ -220,19 +220,3 @@ func WithDatabase(raw, name string) string {
 	u.Path = "/" + name
 	return u.String()
 }
-
-// Head is the table that takes new points in the database: where a test that has
-// no projector writes its rows.
-func Head(t testing.TB, url string) string {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(context.WithoutCancel(t.Context()))
-	var id int
-	if err := conn.QueryRow(t.Context(), `select id from segments where state = 'head'`).Scan(&id); err != nil {
-		t.Fatal(err)
-	}
-	return schema.Table(id)
-}

@@ -57,9 +57,6 @@ func NumberValue(s string) (Value, error) {
 	return Value{kind: Number, text: d.String()}, nil
 }
 
-// IntValue is a whole number.
-func IntValue(n int64) Value { return Value{kind: Number, text: parsed(n).String()} }
-
 func parsed(n int64) decimal {
 	d, _ := parseDecimal(strconv.FormatInt(n, 10))
 	return d

@@ -66,16 +66,6 @@ var Points = &Collection{
 // Collections are all of them.
 var Collections = []*Collection{Points}
 
-// Find is the collection with this id, or nil.
-func Find(id string) *Collection {
-	for _, c := range Collections {
-		if c.ID == id {
-			return c
-		}
-	}
-	return nil
-}
-
 // Path is the collection's, from the base URL.
 func (c *Collection) Path() string { return "/collections/" + c.ID }
 

@@ -174,9 +174,6 @@ func again(err error) bool {
 	return errors.Is(err, errStale)
 }
 
-// Again tells those who use what they were told of the segments whether to ask again.
-func Again(err error) bool { return again(err) }
-
 func noRow(err error) error {
 	if errors.Is(err, pgx.ErrNoRows) {
 		return ErrNoCheckpoint

@@ -58,9 +58,6 @@ func (b *byCell) Swap(i, j int) {
 	b.n[i], b.n[j] = b.n[j], b.n[i]
 }
 
-// Bytes is what the counts take in memory.
-func (c *Counts) Bytes() int { return 8 * cap(c.cells) }
-
 // Points is how many points are counted.
 func (c *Counts) Points() (n uint64) {
 	for _, k := range c.n {
