@@ -50,13 +50,14 @@ func (s *Server) appendRequestBase(dst []byte, c *fiber.Ctx) []byte {
 	header := &c.Request().Header
 	host := header.Host()
 	if s.cfg.Proxies.trust(addressOf(c.Context().RemoteAddr())) {
-		switch proto := first(header.Peek(fiber.HeaderXForwardedProto)); string(bytes.ToLower(proto)) {
+		element := first(header.Peek(fieldForwarded)) // RFC 7239; X-Forwarded-* win
+		switch proto := either(header.Peek(fiber.HeaderXForwardedProto), pairOf(element, "proto")); string(bytes.ToLower(proto)) {
 		case "http":
 			scheme = "http://"
 		case "https":
 			scheme = "https://"
 		}
-		if h := first(header.Peek(fiber.HeaderXForwardedHost)); len(h) > 0 && isHost(h) {
+		if h := either(header.Peek(fiber.HeaderXForwardedHost), pairOf(element, "host")); isHost(h) {
 			host = h
 		}
 		prefix = forwardedPrefix(c)
@@ -66,6 +67,9 @@ func (s *Server) appendRequestBase(dst []byte, c *fiber.Ctx) []byte {
 	}
 	return append(append(append(dst, scheme...), host...), prefix...)
 }
+
+// fieldForwarded is that of RFC 7239.
+const fieldForwarded = "Forwarded"
 
 func forwardedPrefix(c *fiber.Ctx) []byte {
 	if p := first(c.Request().Header.Peek("X-Forwarded-Prefix")); len(p) > 1 && isPrefix(p) {
@@ -89,6 +93,14 @@ func (s *Server) Prefix(c *fiber.Ctx) string {
 		return ""
 	}
 	return string(prefix)
+}
+
+// either is what a field says, or else an element of Forwarded.
+func either(field, element []byte) []byte {
+	if one := first(field); len(one) > 0 {
+		return one
+	}
+	return element
 }
 
 // first is what the nearest client's proxy said: the first of a list.

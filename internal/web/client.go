@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"strings"
 	"sync"
 	"time"
 
@@ -76,7 +77,7 @@ func (p Proxies) client(peer netip.Addr, c *fiber.Ctx) netip.Addr {
 	header := &c.Request().Header
 	fields, named := header.PeekAll(fiber.HeaderXForwardedFor), false
 	if len(fields) == 0 {
-		fields, named = header.PeekAll("Forwarded"), true
+		fields, named = header.PeekAll(fieldForwarded), true
 	}
 	hops := 0
 	for i := len(fields) - 1; i >= 0; i-- {
@@ -104,7 +105,7 @@ func (p Proxies) client(peer netip.Addr, c *fiber.Ctx) netip.Addr {
 // has it (RFC 7239, section 4).
 func hopAddress(hop []byte, named bool) (netip.Addr, bool) {
 	if named {
-		hop = forOf(hop)
+		hop = pairOf(hop, "for")
 	}
 	text := string(bytes.TrimSpace(hop))
 	if n := len(text); n > 2 && text[0] == '[' && text[n-1] == ']' {
@@ -119,11 +120,11 @@ func hopAddress(hop []byte, named bool) (netip.Addr, bool) {
 	return address.Unmap(), err == nil && address.Zone() == ""
 }
 
-// forOf is the value of for among the pairs of an element of Forwarded.
-func forOf(element []byte) []byte {
+// pairOf is the value of the name among the pairs of an element of Forwarded.
+func pairOf(element []byte, wanted string) []byte {
 	for pair := range bytes.SplitSeq(element, []byte{';'}) {
 		name, value, _ := bytes.Cut(bytes.TrimSpace(pair), []byte{'='})
-		if bytes.EqualFold(name, []byte("for")) {
+		if strings.EqualFold(string(name), wanted) {
 			return bytes.Trim(value, `"`)
 		}
 	}
