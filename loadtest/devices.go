@@ -17,7 +17,7 @@ import (
 // fleet is the run of --devices.
 func (f *flags) fleet() (fleet.Config, error) {
 	c := fleet.Config{HTTP: f.Devices, MQTT: f.DevicesMQTT, MQTTAddress: f.MQTT, User: f.MQTTUser, Password: f.MQTTPassword,
-		Every: f.Every, Duration: f.Duration, Timeout: f.Timeout, Asked: f.LatestRate, Name: fmt.Sprintf("load-%08x", rand.Uint32())}
+		Every: f.Every, Duration: f.Duration, Timeout: f.Timeout, Asked: f.LatestRate, Hook: f.Hook, Name: fmt.Sprintf("load-%08x", rand.Uint32())}
 	if c.Duration == 0 {
 		c.Duration = hold
 	}
@@ -45,7 +45,11 @@ func (t *test) sendFixes(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, times := range append(append(r.Sent, r.Latest...), r.Late) {
+	all := append(append(r.Sent, r.Latest...), r.Late)
+	if r.Crossings != nil {
+		all = append(all, r.Crossings.Took)
+	}
+	for _, times := range all {
 		if times.Name == "" {
 			times.Name = "late by itself: this tool"
 		}
@@ -54,6 +58,11 @@ func (t *test) sendFixes(ctx context.Context) error {
 	}
 	for _, text := range r.Commonest() {
 		d.print("%9s × %s", report.Count(r.Reasons[text]), text)
+	}
+	if r.Crossings != nil {
+		for _, text := range r.Crossings.Examples {
+			d.print("%s", text)
+		}
 	}
 	for _, text := range r.Verified.Examples {
 		d.print("%s", text)
@@ -82,6 +91,12 @@ func (t *test) checkFixes(r *fleet.Result) {
 	if len(r.Latest) > 0 {
 		bound := float64(t.flags.LatestP99) / float64(time.Millisecond)
 		t.check(r.LatestP99() <= bound, "p99 of /latest is %s; allowed are %s", report.Millis(r.LatestP99()), report.Millis(bound))
+	}
+	if c := r.Crossings; c != nil {
+		bound := float64(t.flags.HookP99) / float64(time.Millisecond)
+		t.check(c.OK(), "of %s acknowledged fixes that crossed the fence the hook was told %s; %d of them under two ids, %d that were not acknowledged, %d messages repeated",
+			report.Count(c.Acknowledged), report.Count(c.Arrived), c.Twice, c.Unexpected, c.Repeated)
+		t.check(c.Took.P99 <= bound, "p99 from an acknowledged fix to the hook is %s; allowed are %s", report.Millis(c.Took.P99), report.Millis(bound))
 	}
 }
 

@@ -64,6 +64,9 @@ type flags struct {
 	LatestRate   float64       `default:"20" group:"devices" placeholder:"PER-SECOND" help:"How often a second GET /latest is asked beside them (${default})."`
 	LatestP99    time.Duration `name:"latest-p99" default:"50ms" group:"devices" placeholder:"DURATION" help:"The p99 of GET /latest that is allowed (${default})."`
 
+	Hook    string        `group:"devices" placeholder:"HOST:PORT" help:"Let the devices cross a fence, and receive the hook's messages here, such as 127.0.0.1:9099; the target must have --hook-networks for it."`
+	HookP99 time.Duration `name:"hook-p99" default:"1s" group:"devices" placeholder:"DURATION" help:"The p99 that is allowed from an acknowledged fix to its message (${default})."`
+
 	Out   string `default:"loadtest-report" type:"path" placeholder:"FOLDER" help:"Where the report goes (${default}): index.html, result.json, series.csv, requests.csv."`
 	Plain bool   `help:"Write plain lines, even on a terminal."`
 	Seed  uint64 `placeholder:"NUMBER" help:"Make the same positions and choices again; 0: new ones."`

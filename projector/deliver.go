@@ -29,12 +29,14 @@ import (
 // under the same id. So does another projector that is at work without knowing it.
 
 const (
-	// hookWindow is how many crossings a sender looks at, at once.
-	hookWindow = 64
+	// hookWindow is how many crossings a sender looks at, at once: a receiver that answers
+	// within a millisecond is sent some 4,000 a second.
+	hookWindow = 256
 	// hookEvery is how often it looks where nobody told it that there is something.
 	hookEvery = time.Second
-	// hookPace is the least time between two looks: 32 hooks make 320 a second.
-	hookPace = 100 * time.Millisecond
+	// hookPace is the least time between two looks, which what comes with a crossing has
+	// to come, too: as many hooks as there may be are bounded by hookConnections.
+	hookPace = 10 * time.Millisecond
 	// hookDay is how long a message is tried, from the crossing on.
 	hookDay = 24 * time.Hour
 	// retryFirst is the wait after the first attempt; it quadruples up to retryMost.
@@ -234,7 +236,7 @@ func (s *hookSender) run(ctx context.Context) {
 			select {
 			case <-ctx.Done():
 			case <-s.wake:
-				rest(ctx, hookPace/10) // for what comes with it
+				rest(ctx, hookPace)
 			case <-time.After(hookEvery):
 			}
 		}

@@ -5,6 +5,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -43,12 +44,16 @@ type Config struct {
 	Timeout  time.Duration // of one request
 	// Asked is how often a second GET /latest is asked.
 	Asked float64
+	// Hook is where messages of a hook are received, of a fence that the devices then
+	// cross, host:port; "": nowhere.
+	Hook string
 	// Name begins the devices' names; it must be a new one for each run.
 	Name string
 	// Observe, if it is there, is called every five seconds.
 	Observe func(Progress)
 
 	settle time.Duration // another than the constant, in tests
+	period int           // the same, of crossPeriod
 }
 
 // Validate says what of it cannot be.
@@ -86,6 +91,7 @@ type fleet struct {
 	sent     [kinds]*histogram // from when a fix was due until it was acknowledged
 	latest   [queryKinds]*histogram
 	late     *histogram // the tool's own delay
+	receiver *receiver  // nil: they cross nothing
 }
 
 // Run sends and asks until the duration is over or ctx ends, and looks afterwards
@@ -94,6 +100,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
 	}
+	c.period = cmp.Or(c.period, crossPeriod)
 	f := &fleet{Config: c, start: time.Now().Truncate(time.Second), late: &histogram{}}
 	for i := range f.sent {
 		f.sent[i] = &histogram{}
@@ -103,6 +110,12 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	}
 	for n := range c.HTTP + c.MQTT {
 		f.devices = append(f.devices, f.newDevice(n))
+	}
+	if c.Hook != "" {
+		var err error
+		if f.receiver, err = f.receive(ctx); err != nil {
+			return nil, err
+		}
 	}
 	begun := time.Now()
 	load, end := context.WithTimeout(ctx, c.Duration)
@@ -120,6 +133,9 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	f.observe(load, begun)
 	group.Wait()
 	r := f.result(time.Since(begun))
+	if f.receiver != nil {
+		r.Crossings = f.receiver.close(context.WithoutCancel(ctx), f)
+	}
 	r.Verified = f.verify(context.WithoutCancel(ctx)) // Ctrl-C ends the load, not the report
 	return r, nil
 }
@@ -165,6 +181,7 @@ type device struct {
 	due     []time.Time // when each fix was
 	pending []int       // numbers of fixes that are not acknowledged, oldest first
 	acked   []bool      // by number
+	inside  bool        // of the fence, at the last fix that was acknowledged
 }
 
 // A sender sends fixes and returns when they are acknowledged; again: some of them were
@@ -237,6 +254,7 @@ func (d *device) sendAll(ctx context.Context, again bool, least int) bool {
 			return false
 		}
 		again = false
+		d.acknowledge(d.pending[:n], time.Now())
 		for _, fix := range d.pending[:n] {
 			d.acked[fix] = true
 		}
@@ -254,11 +272,23 @@ func (d *device) at(fix int) time.Time {
 }
 
 func (d *device) place(fix int) (longitude, latitude float64) {
-	const columns, rows, step = 340, 120, 10_000
-	walked := fix % step
+	walked := d.walked(fix)
 	longitude = float64((d.number%columns-columns/2)*step+walked) / step
 	latitude = float64((d.number/columns%rows-rows/2)*step+walked/2) / step
 	return longitude, math.Round(latitude*step) / step
+}
+
+// Devices begin in columns and rows of a degree each, and walk so many steps a degree.
+const columns, rows, step = 340, 120, 10_000
+
+// walked is how many steps a device has walked. Where there is a fence, it walks there and
+// back, and the devices do not begin all at once.
+func (d *device) walked(fix int) int {
+	if d.fleet.Hook == "" {
+		return fix % step
+	}
+	at := max(fix-13*d.number%d.fleet.period, 0) % d.fleet.period
+	return min(at, d.fleet.period-at)
 }
 
 // sleep waits until the time, and returns false if ctx ends before.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -28,6 +29,11 @@ type server struct {
 	lose   func(taken int) bool // acknowledged, and gone
 	move   float64              // degrees by which it stores a fix elsewhere
 	stale  bool                 // /latest has the oldest
+	tell   func(told int) int   // how often it sends a message, under an id each
+
+	hook   string // where to
+	inside map[string]bool
+	told   int
 }
 
 func (s *server) take(fixes []programs.Fix, err error) error {
@@ -55,6 +61,32 @@ func (s *server) take(fixes []programs.Fix, err error) error {
 		}
 		c := feature.Geometry.Coordinates
 		s.tracks[f.Device][f.Time] = []float64{c[0] + s.move, c[1]}
+		if err := s.cross(f.Device, f.Time, c[0]-math.Floor(c[0]) > 0.5/step); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cross tells the hook where a device is, if it was not there before.
+func (s *server) cross(name string, at time.Time, inside bool) error {
+	if s.hook == "" || s.inside[name] == inside {
+		return nil
+	}
+	s.inside[name] = inside
+	kind, times := "fence.leave", 1
+	if inside {
+		kind = "fence.enter"
+	}
+	if s.told++; s.tell != nil {
+		times = s.tell(s.told)
+	}
+	for n := range times {
+		res, err := http.Post(s.hook, "application/json", strings.NewReader(fmt.Sprintf(`{"type":%q,"timestamp":%q,"data":{"id":"%d-%d","name":%q}}`, kind, at.Format(time.RFC3339), s.told, n, name)))
+		if err != nil {
+			return err
+		}
+		_ = res.Body.Close()
 	}
 	return nil
 }
@@ -74,6 +106,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		answer("[]", s.take(programs.OwnTracks(body, r.Header.Get("X-Limit-U"), r.Header.Get("X-Limit-D"))))
 	case r.URL.Path == "/point/overland":
 		answer(`{"result":"ok"}`, s.take(programs.Overland(body)))
+	case strings.HasPrefix(r.URL.Path, "/hooks/") && r.Method == http.MethodPut:
+		var hook struct{ URL string }
+		err := json.Unmarshal(body, &hook)
+		s.hook = hook.URL
+		answer("{}", err)
+	case strings.HasPrefix(r.URL.Path, "/hooks/"), strings.HasPrefix(r.URL.Path, "/fences/"):
+		answer("{}", nil)
 	case r.URL.Path == "/latest":
 		answer(s.latest(r.URL.Query().Get("name")), nil)
 	default:
@@ -110,7 +149,7 @@ func (s *server) track(name string) string {
 
 // start runs the server, and gives what devices need to know of it.
 func (s *server) start(t *testing.T) Config {
-	s.tracks = map[string]map[time.Time][]float64{}
+	s.tracks, s.inside = map[string]map[time.Time][]float64{}, map[string]bool{}
 	http := httptest.NewServer(s)
 	t.Cleanup(http.Close)
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -166,6 +205,32 @@ func TestFleet(t *testing.T) {
 			}
 			if r.Made <= 8 || r.Acked != r.Made || len(r.Sent) != int(kinds) || len(r.Latest) != queryKinds || r.Dropped != 0 {
 				t.Errorf("%+v", r)
+			}
+		})
+	}
+}
+
+// Each crossing of the fence is told to the hook; what is not told, or twice, is seen.
+func TestCrossings(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		server *server
+		want   func(*Crossings) bool
+	}{
+		{"all are told", &server{}, func(c *Crossings) bool { return c.OK() && c.Took.Count == c.Arrived && c.Repeated == 0 }},
+		{"one is not", &server{tell: func(n int) int { return min(n-1, 1) }}, func(c *Crossings) bool { return !c.OK() && c.Arrived == c.Acknowledged-1 && len(c.Examples) == 1 }},
+		{"one is told twice", &server{tell: func(n int) int { return max(3-n, 1) }}, func(c *Crossings) bool { return !c.OK() && c.Twice == 1 && c.Arrived == c.Acknowledged }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			config := c.server.start(t)
+			config.Hook, config.settle, config.period = "127.0.0.1:0", time.Second, 4
+			r, err := Run(t.Context(), config)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if r.Crossings == nil || !c.want(r.Crossings) || !r.Verified.OK() {
+				t.Errorf("%+v, %+v", r.Crossings, r.Verified)
 			}
 		})
 	}

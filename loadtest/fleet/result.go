@@ -23,6 +23,8 @@ type Result struct {
 	Latest   []Times          `json:"latest"`
 	Late     Times            `json:"tool_late"`
 	Verified *Verification    `json:"verified"`
+	// Crossings is nil where there was no fence.
+	Crossings *Crossings `json:"crossings,omitempty"`
 }
 
 // LatestP99 is that of all questions, in milliseconds.
