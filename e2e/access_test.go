@@ -99,20 +99,22 @@ func TestWritesWithinAnArea(t *testing.T) {
 		{"move inside", "PUT", items + "/in", geo, feature("2,21"), 204, ""},
 		{"delete inside", "DELETE", "/point/in", "", "", 204, ""},
 	} {
-		fields := []string{"Content-Type", tt.media}
-		if tt.media == "" {
-			fields = nil
-		}
-		if name, value, ok := strings.Cut(tt.field, ": "); ok {
-			fields = append(fields, name, value)
-		}
-		a := ask(t, tt.method, s.Base+tt.path, local, tt.body, append(fields, "Prefer", wait)...)
-		if a.Status != tt.status && !(a.Status/100 == 2 && tt.status/100 == 2) {
-			t.Errorf("%s: %d %s, want %d", tt.name, a.Status, a.Body, tt.status)
-		}
-		if strings.Contains(string(a.Body), `"revision"`) && a.Status >= 400 {
-			t.Errorf("%s tells of a point outside: %s", tt.name, a.Body)
-		}
+		t.Run(tt.name, func(t *testing.T) {
+			fields := []string{"Content-Type", tt.media}
+			if tt.media == "" {
+				fields = nil
+			}
+			if name, value, ok := strings.Cut(tt.field, ": "); ok {
+				fields = append(fields, name, value)
+			}
+			a := ask(t, tt.method, s.Base+tt.path, local, tt.body, append(fields, "Prefer", wait)...)
+			if a.Status != tt.status && !(a.Status/100 == 2 && tt.status/100 == 2) {
+				t.Errorf("%d %s, want %d", a.Status, a.Body, tt.status)
+			}
+			if strings.Contains(string(a.Body), `"revision"`) && a.Status >= 400 {
+				t.Errorf("it tells of a point outside: %s", a.Body)
+			}
+		})
 	}
 	a := ask(t, http.MethodPost, s.Base+"/point?on-conflict=replace&id=id", local, "id,lat,lon\nout,20,1\nnew,-50,100\nnew,21,2\n", "Content-Type", "text/csv", "Prefer", wait)
 	var told struct{ Rejected, Outside, Created int }

@@ -49,14 +49,16 @@ func TestExitCodes(t *testing.T) {
 		{"no kind", []string{"--queries=oldest=1"}, exitUsage},
 		{"no target", []string{"--target=ftp://x"}, exitUsage},
 	} {
-		folder := t.TempDir()
-		var out bytes.Buffer
-		if code := run(append(c.args, "--out="+folder), &out); code != c.code {
-			t.Errorf("%s: exit code %d, not %d\n%s", c.name, code, c.code, out.String())
-		}
-		if _, err := os.Stat(filepath.Join(folder, "index.html")); (err == nil) != (c.code != exitUsage) {
-			t.Errorf("%s: the report: %v", c.name, err)
-		}
+		t.Run(c.name, func(t *testing.T) {
+			folder := t.TempDir()
+			var out bytes.Buffer
+			if code := run(append(c.args, "--out="+folder), &out); code != c.code {
+				t.Errorf("exit code %d, not %d\n%s", code, c.code, out.String())
+			}
+			if _, err := os.Stat(filepath.Join(folder, "index.html")); (err == nil) != (c.code != exitUsage) {
+				t.Errorf("the report: %v", err)
+			}
+		})
 	}
 	if asked.Load() == 0 {
 		t.Error("nothing was asked")

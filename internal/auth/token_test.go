@@ -190,9 +190,11 @@ func TestTokens(t *testing.T) {
 		"a key":                      {[]byte(newKey()), ErrWrong},
 		"nothing":                    {nil, ErrMissing},
 	} {
-		if i, err := a.Identify(tt.token, now); !errors.Is(err, tt.err) {
-			t.Errorf("%s: %+v, %v, want %v", name, i, err, tt.err)
-		}
+		t.Run(name, func(t *testing.T) {
+			if i, err := a.Identify(tt.token, now); !errors.Is(err, tt.err) {
+				t.Errorf("%+v, %v, want %v", i, err, tt.err)
+			}
+		})
 	}
 }
 
@@ -268,20 +270,22 @@ func TestScopesOfTokens(t *testing.T) {
 		"several":        {map[string]any{"scope": "read", "scp": "write", "roles": []string{"edit"}}, Read | Write | Edit},
 		"none":           {map[string]any{"scope": "reader readwrite cairn: Open open"}, 0},
 	} {
-		claims := map[string]any{"iss": p.URL, "aud": "cairn", "sub": "u1", "exp": time.Now().Add(time.Hour).Unix()}
-		for k, v := range tt.claims {
-			claims[k] = v
-		}
-		token := sign(t, p.key, jose.ES256, claims)
-		var i *Identity
-		testkit.Eventually(t, 10*time.Second, "the issuer has answered", func() (ok bool) {
-			var err error
-			i, err = a.Identify(token, time.Now())
-			return err == nil
+		t.Run(name, func(t *testing.T) {
+			claims := map[string]any{"iss": p.URL, "aud": "cairn", "sub": "u1", "exp": time.Now().Add(time.Hour).Unix()}
+			for k, v := range tt.claims {
+				claims[k] = v
+			}
+			token := sign(t, p.key, jose.ES256, claims)
+			var i *Identity
+			testkit.Eventually(t, 10*time.Second, "the issuer has answered", func() (ok bool) {
+				var err error
+				i, err = a.Identify(token, time.Now())
+				return err == nil
+			})
+			if i.Scopes != Open|tt.want || i.Name != "u1" {
+				t.Errorf("%q may %v", i.Name, i.Scopes)
+			}
 		})
-		if i.Scopes != Open|tt.want || i.Name != "u1" {
-			t.Errorf("%s: %q may %v", name, i.Name, i.Scopes)
-		}
 	}
 }
 

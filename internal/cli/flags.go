@@ -228,6 +228,21 @@ func (f formsFlag) read() (device.Forms, error) {
 	return forms, nil
 }
 
+// deviceFlags are how devices send.
+type deviceFlags struct {
+	mqttFlag
+	formsFlag
+}
+
+func (f deviceFlags) open(w webFlags, log *slog.Logger) (*ingest.MQTT, device.Forms, error) {
+	forms, err := f.formsFlag.read()
+	if err != nil {
+		return nil, nil, err
+	}
+	mqtt, err := f.mqttFlag.open(w, log)
+	return mqtt, forms, err
+}
+
 type replayFlags struct {
 	ReplayAge   time.Duration `default:"${replay_age}" env:"CAIRN_REPLAY_AGE" placeholder:"DURATION" help:"How long what is projected stays in the stream (${default}), unless room is needed."`
 	ReplayBytes int64         `env:"CAIRN_REPLAY_BYTES" placeholder:"BYTES" help:"How many bytes of it stay at most; 0: half of the stream's bound."`

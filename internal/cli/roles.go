@@ -75,8 +75,7 @@ type ingestCmd struct {
 	natsURLFlag
 	queueFlags
 	changeFlags
-	mqttFlag
-	formsFlag
+	deviceFlags
 	publicFlag
 	logFlags
 }
@@ -88,11 +87,7 @@ func (c *ingestCmd) Run(s *session) error {
 		return err
 	}
 	defer q.close()
-	forms, err := c.formsFlag.read()
-	if err != nil {
-		return err
-	}
-	mqtt, err := c.mqttFlag.open(c.webFlags, log)
+	mqtt, forms, err := c.deviceFlags.open(c.webFlags, log)
 	if err != nil {
 		return err
 	}

@@ -38,8 +38,7 @@ type serveCmd struct {
 	hookFlag
 	mapFlag
 	changeFlags
-	mqttFlag
-	formsFlag
+	deviceFlags
 	publicFlag
 	logFlags
 }
@@ -71,11 +70,7 @@ func (c *serveCmd) Run(s *session) error {
 	if err := c.publish(server.Server); err != nil {
 		return err
 	}
-	forms, err := c.formsFlag.read()
-	if err != nil {
-		return err
-	}
-	mqtt, err := c.mqttFlag.open(c.webFlags, log)
+	mqtt, forms, err := c.deviceFlags.open(c.webFlags, log)
 	if err != nil {
 		return err
 	}

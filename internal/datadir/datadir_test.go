@@ -93,10 +93,12 @@ func TestBlocked(t *testing.T) {
 		{"group/data", nobody, gid, ""},
 		{"open/link/data", nobody, nobody, closed},
 	} {
-		got := Blocked(filepath.Join(top, test.path), test.uid, test.gid)
-		if got != test.want {
-			t.Errorf("Blocked(%q) for %d:%d: got %q, want %q", test.path, int32(test.uid), int32(test.gid), got, test.want)
-		}
+		t.Run(fmt.Sprintf("%s for %d:%d", test.path, int32(test.uid), int32(test.gid)), func(t *testing.T) {
+			got := Blocked(filepath.Join(top, test.path), test.uid, test.gid)
+			if got != test.want {
+				t.Errorf("got %q, want %q", got, test.want)
+			}
+		})
 	}
 }
 

@@ -247,15 +247,17 @@ func TestOtherMethods(t *testing.T) {
 		{"BREW /none", "", 404},
 		{"GET /echo", "", 200},
 	} {
-		send(conn, tt.head+" HTTP/1.1\r\nHost: x\r\n\r\n", true)
-		a, err := http.ReadResponse(answers, nil)
-		if err != nil {
-			t.Fatalf("%s: %v", tt.head, err)
-		}
-		text, err := io.ReadAll(a.Body)
-		if err != nil || a.StatusCode != tt.status || a.Header.Get("Allow") != tt.allow || strings.Contains(string(text), "BREW") {
-			t.Errorf("%s: %d, Allow %q, %s (%v); want %d, %q", tt.head, a.StatusCode, a.Header.Get("Allow"), text, err, tt.status, tt.allow)
-		}
+		t.Run(tt.head, func(t *testing.T) {
+			send(conn, tt.head+" HTTP/1.1\r\nHost: x\r\n\r\n", true)
+			a, err := http.ReadResponse(answers, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text, err := io.ReadAll(a.Body)
+			if err != nil || a.StatusCode != tt.status || a.Header.Get("Allow") != tt.allow || strings.Contains(string(text), "BREW") {
+				t.Errorf("%d, Allow %q, %s (%v); want %d, %q", a.StatusCode, a.Header.Get("Allow"), text, err, tt.status, tt.allow)
+			}
+		})
 	}
 }
 
