@@ -33,7 +33,7 @@ func mustGetAfresh(t *testing.T, url string) {
 // With few files, and far more silent connections than those, it continues: writes,
 // reads, and an orderly stop.
 func TestFewFilesAndManyConnections(t *testing.T) {
-	const files, silent = 192, 600
+	const files, silent = 128, 400
 	args := []string{"-c", fmt.Sprintf(`ulimit -n %d; exec "$0" "$@"`, files), cairnProgram,
 		"serve", "--listen", testrig.AnyPort, "--nats-listen", testrig.AnyPort, "--data", testrig.PreparedFolder(t)}
 	s := testrig.Command{Program: "/bin/sh", Args: args}.Serve(t)

@@ -250,6 +250,10 @@ func (w *writer) endHolder(ctx context.Context) {
 		from pg_locks l join pg_stat_activity a using (pid)
 		where l.relation = 'checkpoint'::regclass and l.mode in ('RowExclusiveLock', 'RowShareLock') and l.granted
 			and a.application_name = any($1) and a.pid <> pg_backend_pid()`, []string{applicationName, maintenanceName, rebuildName})
+	if err == nil && tag.RowsAffected() == 0 { // somebody locks a table; it may be a person's ALTER or VACUUM FULL
+		w.log.Warn("a lock in the database has held up the projection: look for who holds one in pg_locks and pg_stat_activity", "after", w.patience)
+		return
+	}
 	w.log.Warn("another projector held the checkpoint too long; ended its connections",
 		"after", w.patience, "connections", tag.RowsAffected(), "error", err)
 }
