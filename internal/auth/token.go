@@ -153,6 +153,10 @@ type claims struct {
 	Roles stringList `json:"roles"`
 }
 
+// errNobody refuses a token without a name: what it wrote would have no author, and its
+// Idempotency-Keys would be those of everybody who has none.
+var errNobody = errors.New("the token does not say whose it is: sub, client_id or preferred_username")
+
 // identityOf reads the scopes from the claims: read, write, edit, admin, or the same
 // behind cairn: where others have such names too.
 func identityOf(token *oidc.IDToken) (*Identity, error) {
@@ -168,6 +172,9 @@ func identityOf(token *oidc.IDToken) (*Identity, error) {
 		if i.Name == "" && len(name) <= MaxTokenNameBytes {
 			i.Name = name
 		}
+	}
+	if i.Name == "" {
+		return nil, errNobody
 	}
 	return i, nil
 }

@@ -175,6 +175,8 @@ func TestTokens(t *testing.T) {
 		"one of two audiences":       {sign(t, p.key, jose.ES256, claims(map[string]any{"aud": []string{"others", "cairn"}})), nil},
 		"no end":                     {sign(t, p.key, jose.ES256, claims(map[string]any{"exp": nil})), ErrWrong},
 		"its public key as a secret": {sign(t, publicPEM(t, p.key), jose.HS256, claims(nil)), ErrWrong},
+		"nobody's":                   {sign(t, p.key, jose.ES256, claims(map[string]any{"preferred_username": nil, "sub": ""})), ErrWrong},
+		"a user's, by the subject":   {sign(t, p.key, jose.ES256, claims(map[string]any{"preferred_username": nil})), nil},
 		"a number of scopes":         {sign(t, p.key, jose.ES256, claims(map[string]any{"scope": 7})), ErrWrong},
 		"no key of that name":        {signAs(t, p.key, "2", jose.ES256, claims(nil)), ErrWrong},
 		"a path as the key's name":   {signAs(t, p.key, "../../dev/null", jose.ES256, claims(nil)), ErrWrong},
