@@ -42,9 +42,14 @@ func (s *sighting) see(name []byte, value jsontext.Value) {
 	}
 }
 
-// settle reads the time that was found. The error is only of the strict.
+// settle reads the time that was found; one that the user names comes before all
+// others. The error is only of the strict.
 func (s *sighting) settle(o *Options, p *event.Point, row int64) error {
-	if s.rank == 0 || !p.Time.IsZero() {
+	named := o.columns[timeRole]
+	switch {
+	case s.rank == 0 && named != "":
+		return o.notThere(row, named)
+	case s.rank == 0 || named == "" && !p.Time.IsZero():
 		return nil
 	}
 	text, ok := plainValue(s.value)

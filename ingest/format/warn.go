@@ -128,6 +128,12 @@ func (o *Options) assume(row int64, field, doubt string) error {
 	return o.Warnings.add(row, field, noZone, "it names no time zone and is read as UTC: "+o.parameter("time-zone")+" names one")
 }
 
+// notThere says that a point lacks what the user named as the time. The error is only of
+// the strict.
+func (o *Options) notThere(row int64, name string) error {
+	return o.Warnings.add(row, name, "not there", "the point has no property of this name, which "+o.parameter("time")+" names")
+}
+
 // tooLong says that a name is none. The error is only of the strict.
 func (o *Options) tooLong(row int64, field string) error {
 	return o.Warnings.add(row, field, longName, fmt.Sprintf("a name has at most %d characters, so this is not the point's", event.MaxNameRunes))

@@ -204,8 +204,20 @@ func (x *xmlReader) point(found *foundPoint, p *event.Point) error {
 		return &event.FieldError{Reason: ClipReason(found.err.Error())}
 	}
 	field, own := "time", found.time != ""
-	if !own {
-		field, found.time = x.timeAmong(found.properties)
+	if named := x.options.columns[timeRole]; named != "" || !own {
+		name, text := x.timeAmong(found.properties)
+		switch {
+		case text == "" && named != "":
+			if err := x.options.notThere(x.number, named); err != nil {
+				return err
+			}
+		case text != "" && own:
+			found.properties = maps.Clone(found.properties) // a track's points share them
+			found.properties["time"] = found.time
+			fallthrough
+		case text != "":
+			field, found.time, own = name, text, false
+		}
 	}
 	if found.time != "" {
 		if err := x.options.observe(p, x.number, field, found.time); err != nil {
