@@ -84,7 +84,8 @@ func TestSchemasListProperties(t *testing.T) {
 		t.Errorf("roles: %v %v", schema["cairn_id"], schema["cairn_time"])
 	}
 	queryables := f.properties("/collections/points/queryables")
-	if queryables["time"]["format"] != "date-time" || queryables["properties.time"]["type"] != "integer" || queryables["mag"] == nil {
+	if queryables["time"]["format"] != "date-time" || queryables["properties.time"]["type"] != "integer" || queryables["mag"] == nil ||
+		queryables["day"]["format"] != "date" || queryables["seen"]["type"] != "string" || queryables["seen"]["format"] != nil {
 		t.Errorf("queryables: %v", queryables)
 	}
 	feature := f.properties("/collections/points/schema?f=geojson", "properties", "properties")

@@ -189,7 +189,7 @@ func compare(left *cql2.Node, op string, right *cql2.Node) (filter.Expr, error) 
 	if err != nil {
 		return nil, err
 	}
-	if isTime(right) {
+	if right = dateOf(right, f); isTime(right) {
 		if f.Takes(filter.Instant) {
 			return compareTime(f, op, right)
 		}
@@ -208,6 +208,17 @@ func compare(left *cql2.Node, op string, right *cql2.Node) (filter.Expr, error) 
 		return nil, right.Fail("%v", err)
 	}
 	return c, nil
+}
+
+// dateOf is a date as the text that a property holds one as: written in full, dates are in
+// the order of their text, which times of several zones and digits are not.
+func dateOf(n *cql2.Node, f filter.Field) *cql2.Node {
+	if _, property := f.PropertyName(); n.Kind != cql2.Date || !property {
+		return n
+	}
+	text := *n
+	text.Kind = cql2.String
+	return &text
 }
 
 func between(n *cql2.Node) (filter.Expr, error) {
@@ -239,7 +250,7 @@ func in(n *cql2.Node) (filter.Expr, error) {
 	byType := map[filter.Type][]filter.Value{}
 	var any filter.Or
 	for _, choice := range n.Args[1].Args {
-		v, err := valueOf(choice, f, folded)
+		v, err := valueOf(dateOf(choice, f), f, folded)
 		if err != nil {
 			return nil, err
 		}

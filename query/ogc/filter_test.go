@@ -24,7 +24,7 @@ func micros(s string) int64 {
 func castle() *filter.Row {
 	at := micros("2026-11-21T12:00:00Z")
 	return &filter.Row{X: 2.5, Y: 48.5, Altitude: 120.5, Time: at, Received: at + 1_000_000, Position: event.At(2, 0), Revision: event.At(3, 0),
-		Name: "Château d'Eau", Properties: []byte(`{"mag": 5.5, "kind": "tower", "open": true, "gone": null, "wind speed": 3, "position": "front", "n": 9007199254740993}`)}
+		Name: "Château d'Eau", Properties: []byte(`{"mag": 5.5, "kind": "tower", "open": true, "gone": null, "wind speed": 3, "position": "front", "built": "1870-05-01", "n": 9007199254740993}`)}
 }
 
 func TestFilter(t *testing.T) {
@@ -32,6 +32,8 @@ func TestFilter(t *testing.T) {
 		`mag > 5`: true, `mag > 5.5`: false, `5 < mag`: true, `5.50 = mag`: true, `mag <> 5.5`: false, `mag BETWEEN 5.5 AND 6`: true, `mag NOT BETWEEN 5 AND 6`: false,
 		`kind = 'tower' AND open = TRUE`: true, `open = false`: false, `kind IN ('hut', 'tower')`: true, `kind NOT IN ('tower')`: false, `mag IN (1, 5.5, 'x')`: true,
 		`n = 9007199254740993`: true, `n = 9007199254740992`: false, `"wind speed" = 03.0`: true,
+		`built = DATE('1870-05-01')`: true, `built < DATE('1870-05-02')`: true, `built > DATE('1870-05-01')`: false, `built BETWEEN DATE('1870-01-01') AND DATE('1870-12-31')`: true,
+		`built IN (DATE('1870-04-30'), DATE('1870-05-01'))`: true, `mag > DATE('1870-05-01')`: false,
 		`gone IS NULL`: true, `missing IS NULL`: true, `kind IS NOT NULL`: true, `altitude > 120`: true,
 		// What is not there is neither equal nor unequal.
 		`missing = 1`: false, `missing <> 1`: false, `NOT missing = 1`: false, `missing = 1 OR mag > 1`: true, `kind > 5`: false,
@@ -80,24 +82,25 @@ func TestFilter(t *testing.T) {
 
 func TestFilterErrors(t *testing.T) {
 	for in, want := range map[string]string{
-		`mag > kind`:                              "another property",
-		`5 = 5`:                                   "a property is expected here",
-		`time > 5`:                                "time is not compared with a number",
-		`time = 'yesterday'`:                      "not a time",
-		`name > 5`:                                "name is not compared with a number",
-		`position = 'x'`:                          "position is not compared with text",
-		`open > true`:                             "no order",
-		`kind > DATE('2026-01-01')`:               "compared with text",
-		`CASEI(kind) = 'x'`:                       "both sides",
-		`kind = CASEI('x')`:                       "both sides",
-		`CASEI(position) = CASEI('x')`:            "not text",
-		`ACCENTI(kind) = ACCENTI('x')`:            "not supported",
-		`position LIKE 'x%'`:                      "not text",
-		`kind LIKE 5`:                             "a pattern is text",
-		`geometry = 5`:                            "S_INTERSECTS",
-		`S_INTERSECTS(kind, POINT(1 2))`:          "the geometry of the points",
-		`S_INTERSECTS(geom, geom)`:                "a geometry is expected",
-		`S_INTERSECTS(geom, LINESTRING(1 2,3 4))`: "no inside",
+		`mag > kind`:         "another property",
+		`5 = 5`:              "a property is expected here",
+		`time > 5`:           "time is not compared with a number",
+		`time = 'yesterday'`: "not a time",
+		`name > 5`:           "name is not compared with a number",
+		`position = 'x'`:     "position is not compared with text",
+		`open > true`:        "no order",
+		`kind > TIMESTAMP('2026-01-01T00:00:00Z')`:            "compared with text",
+		`kind > DATE('2026-13-01')`:                           "date",
+		`CASEI(kind) = 'x'`:                                   "both sides",
+		`kind = CASEI('x')`:                                   "both sides",
+		`CASEI(position) = CASEI('x')`:                        "not text",
+		`ACCENTI(kind) = ACCENTI('x')`:                        "not supported",
+		`position LIKE 'x%'`:                                  "not text",
+		`kind LIKE 5`:                                         "a pattern is text",
+		`geometry = 5`:                                        "S_INTERSECTS",
+		`S_INTERSECTS(kind, POINT(1 2))`:                      "the geometry of the points",
+		`S_INTERSECTS(geom, geom)`:                            "a geometry is expected",
+		`S_INTERSECTS(geom, LINESTRING(1 2,3 4))`:             "no inside",
 		`S_CROSSES(geom, POLYGON((2 48, 3 48, 3 49, 2 48)))`:  "never true of a point",
 		`T_AFTER(kind, DATE('2026-01-01'))`:                   "not a time",
 		`T_AFTER(time, 5)`:                                    "is expected here",
@@ -121,6 +124,7 @@ func TestFilterInJSON(t *testing.T) {
 	for text, js := range map[string]string{
 		`mag >= 5.5 AND NOT (kind = 'x' OR gone IS NULL)`: `{"op":"and","args":[{"op":">=","args":[{"property":"mag"},5.5]},{"op":"not","args":[{"op":"or","args":[{"op":"=","args":[{"property":"kind"},"x"]},{"op":"isNull","args":[{"property":"gone"}]}]}]}]}`,
 		`S_INTERSECTS(geometry, BBOX(2,48,3,49))`:         `{"op":"s_intersects","args":[{"property":"geometry"},{"bbox":[2,48,3,49]}]}`,
+		`built >= DATE('1870-05-01')`:                     `{"op":">=","args":[{"property":"built"},{"date":"1870-05-01"}]}`,
 		`T_AFTER(time, DATE('2026-01-01'))`:               `{"op":"t_after","args":[{"property":"time"},{"date":"2026-01-01"}]}`,
 		`CASEI(kind) IN (CASEI('A'), CASEI('b'))`:         `{"op":"in","args":[{"op":"casei","args":[{"property":"kind"}]},[{"op":"casei","args":["A"]},{"op":"casei","args":["b"]}]]}`,
 	} {
