@@ -6,9 +6,18 @@ import (
 	"testing"
 
 	"cairn/event"
+	"cairn/query/filter"
 
 	"github.com/prometheus/client_golang/prometheus"
 )
+
+func said(r *reader) (out []string) {
+	events, _ := r.taken()
+	for _, e := range events {
+		out = append(out, fmt.Sprint(e.of.kind, " ", e.of.at.Sequence()))
+	}
+	return out
+}
 
 // A reader who knows more than the tail, as after a restart, hears of every change of
 // what came between the two.
@@ -27,17 +36,50 @@ func TestReaderAheadOfTheTail(t *testing.T) {
 	f.remove(4, "p2.1")
 	f.put(5, [2]float64{5, 5})
 	tail.step(event.EndOf(1))
-	said := func(r *reader) (out []string) {
-		events, _ := r.taken()
-		for _, e := range events {
-			out = append(out, fmt.Sprint(e.of.kind, " ", e.of.at.Sequence()))
-		}
-		return out
-	}
 	if got, want := said(r), []string{fmt.Sprint(updated, " 3"), fmt.Sprint(deleted, " 4"), fmt.Sprint(created, " 5")}; !slices.Equal(got, want) {
 		t.Errorf("who was ahead was told %v, want %v", got, want)
 	}
 	if got := said(behind); len(got) == 0 || got[len(got)-1] != fmt.Sprint(created, " 5") {
 		t.Errorf("who was not was told %v", got)
+	}
+}
+
+// So does one who joins, knowing more, while the tail reads a batch that goes further.
+func TestReaderJoinsAheadOfABatch(t *testing.T) {
+	f := newFixture(t)
+	f.put(1, [2]float64{1, 1})
+	f.put(2, [2]float64{2, 2}, [2]float64{3, 3})
+	f.replace(3, "p2.0", 4, 4)
+	f.remove(4, "p2.1")
+	r := &reader{wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }, at: event.EndOf(2)}
+	behind := &reader{wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }, at: event.EndOf(1)}
+	joined := false
+	var tail *tail
+	read := func(after, most event.Position, only filter.Expr) (batch, error) {
+		b, err := f.changes(after, most, only)
+		if !joined {
+			if joined = true; b.upTo < event.EndOf(4) {
+				t.Fatalf("the batch ends at %d: the test looks at nothing", b.upTo)
+			}
+			if !tail.join(r) {
+				t.Fatal("not joined")
+			}
+		}
+		return b, err
+	}
+	tail = newTail(f.tracker, read, f.floor, nil, newStreamMetrics(prometheus.NewRegistry()))
+	r.tail, behind.tail = tail, tail
+	tail.following, tail.at = true, event.EndOf(1)
+	if !tail.join(behind) {
+		t.Fatal("not joined")
+	}
+	if !tail.step(event.EndOf(1)) {
+		t.Fatal("nothing was read")
+	}
+	if got, want := said(r), []string{fmt.Sprint(updated, " 3"), fmt.Sprint(deleted, " 4")}; !slices.Equal(got, want) {
+		t.Errorf("who joined meanwhile was told %v, want %v", got, want)
+	}
+	if tail.at != event.EndOf(4) || len(said(behind)) == 0 {
+		t.Errorf("the tail is at %d", tail.at)
 	}
 }

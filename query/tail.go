@@ -214,7 +214,9 @@ func (t *tail) step(at event.Position) bool {
 		if err != nil || b.upTo <= at || epoch != t.epoch.Load() {
 			return moved
 		}
-		t.deliver(b, at, epoch)
+		if !t.deliver(b, at, epoch) {
+			continue
+		}
 		at = b.upTo
 		if rows += len(b.changes); !b.more {
 			return true
@@ -232,6 +234,11 @@ func (t *tail) step(at event.Position) bool {
 func (t *tail) ahead(at event.Position) event.Position {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	return t.firstAhead(at)
+}
+
+// firstAhead is the same for whoever has the lock.
+func (t *tail) firstAhead(at event.Position) event.Position {
 	first := newest
 	for _, r := range t.readers {
 		r.mu.Lock()
@@ -256,14 +263,18 @@ func (t *tail) skip() bool {
 }
 
 // deliver hands the batch out, which begins after a position. It never waits for a
-// reader.
-func (t *tail) deliver(b batch, after event.Position, epoch uint64) {
-	states := t.states(b)
-	t.memory.add(b)
+// reader. A batch that somebody is ahead of, who joined while it was read, is not handed
+// out: it has to be read again, up to where they are.
+func (t *tail) deliver(b batch, after event.Position, epoch uint64) (done bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.firstAhead(after) < b.upTo {
+		return false
+	}
+	states := t.states(b)
+	t.memory.add(b)
 	if epoch != t.epoch.Load() {
-		return
+		return true
 	}
 	t.at = b.upTo
 	for i := len(t.readers) - 1; i >= 0; i-- { // from the end, for remove
@@ -275,6 +286,7 @@ func (t *tail) deliver(b batch, after event.Position, epoch uint64) {
 		}
 	}
 	t.makeRoom(backlogBytes)
+	return true
 }
 
 // A state is how a row was before it changed.
