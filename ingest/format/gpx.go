@@ -1,9 +1,11 @@
 package format
 
 import (
+	"cmp"
 	"encoding/xml"
 	"fmt"
 	"strings"
+	"unicode/utf8"
 
 	"cairn/event"
 )
@@ -13,11 +15,11 @@ import (
 func (x *xmlReader) gpx(start xml.StartElement) (err error) {
 	switch start.Name.Local {
 	case "trk", "rte":
-		x.track, x.segment = "", 0
+		x.track, x.trackErr, x.segment = "", nil, 0
 	case "trkseg":
 		x.segment++
 	case "name":
-		x.track, err = x.text()
+		err = x.trackName()
 	case "metadata", "extensions", "link", "author", "bounds":
 		_, err = x.text()
 	case "wpt", "rtept", "trkpt":
@@ -25,6 +27,17 @@ func (x *xmlReader) gpx(start xml.StartElement) (err error) {
 		if found, err = x.gpxPoint(start); err == nil {
 			x.pending = append(x.pending, found)
 		}
+	}
+	return err
+}
+
+// trackName reads the name that all points of a track or route get. One that is too long
+// to be theirs stays away: it would be there as often as there are points, and these are
+// 30 bytes each.
+func (x *xmlReader) trackName() (err error) {
+	if x.track, err = x.text(); err == nil && utf8.RuneCountInString(x.track) > event.MaxNameRunes {
+		x.track = ""
+		x.trackErr = x.options.Warnings.add(x.number+1, "name", leftOut, fmt.Sprintf("the name of a track has at most %d characters, so the points of this one go without", event.MaxNameRunes))
 	}
 	return err
 }
@@ -56,9 +69,13 @@ func (x *xmlReader) gpxPoint(start xml.StartElement) (foundPoint, error) {
 		switch t := t.(type) {
 		case xml.EndElement:
 			if t.Name.Local == start.Name.Local {
-				if _, named := found.properties["name"]; !named && x.track != "" && start.Name.Local != "wpt" {
+				if start.Name.Local == "wpt" {
+					return found, nil
+				}
+				if _, named := found.properties["name"]; !named && x.track != "" {
 					found.properties["name"] = x.track
 				}
+				found.err = cmp.Or(found.err, x.trackErr)
 				return found, nil
 			}
 		case xml.StartElement:

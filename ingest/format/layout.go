@@ -9,8 +9,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// maxColumns bounds a table's width; Postgres tables end at 1,600.
-const maxColumns = 2000
+const (
+	// maxColumns bounds a table's width; Postgres tables end at 1,600.
+	maxColumns = 2000
+	// maxColumnName bounds a column's name, in bytes: each row has it again as the name of
+	// a property, however short the row is.
+	maxColumnName = 255
+)
 
 // A column is one of a table's.
 type column struct {
@@ -107,6 +112,9 @@ func (l *layout) keys(header []string, o *Options) error {
 		key, err := jsontext.AppendQuote(nil, h)
 		if err != nil || strings.ContainsRune(h, 0) {
 			return fmt.Errorf("the name of column %d is not UTF-8 text: %swindows-1252 or the like says what it is", i+1, o.parameter("charset"))
+		}
+		if len(h) > maxColumnName {
+			return fmt.Errorf("the name of column %d has %d bytes; at most %d are taken", i+1, len(h), maxColumnName)
 		}
 		if strings.TrimSpace(h) == "" { // as of the row numbers that pandas writes
 			key = fmt.Appendf(nil, `"column_%d"`, i+1)

@@ -47,10 +47,11 @@ type xmlReader struct {
 	depth   int
 	compact compactor
 
-	track   string // GPX: the name of the track or route that is open
-	segment int
-	last    foundPoint   // that Next was about
-	pending []foundPoint // KML: what the last Placemark has left
+	track    string // GPX: the name of the track or route that is open
+	trackErr error  // GPX: why its points are refused
+	segment  int
+	last     foundPoint   // that Next was about
+	pending  []foundPoint // KML: what the last Placemark has left
 }
 
 // openXML begins to read. The encoding is the one that the document declares;
