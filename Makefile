@@ -127,11 +127,13 @@ docs-check: bin/nats ## run the documents' commands, follow their links, look up
 	@sh $(TOOLS)/ensure.sh test
 	$(GO) test -count=1 -run TestDocs ./e2e
 
-lint: bin/staticcheck bin/govulncheck ## check format, vet, staticcheck and known vulnerabilities
+lint: bin/staticcheck bin/govulncheck bin/othersystem ## check format, vet, staticcheck, macOS and known vulnerabilities
 	@unformatted=$$(gofmt -l .); if [ -n "$$unformatted" ]; then echo "gofmt -w these:"; echo "$$unformatted"; exit 1; fi
 	@for module in $(MODULES); do (cd $$module && $(ALONE) $(GO) list -deps -test -tags '$(TAGS)' ./... >/dev/null) || { echo "make tidy: $$module/go.mod lacks something"; exit 1; }; done
 	$(GO) vet -tags '$(TAGS)' $(PACKAGES)
 	bin/staticcheck -tags '$(TAGS)' $(PACKAGES)
+	@# What a release has for macOS, by its types: compiling it would take minutes.
+	export $(ALONE) CGO_ENABLED=0 GOOS=darwin GOARCH=arm64; bin/othersystem . $$($(GO) list -deps -f '{{with .Module}}{{if .Main}}{{$$.ImportPath}}{{end}}{{end}}' .)
 	@sh $(TOOLS)/govulncheck.sh bin/govulncheck -tags '$(TAGS)' $(PACKAGES)
 
 tidy: ## bring every module's go.mod and go.sum up to date with its imports
@@ -158,6 +160,9 @@ clean: ## remove what was built; the data folder stays
 # The tools have modules of their own, so that what they need stays out of Cairn's.
 bin/staticcheck: $(TOOLS)/go.mod $(TOOLS)/go.sum
 	cd $(TOOLS) && $(ALONE) $(GO) build -o ../../$@ honnef.co/go/tools/cmd/staticcheck
+
+bin/othersystem: $(TOOLS)/go.mod $(TOOLS)/go.sum $(TOOLS)/othersystem/main.go
+	cd $(TOOLS) && $(ALONE) $(GO) build -o ../../$@ ./othersystem
 
 bin/govulncheck: $(TOOLS)/go.mod $(TOOLS)/go.sum
 	cd $(TOOLS) && $(ALONE) $(GO) build -o ../../$@ golang.org/x/vuln/cmd/govulncheck

@@ -1,17 +1,14 @@
 package query
 
 import (
-	"os"
-	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/sys/unix"
 
 	"cairn/event"
+	"cairn/internal/machine"
 	"cairn/query/recent"
 )
 
@@ -46,17 +43,8 @@ const (
 // memoryBytes is what the newest rows may take of this machine, or of the part of
 // it that a container has.
 func memoryBytes() int {
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return minMemoryBytes
-	}
-	all := info.Totalram * uint64(info.Unit)
-	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil {
-			all = min(all, n)
-		}
-	}
-	return int(min(max(all/memoryShare, minMemoryBytes), maxMemoryBytes)) //nolint:gosec // bounded
+	all, _ := machine.Memory()
+	return int(min(max(all/memoryShare, minMemoryBytes), maxMemoryBytes))
 }
 
 // A memory is the newest rows, kept up by the tail, whose goroutine is the only one

@@ -149,7 +149,7 @@ func freeBytes(dir string) (int64, error) {
 	if err := unix.Statfs(dir, &st); err != nil {
 		return 0, err
 	}
-	return int64(st.Bavail) * st.Bsize, nil //nolint:gosec // a disk's size
+	return int64(st.Bavail) * int64(st.Bsize), nil //nolint:gosec,unconvert // a disk's size; types differ by system
 }
 
 // DiskFree is how many bytes are free under the store, or 0 where that cannot be

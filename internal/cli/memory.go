@@ -3,10 +3,8 @@ package cli
 import (
 	"os"
 	"runtime/debug"
-	"strconv"
-	"strings"
 
-	"golang.org/x/sys/unix"
+	"cairn/internal/machine"
 )
 
 const (
@@ -18,39 +16,18 @@ const (
 	machineShare = 50
 )
 
-// memoryFiles are where a container's bound is: of cgroups 2, and 1.
-var memoryFiles = []string{"/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"}
-
 // limitMemory sets the runtime's soft limit from the container, or the machine,
 // unless GOMEMLIMIT says it.
 func limitMemory() {
-	if os.Getenv("GOMEMLIMIT") == "" {
-		if limit := memoryLimit(memoryFiles, machineMemory()); limit > 0 {
-			debug.SetMemoryLimit(limit)
-		}
+	if os.Getenv("GOMEMLIMIT") != "" {
+		return
 	}
-}
-
-// memoryLimit is in bytes; 0 where nothing is known. A bound above the machine's
-// memory is none.
-func memoryLimit(files []string, machine int64) int64 {
-	for _, file := range files {
-		text, err := os.ReadFile(file)
-		if err != nil {
-			continue
-		}
-		bound, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-		if err == nil && bound > 0 && (machine == 0 || bound < machine) {
-			return bound / 100 * containerShare
-		}
+	bytes, contained := machine.Memory()
+	share := int64(machineShare)
+	if contained {
+		share = containerShare
 	}
-	return machine / 100 * machineShare
-}
-
-func machineMemory() int64 {
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return 0
+	if bytes > 0 {
+		debug.SetMemoryLimit(bytes / 100 * share)
 	}
-	return int64(info.Totalram) * int64(info.Unit) //nolint:gosec // a machine's memory
 }

@@ -65,8 +65,8 @@ func (d *Disk) check() error {
 	if d.err != nil {
 		factor = recoverFactor
 	}
-	switch free := int64(st.Bavail) * st.Bsize; { //nolint:gosec // a disk's size
-	case st.Flags&unix.ST_RDONLY != 0:
+	switch free := int64(st.Bavail) * int64(st.Bsize); { //nolint:gosec,unconvert // a disk's size; types differ by system
+	case st.Flags&readOnly != 0:
 		return fmt.Errorf("%w: the file system is read-only", ErrUnwritable)
 	case free < int64(factor)*lowBytes:
 		return fmt.Errorf("%w: only %d MiB are free", ErrFull, free>>20)

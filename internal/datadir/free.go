@@ -20,7 +20,7 @@ func Free(dir string) (int64, error) {
 			return 0, err
 		}
 	}
-	free := int64(st.Bavail) * st.Bsize //nolint:gosec // a disk's size
+	free := int64(st.Bavail) * int64(st.Bsize) //nolint:gosec,unconvert // a disk's size; types differ by system
 	err := filepath.WalkDir(dir, func(_ string, d fs.DirEntry, err error) error {
 		if err != nil || !d.Type().IsRegular() {
 			return nil //nolint:nilerr // what cannot be seen does not count

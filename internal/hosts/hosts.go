@@ -21,7 +21,6 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -120,7 +119,7 @@ func Hasten(cfg *pgconn.Config, timeout time.Duration) {
 			}
 			var failed error
 			err := c.Control(func(fd uintptr) {
-				failed = unix.SetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_USER_TIMEOUT, int(silentAfter.Milliseconds()))
+				failed = endAfter(int(fd), silentAfter)
 			})
 			return errors.Join(err, failed)
 		},

@@ -4,10 +4,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
-	"strings"
 
-	"golang.org/x/sys/unix"
+	"cairn/internal/machine"
 )
 
 // settingsName is the file in the data directory that holds our settings.
@@ -85,22 +83,6 @@ func memoryOf(megabytes int) string {
 	return fmt.Sprintf(memorySettings, buffers, max(megabytes/4*3, 2*buffers))
 }
 
-// memory is the megabytes that this process and its children may have.
-func memory() int {
-	var info unix.Sysinfo_t
-	if unix.Sysinfo(&info) != nil {
-		return 0
-	}
-	bytes := info.Totalram * uint64(info.Unit)
-	// A container's bound (cgroup v2), where it has one: a number, or "max".
-	if text, err := os.ReadFile("/sys/fs/cgroup/memory.max"); err == nil {
-		if bound, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64); err == nil {
-			bytes = min(bytes, bound)
-		}
-	}
-	return int(bytes >> 20) //nolint:gosec // of a machine
-}
-
 // unsafeSettings make a cluster that lives no longer than a test fast. Commits
 // still go to the kernel at once, so a killed process loses nothing.
 const unsafeSettings = `
@@ -117,7 +99,8 @@ func (c *Cluster) writeSettings() error {
 	if c.unsafe {
 		text += unsafeSettings + unsafeMemory
 	} else {
-		text += memoryOf(memory())
+		bytes, _ := machine.Memory()
+		text += memoryOf(int(bytes >> 20))
 	}
 	return c.owner.writeFile(filepath.Join(c.data(), settingsName), text)
 }
