@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"mime"
 	"net/http"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -45,6 +47,9 @@ func (h *handler) deviceRoutes() []web.Route {
 func (h *handler) postOwnTracks(c *fiber.Ctx) error {
 	return h.takeFixes(c, func(body []byte) ([]device.Fix, string, error) {
 		user, name := ownTracksSender(c)
+		if n := utf8.RuneCountInString(user) + utf8.RuneCountInString(name); n >= event.MaxNameRunes { // each way point of a list has them again
+			return nil, "", web.BadRequest(fmt.Sprintf("user and device have %d characters: they must have fewer than %d together", n, event.MaxNameRunes))
+		}
 		fixes, err := device.OwnTracks(body, user, name)
 		return fixes, `[]`, err
 	})

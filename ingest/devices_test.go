@@ -104,6 +104,7 @@ func TestDevicesWithoutAPlace(t *testing.T) {
 		{"nothing", "/point/owntracks", "", 200, "[]"},
 		{"encrypted", "/point/owntracks", `{"_type":"encrypted","data":"x"}`, 400, "encryption key"},
 		{"not OwnTracks", "/point/owntracks", `{"lat":1}`, 400, "_type"},
+		{"a long user", "/point/owntracks?d=phone&u=" + strings.Repeat("u", 250), `{"_type":"waypoints","waypoints":[]}`, 400, "fewer than 255"},
 		{"beyond the pole", "/point/owntracks", `{"_type":"location","lat":91,"lon":1,"tst":1}`, 400, "latitude"},
 		{"an empty batch", "/point/overland", `{"locations":[]}`, 200, "ok"},
 		{"not Overland", "/point/overland", `{}`, 400, "locations"},
