@@ -1,12 +1,15 @@
 package ogc
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
 	"slices"
 	"strings"
+
+	"cairn/event"
 )
 
 // ItemsLinks are the links of a page of items, whose query string this is.
@@ -109,25 +112,39 @@ func withForm(href string) string {
 	return href + "?f=html"
 }
 
+// firstColumns are what people look for first, where the points have it, and lastColumns
+// what they look for last.
+var (
+	firstColumns = []string{"name", "title", "time", event.ClashPrefix + "time"}
+	lastColumns  = []string{"received", "position", "revision"}
+)
+
 // viewColumns are the properties that most of the features have.
 func viewColumns(features []feature) []string {
 	count := map[string]int{}
 	for i := range features {
 		for name := range features[i].Properties {
-			if name != "id" {
+			if name != "id" && name != event.ClashPrefix+"id" { // in a column of its own
 				count[name]++
 			}
 		}
 	}
-	names := slices.Collect(maps.Keys(count))
-	slices.SortFunc(names, func(a, b string) int {
-		if count[a] != count[b] {
-			return count[b] - count[a]
+	for _, name := range firstColumns {
+		if count[name] > 0 {
+			count[name] = len(features) + 1
 		}
-		return strings.Compare(a, b)
+	}
+	names := slices.SortedFunc(maps.Keys(count), func(a, b string) int {
+		return cmp.Or(count[b]-count[a], strings.Compare(a, b))
 	})
 	names = names[:min(len(names), maxViewColumns)]
-	slices.Sort(names)
+	place := func(name string) int {
+		if i := slices.Index(firstColumns, name); i >= 0 {
+			return i
+		}
+		return len(firstColumns) + 1 + slices.Index(lastColumns, name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(place(a)-place(b), strings.Compare(a, b)) })
 	return names
 }
 
@@ -138,9 +155,12 @@ func (s Site) ViewItem(c *Collection, id string, body []byte) (*View, error) {
 		return nil, fmt.Errorf("read a point for its view: %w", err)
 	}
 	path := c.Items() + "/" + url.PathEscape(id)
-	title := raw(f.Properties["name"])
-	if title == "" || title == "null" {
-		title = "Point " + id
+	title := "Point " + id
+	for _, name := range [...]string{"name", "title"} {
+		if text := raw(f.Properties[name]); text != "" && text != "null" {
+			title = text
+			break
+		}
 	}
 	v := s.view(title, f.place(), path)
 	t := Table{Head: []string{"Property", "Value"}}

@@ -134,6 +134,8 @@ func (s Site) ViewAPI(d map[string]any) *View {
 	info, _ := d["info"].(map[string]any)
 	v := s.view("The API", plain(info["description"]), "/api")
 	paths, _ := d["paths"].(map[string]map[string]any)
+	components, _ := d["components"].(map[string]any)
+	known, _ := components["parameters"].(map[string]any)
 	t := Table{Title: "Operations", Head: []string{"Request", "What it does", "Parameters"}}
 	for _, path := range slices.Sorted(maps.Keys(paths)) {
 		for _, method := range slices.Sorted(maps.Keys(paths[path])) {
@@ -141,22 +143,19 @@ func (s Site) ViewAPI(d map[string]any) *View {
 			names := []string{}
 			parameters, _ := operation["parameters"].([]map[string]any)
 			for _, p := range parameters {
-				if name := plain(p["name"]); name != "" {
-					names = append(names, name)
-				} else {
-					names = append(names, strings.TrimPrefix(plain(p["$ref"]), "#/components/parameters/"))
+				if of, ok := known[strings.TrimPrefix(plain(p["$ref"]), "#/components/parameters/")].(map[string]any); ok {
+					p = of
 				}
+				names = append(names, plain(p["name"]))
 			}
 			t.Rows = append(t.Rows, []Cell{{Text: strings.ToUpper(method) + " " + path}, {Text: plain(operation["summary"])}, {Text: strings.Join(names, ", ")}})
 		}
 	}
 	v.Tables = append(v.Tables, t)
-	components, _ := d["components"].(map[string]any)
-	known, _ := components["parameters"].(map[string]any)
 	t = Table{Title: "Parameters", Head: []string{"Name", "In", "What it means"}}
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		p, _ := known[name].(map[string]any)
-		t.Rows = append(t.Rows, []Cell{{Text: name}, {Text: plain(p["in"])}, {Text: plain(p["description"])}})
+		t.Rows = append(t.Rows, []Cell{{Text: plain(p["name"])}, {Text: plain(p["in"])}, {Text: plain(p["description"])}})
 	}
 	v.Tables = append(v.Tables, t)
 	return v
