@@ -34,8 +34,8 @@ const (
 type access struct {
 	// services are the subjects of requests.
 	services []string
-	// hears are the subjects of announcements.
-	hears []string
+	// announcements are the subjects of announcements that it may subscribe to.
+	announcements []string
 }
 
 const (
@@ -59,11 +59,11 @@ var accesses = map[string]access{
 			bus.Subject, api + "STREAM.INFO." + bus.Stream, bus.SubjectRead, bus.SubjectKeep,
 			"$KV." + bus.UploadsBucket + ".*", api + "DIRECT.GET." + bus.UploadsStream + ".$KV." + bus.UploadsBucket + ".*",
 		}, readKeys...),
-		hears: []string{bus.SubjectApplied},
+		announcements: []string{bus.SubjectApplied},
 	},
 	bus.UserQuery: {
-		services: readKeys,
-		hears:    []string{bus.SubjectApplied},
+		services:      readKeys,
+		announcements: []string{bus.SubjectApplied},
 	},
 	bus.UserInspect: {
 		services: []string{
@@ -71,7 +71,7 @@ var accesses = map[string]access{
 			api + "STREAM.MSG.GET." + bus.Stream, api + "DIRECT.GET." + bus.Stream, api + "DIRECT.GET." + bus.Stream + ".>",
 			api + "CONSUMER.NAMES." + bus.Stream, api + "CONSUMER.LIST." + bus.Stream, api + "CONSUMER.INFO." + bus.Stream + ".*",
 		},
-		hears: []string{bus.SubjectApplied},
+		announcements: []string{bus.SubjectApplied},
 	},
 }
 
@@ -141,14 +141,14 @@ func configFile(cfg Config, open bool) string {
 	}
 	for _, user := range slices.Sorted(maps.Keys(accesses)) {
 		a, name := accesses[user], accountOf(user)
-		subscribe := append([]string{inboxes}, a.hears...)
+		subscribe := append([]string{inboxes}, a.announcements...)
 		fmt.Fprintf(&accounts, "%s: { users: [%s], imports: [\n", name, userLine(cfg, user, a.services, subscribe))
 		for _, subject := range a.imports() {
 			// Some are answered with more than one message.
 			fmt.Fprintf(&exports, "{ service: %q, response_type: stream, accounts: [%s] }\n", subject, name)
 			fmt.Fprintf(&accounts, "{ service: { account: %s, subject: %q } }\n", account, subject)
 		}
-		for _, subject := range a.hears {
+		for _, subject := range a.announcements {
 			fmt.Fprintf(&exports, "{ stream: %q, accounts: [%s] }\n", subject, name)
 			fmt.Fprintf(&accounts, "{ stream: { account: %s, subject: %q } }\n", account, subject)
 		}

@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// silence is how long a stream may say nothing: longer than its heartbeat.
-	silence = 25 * time.Second
+	// streamTimeout is how long a stream may send nothing: longer than its heartbeat.
+	streamTimeout = 25 * time.Second
 	// comeAgain is the pause of a client whose stream ended.
 	comeAgain = 100 * time.Millisecond
 	// longestEvent is more than a point's Feature has bytes here.
@@ -81,7 +81,7 @@ func (f *follower) once(ctx context.Context, take func(told) bool) error {
 	if f.last > 0 {
 		request.Header.Set("Last-Event-ID", strconv.FormatInt(f.last, 10))
 	}
-	quiet := time.AfterFunc(silence, cancel)
+	quiet := time.AfterFunc(streamTimeout, cancel)
 	defer quiet.Stop()
 	response, err := f.http.Do(request)
 	if err != nil {
@@ -96,7 +96,7 @@ func (f *follower) once(ctx context.Context, take func(told) bool) error {
 	lines.Buffer(nil, longestEvent)
 	e := told{id: f.last}
 	for lines.Scan() {
-		quiet.Reset(silence)
+		quiet.Reset(streamTimeout)
 		field, value, _ := bytes.Cut(lines.Bytes(), []byte(": "))
 		switch string(field) {
 		case "event":

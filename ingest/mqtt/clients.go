@@ -9,7 +9,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// largeBytes bounds the packets of more than keptBytes that come or are being stored, in
+// largeBytes bounds the packets of more than idleBufferBytes that come or are being stored, in
 // bytes, over all connections: 120 of the largest. One address has as large a part of them
 // as of the connections.
 const largeBytes = 32 << 20

@@ -36,8 +36,8 @@ const (
 	// bodyTimeout bounds the time in which a packet that has begun must have come: its
 	// largest at 9 kB/s, and nearly all at a few bytes a second.
 	bodyTimeout = 30 * time.Second
-	// keptBytes is what a client's buffer keeps until its next packet.
-	keptBytes = 8 << 10
+	// idleBufferBytes is what a client's buffer keeps until its next packet.
+	idleBufferBytes = 8 << 10
 )
 
 // A Refusal is a code of CONNACK (section 3.2.2.3).
@@ -231,7 +231,7 @@ func (c *client) wait(d time.Duration) error {
 // room, which is given back when the next is read.
 func (c *client) read(r *bufio.Reader) (p packet, err error) {
 	c.giveBack(c)
-	if cap(c.buffer) > keptBytes {
+	if cap(c.buffer) > idleBufferBytes {
 		c.buffer = nil
 	}
 	first, length, err := readHead(r)
@@ -247,7 +247,7 @@ func (c *client) read(r *bufio.Reader) (p packet, err error) {
 	switch {
 	case length > most:
 		return p, protocol("a packet of %d bytes, and at most %d are taken", length, most)
-	case length > keptBytes && !c.hold(c, length):
+	case length > idleBufferBytes && !c.hold(c, length):
 		return p, errNoRoom
 	}
 	if length > r.Buffered() && c.publisher != nil { // who has not logged in has no more time for it
