@@ -87,6 +87,7 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 		return fmt.Errorf("at the beginning: %w", err)
 	}
 	s.figures.round(r)
+	s.putFence(ctx, *seed)
 	s.drops = slices.ContainsFunc(r.faults, func(f fault) bool { return f.kind == "kill-in-retention" || f.kind == "kill-at-the-rest" })
 	writes, end := context.WithCancel(ctx)
 	defer end()
@@ -96,6 +97,7 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 	finishSending := s.sending(writes, seed+uint64(len(writers)+len(changers)+1))
 	reads, endReads := context.WithCancel(ctx)
 	var readers sync.WaitGroup
+	readers.Go(func() { s.crossings.hook.dieAndComeBack(reads, s, seed) })
 	readers.Go(func() { s.reading(reads, seed+uint64(len(writers)+len(changers))) })
 	s.strike(ctx, r)
 	began := time.Now()
@@ -131,6 +133,14 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 	}
 	if err := s.compare(ctx, last, changing); err != nil {
 		return err
+	}
+	if err := s.compareCrossings(ctx, r); err != nil {
+		return err
+	}
+	if last {
+		if err := s.hasTold(ctx); err != nil {
+			return err
+		}
 	}
 	at, err := s.checkpoint(ctx)
 	if err != nil {

@@ -40,6 +40,9 @@ type device struct {
 	positions map[int]int64 // of those that were there at a comparison
 	mqtt      *mqttpub.Client
 	again     bool // the message at hand was sent before
+
+	newest int  // of the fixes in PostGIS that were looked at for crossings
+	inside bool // of the fence, at that one
 }
 
 // newDevices are those of a system.
@@ -52,7 +55,7 @@ func newDevices(system string) []*device {
 		{name: devicePrefix + system + "/mqtt2", many: 1, send: (*device).publish},
 	}
 	for _, d := range devices {
-		d.acked, d.positions = map[int]bool{}, map[int]int64{}
+		d.acked, d.positions, d.newest = map[int]bool{}, map[int]int64{}, -1
 	}
 	return devices
 }
@@ -263,6 +266,7 @@ func (s *system) compareFix(d *device, g *testrig.Got) {
 		s.find("DOUBLED: fix %d of %s is at %d and at %d", n, d.name, before, g.Position)
 	}
 	d.positions[n] = g.Position
+	s.crossings.cross(d, n, g.Position)
 }
 
 // compareLatest waits until GET /latest has what is newest in PostGIS of each device, and

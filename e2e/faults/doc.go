@@ -18,6 +18,7 @@
 //	writer_test.go     what clients send (client_, reader_test.go)
 //	change_test.go     how clients change points, and what is then there (changed_test.go)
 //	device_test.go     what phones and trackers send, by HTTP and MQTT, and where they are
+//	hook_test.go       a fence that devices cross, and a hook whose receiver dies
 //	follow_test.go     who follows the stream, and must have the same in the end
 //	strike_test.go     how each fault strikes and is healed (full_, maintain_, retention_test.go)
 //	check_test.go      the comparison

@@ -40,24 +40,25 @@ const (
 // A system is what the faults strike: processes on one data folder and one
 // database, which live through many rounds.
 type system struct {
-	t       testing.TB
-	name    string
-	data    string // the data folder
-	logs    string
-	cluster *postgres.Cluster
-	proxies map[string]*proxy
-	roles   map[string]*role
-	shape   string // how the roles are put together now
-	ledger  *testrig.Ledger
-	changes *testrig.Changes
-	minds   map[string]*mind // of the changers
-	devices []*device
-	figures *figures
-	replay  time.Duration // what is projected stays in the stream for so long
-	serial  atomic.Int64  // of ids that are numbers
-	checked int64         // up to this position the points were compared
-	repair  repair
-	small   bool // the store's disk can be filled
+	t         testing.TB
+	name      string
+	data      string // the data folder
+	logs      string
+	cluster   *postgres.Cluster
+	proxies   map[string]*proxy
+	roles     map[string]*role
+	shape     string // how the roles are put together now
+	ledger    *testrig.Ledger
+	changes   *testrig.Changes
+	minds     map[string]*mind // of the changers
+	devices   []*device
+	crossings crossings
+	figures   *figures
+	replay    time.Duration // what is projected stays in the stream for so long
+	serial    atomic.Int64  // of ids that are numbers
+	checked   int64         // up to this position the points were compared
+	repair    repair
+	small     bool // the store's disk can be filled
 
 	drops    bool             // in this round, segments that it began with are dropped
 	aged     atomic.Int64     // below it, what was created may be dropped
@@ -88,13 +89,18 @@ func newSystem(t testing.TB, name, logs string, f *figures) *system {
 		s.proxies[n] = p
 	}
 	s.follower = newFollower(s)
+	hook, err := newReceiver()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = hook.server.Close() })
+	s.crossings = crossings{must: map[string]crossing{}, told: map[string]bool{}, hook: hook}
 	clusterDir := filepath.Join(s.data, "postgres")
 	t.Cleanup(func() {
 		if err := postgres.Destroy(context.Background(), clusterDir); err != nil {
 			t.Errorf("remove the cluster: %v", err)
 		}
 	})
-	var err error
 	if s.cluster, err = postgres.Start(t.Context(), clusterDir, testkit.Log(t), postgres.Unsafe()); err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +136,7 @@ func (s *system) makeRoles() {
 	}
 	listen := []string{"--listen", "127.0.0.1:0", "--data", s.data}
 	queue := []string{"--nats-listen", "127.0.0.1:0", "--mqtt-listen", "127.0.0.1:0", "--max-bytes", fmt.Sprint(streamBytes)}
-	window := []string{"--max-bytes", fmt.Sprint(streamBytes), "--replay-age", s.replay.String(), "--keep", keepFor}
+	window := []string{"--max-bytes", fmt.Sprint(streamBytes), "--replay-age", s.replay.String(), "--keep", keepFor, "--hook-networks", "127.0.0.1/32"}
 	via := func(nats, pg string) []string {
 		return []string{"--nats-url", "nats://" + s.proxies[nats].address, "--database-url", s.databaseURL(s.proxies[pg].address)}
 	}
