@@ -198,7 +198,7 @@ func scopeOf(method, path string) string {
 		return "edit,admin"
 	case method == http.MethodPut || method == http.MethodPatch || method == http.MethodDelete:
 		return "edit"
-	case method == http.MethodPost || path == "/point/osmand" || strings.HasPrefix(path, "/point/uploads/"):
+	case method == http.MethodPost || path == "/point/osmand" || strings.HasPrefix(path, "/point/from/") || strings.HasPrefix(path, "/point/uploads/"):
 		return "write"
 	}
 	return "read"
