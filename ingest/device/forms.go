@@ -96,7 +96,7 @@ func ReadForms(data []byte) (Forms, error) {
 	for _, name := range slices.Sorted(maps.Keys(forms)) {
 		f := forms[name]
 		if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" {
-			return nil, fmt.Errorf("%q is no name for a form: it is a part of the URL, of a-z, 0-9, - _ and .", name)
+			return nil, fmt.Errorf("%q is no name for a form: it is part of the URL and may have a-z, 0-9, dots, hyphens and underscores", name)
 		}
 		if f == nil {
 			return nil, fmt.Errorf("the form %q is null", name)
