@@ -112,7 +112,7 @@ func queryables(c *Collection, taken map[string]bool, seen []Seen) (out []map[st
 	for _, p := range seen {
 		if p.Type == "string" || p.Type == "integer" || p.Type == "number" || p.Type == "boolean" {
 			// Of whatever type: points may have others, and what none has lets none through.
-			add(p.Name, "The property of that name is this; the points looked at have it as "+p.Type+".", map[string]any{"type": "string", "maxLength": 1024})
+			add(p.Name, "The property of that name is this; the points looked at have it as "+p.Type+".", map[string]any{"type": "string"})
 		}
 	}
 	return out
