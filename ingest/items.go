@@ -41,7 +41,8 @@ func (h *handler) item(handle fiber.Handler) fiber.Handler {
 		}
 		c.Locals(isItem{}, true)
 		head := &c.Request().Header
-		conditional := len(head.Peek(fiber.HeaderIfMatch)) > 0 || len(head.Peek(fiber.HeaderIfNoneMatch)) > 0
+		// A field with nothing in it is a condition, too: one that nothing meets.
+		conditional := fieldOf(c, fiber.HeaderIfMatch) != nil || fieldOf(c, fiber.HeaderIfNoneMatch) != nil
 		if !conditional && !h.requireConditions && c.Method() != http.MethodPost {
 			head.Set(fiber.HeaderIfMatch, "*")
 		}

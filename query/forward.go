@@ -85,8 +85,11 @@ func (f *forwarder) forward(c *fiber.Ctx) error {
 	}
 	request.ContentLength = max(length, -1)
 	for _, name := range passedOn {
-		if value := c.Get(name); value != "" {
-			request.Header.Set(name, value)
+		for _, value := range c.Request().Header.PeekAll(name) {
+			// A condition with nothing in it is one, too; other fields are as if they were not there.
+			if len(value) > 0 || name == fiber.HeaderIfMatch || name == fiber.HeaderIfNoneMatch {
+				request.Header.Add(name, string(value))
+			}
 		}
 	}
 	f.setForwarded(c, request)

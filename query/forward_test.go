@@ -47,6 +47,8 @@ func TestForwardTellsTheClient(t *testing.T) {
 	}
 	request.Header.Set("X-Forwarded-For", "192.0.2.9, 198.51.100.1")
 	request.Header.Set("Forwarded", "for=192.0.2.9")
+	request.Header["If-Match"] = []string{`"1"`, `"2"`}
+	request.Header.Set("If-None-Match", "") // a condition that nothing meets, and no absence of one
 	answer, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +57,7 @@ func TestForwardTellsTheClient(t *testing.T) {
 	if text, err := io.ReadAll(answer.Body); err != nil || answer.StatusCode != http.StatusAccepted {
 		t.Fatalf("%d %s %v", answer.StatusCode, text, err)
 	}
-	if h := <-got; h.Get("X-Forwarded-For") != "198.51.100.1" || h.Get("Forwarded") != "" {
+	if h := <-got; h.Get("X-Forwarded-For") != "198.51.100.1" || h.Get("Forwarded") != "" || len(h["If-Match"]) != 2 || len(h["If-None-Match"]) != 1 {
 		t.Errorf("ingest was told %v", h)
 	}
 }
