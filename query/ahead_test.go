@@ -83,3 +83,46 @@ func TestReaderJoinsAheadOfABatch(t *testing.T) {
 		t.Errorf("the tail is at %d", tail.at)
 	}
 }
+
+// A reader who read the tables on its own may have been told of a row what the tail never
+// had, because the row had changed again when the tail read it. What the tail had before
+// does not say what that reader was told.
+func TestReaderKnowsWhatTheTailNeverHad(t *testing.T) {
+	f := newFixture(t)
+	tail := newTail(f.tracker, f.changes, f.floor, nil, newStreamMetrics(prometheus.NewRegistry()))
+	tail.following = true
+	inside, _, err := filter.ParseParameter("bbox", "0,0,10,10")
+	if err != nil {
+		t.Fatal(err)
+	}
+	f.put(1, [2]float64{20, 20})
+	r := &reader{tail: tail, wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }, at: event.EndOf(3), filter: filter.Combine([]filter.Parameter{inside})}
+	steady := &reader{tail: tail, wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }, filter: r.filter}
+	if !tail.join(steady) {
+		t.Fatal("not joined")
+	}
+	tail.step(0)
+	f.replace(2, "p1.0", 21, 21)
+	tail.step(event.EndOf(1))
+	said(steady) // without a memory, how the point was created is not known
+	f.replace(3, "p1.0", 5, 5)
+	if b, err := f.changes(event.EndOf(2), newest, r.filter); err != nil || len(b.changes) != 1 { // as the reader does
+		t.Fatal(b, err)
+	}
+	f.replace(4, "p1.0", 22, 22)
+	if !tail.join(r) {
+		t.Fatal("not joined")
+	}
+	tail.step(event.EndOf(2))
+	if got, want := said(r), []string{fmt.Sprint(updated, " 4")}; !slices.Equal(got, want) {
+		t.Errorf("who saw the point inside was told %v, want %v", got, want)
+	}
+	if got := said(steady); len(got) != 0 {
+		t.Errorf("who never did was told %v", got)
+	}
+	f.replace(5, "p1.0", 23, 23)
+	tail.step(event.EndOf(4))
+	if got := said(r); len(got) != 0 {
+		t.Errorf("of a change outside of its box the reader was told %v", got)
+	}
+}

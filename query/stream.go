@@ -350,7 +350,7 @@ func (s *service) catchUp(w *eventWriter, r *reader) error {
 	}
 	var events []pendingEvent
 	for _, c := range b.changes {
-		if wire := r.event(c, state{}, true); wire != nil {
+		if wire := r.event(c, state{}, false); wire != nil {
 			events = append(events, pendingEvent{wire: wire})
 		}
 	}

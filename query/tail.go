@@ -43,6 +43,7 @@ type tail struct {
 	mu        sync.Mutex
 	following bool
 	at        event.Position // up to here, readers have what passes
+	read      uint64         // the database's sequence when it was last read
 	readers   []*reader
 }
 
@@ -68,6 +69,12 @@ type reader struct {
 	gone    <-chan struct{}
 	expires time.Time
 
+	// A reader that read the tables on its own may have been told states of rows that
+	// the tail never had, because they had changed again when the tail read them. Those
+	// are not above own. What the tail had when it had read all up to there, of a
+	// database at sure, is what the reader was told, for all that changes above that.
+	own, sure event.Position
+
 	mu      sync.Mutex
 	at      event.Position // up to here, it has what passes, or has it in pending
 	pending []pendingEvent
@@ -87,10 +94,23 @@ func (t *tail) join(r *reader) bool {
 	if r.at < t.at || r.epoch != t.epoch.Load() {
 		return false
 	}
+	r.unsure(max(t.tracker.Target(), t.tracker.Confirmed()))
+	r.passed(t.at, max(t.read, r.own.Sequence()))
 	r.index = len(t.readers)
 	t.readers = append(t.readers, r)
 	t.metrics.readers.Inc()
 	return true
+}
+
+// unsure notes that the reader may know states up to that of a sequence that the tail
+// never had.
+func (r *reader) unsure(sequence uint64) { r.own, r.sure = event.EndOf(sequence), newest }
+
+// passed notes how far the tail is, and the sequence of the database that it read.
+func (r *reader) passed(at event.Position, read uint64) {
+	if r.sure == newest && at >= r.own {
+		r.sure = event.EndOf(read)
+	}
 }
 
 // start makes run follow, from where the memory is if that is not long ago, or where
@@ -100,9 +120,13 @@ func (t *tail) start(at event.Position) {
 		return
 	}
 	t.following = true
-	if t.at = at; t.memory != nil {
-		t.at = event.EndOf(t.memory.begin(t.tracker.Confirmed(), t.epoch.Load()))
+	if t.memory != nil {
+		at = event.EndOf(t.memory.begin(t.tracker.Confirmed(), t.epoch.Load()))
 	}
+	if t.at != at {
+		clear(t.before) // what changed in between is not known
+	}
+	t.at = at
 	select {
 	case t.came <- struct{}{}:
 	default:
@@ -273,13 +297,14 @@ func (t *tail) deliver(b batch, after event.Position, epoch uint64) (done bool) 
 	}
 	states := t.states(b)
 	t.memory.add(b)
+	t.read = b.sequence
 	if epoch != t.epoch.Load() {
 		return true
 	}
 	t.at = b.upTo
 	for i := len(t.readers) - 1; i >= 0; i-- { // from the end, for remove
 		r := t.readers[i]
-		if !r.take(b, after, states, &t.backlog) {
+		if !r.take(b, states, &t.backlog) {
 			t.metrics.dropped.Inc()
 			t.remove(r)
 			r.cut()
@@ -335,14 +360,14 @@ func (t *tail) remember(c *change) {
 
 // take adds what concerns the reader to what waits for it, and reports whether
 // there was room.
-func (r *reader) take(b batch, after event.Position, states []state, backlog *atomic.Int64) bool {
+func (r *reader) take(b batch, states []state, backlog *atomic.Int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, c := range b.changes {
 		if c.at <= r.at {
 			continue
 		}
-		wire := r.event(c, states[i], r.at > after)
+		wire := r.event(c, states[i], c.at > r.sure)
 		if wire == nil {
 			continue
 		}
@@ -356,6 +381,7 @@ func (r *reader) take(b batch, after event.Position, states []state, backlog *at
 		r.bytes += len(wire)
 	}
 	r.at = max(r.at, b.upTo)
+	r.passed(b.upTo, b.sequence)
 	r.wakeUp()
 	return true
 }
@@ -369,11 +395,12 @@ func (r *reader) wakeUp() {
 	}
 }
 
-// event is what the reader is told of the change; nil: nothing. One that is ahead
-// of the tail may have seen a state that the tail has not. Where it is not known
+// event is what the reader is told of the change; nil: nothing. The state before it is
+// what the tail had, and only where sure what the reader was told. A point that was
+// deleted and is deleted has been there in between, for somebody. Where it is not known
 // whether a point that went was in the area of whoever reads, they are told where it
 // stood among all points, and not its id.
-func (r *reader) event(c *change, before state, ahead bool) []byte {
+func (r *reader) event(c *change, before state, sure bool) []byte {
 	if c.kind != deleted && filter.Match(r.filter, &c.Row.Row) {
 		if r.view.authors {
 			return c.signed()
@@ -383,8 +410,8 @@ func (r *reader) event(c *change, before state, ahead bool) []byte {
 	if c.kind == created {
 		return nil
 	}
-	switch known := before.known && !ahead; {
-	case known && !(before.live && filter.Match(r.filter, &before.row)):
+	switch known := sure && before.known && before.live; {
+	case known && !filter.Match(r.filter, &before.row):
 		return nil // it has not shown it
 	case !known && r.view.area != nil:
 		return c.unnamed()
@@ -413,6 +440,7 @@ func (r *reader) restart(at event.Position, epoch uint64, backlog *atomic.Int64)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.at, r.epoch = at, epoch
+	r.unsure(at.Sequence())
 	release(backlog, r.pending)
 	r.pending = []pendingEvent{{wire: resetEvent(at)}}
 	r.bytes = len(r.pending[0].wire)
