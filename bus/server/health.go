@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"cairn/bus"
@@ -18,6 +19,9 @@ const (
 	// unhealthyChecks is how many checks in a row must find the server unhealthy: a stream that
 	// is being made counts, for a moment, as one that could not be recovered.
 	unhealthyChecks = 2
+	// hangLook and hangLooks: a check that is the same one at so many looks, beside the
+	// first, will never end. One takes milliseconds, or as long as a slow disk.
+	hangLook, hangLooks = 30 * time.Second, 2
 	// restartPause is the least time between two attempts to bring a store back.
 	restartPause = 5 * time.Second
 )
@@ -48,19 +52,22 @@ func (s *Server) monitor(ctx context.Context) {
 		case <-ticker.C:
 		}
 		diskProblem := disk.Check()
+		s.checks.Add(1)
 		problem := s.unhealthy()
 		if problem == nil {
 			failures = 0
 		} else {
 			failures++
 		}
+		acknowledged := diskProblem == nil && problem == nil && s.compareAcknowledged() == nil
+		s.checks.Add(1)
 		switch {
 		case errors.Is(diskProblem, datadir.ErrFull):
 			s.refuse(fmt.Errorf("%w: %w", bus.ErrFull, diskProblem))
 		case diskProblem != nil:
 			s.refuse(fmt.Errorf("%w: %w", bus.ErrUnwritable, diskProblem))
 		case problem == nil:
-			if s.compareAcknowledged() == nil {
+			if acknowledged {
 				s.accept()
 			}
 		case failures < unhealthyChecks:
@@ -72,6 +79,46 @@ func (s *Server) monitor(ctx context.Context) {
 			}
 		}
 	}
+}
+
+// watchChecks ends the process when a check of the store does not end: a disk that fills up at
+// the wrong moment makes the server wait for itself, forever (seen with nats-server
+// 2.15). Then it neither takes writes nor stops, so nothing but the end of the process
+// helps; what it acknowledged is on the disk.
+func (s *Server) watchChecks(ctx context.Context) {
+	ticker := time.NewTicker(hangLook)
+	defer ticker.Stop()
+	var w hangWatch
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if w.hangs(s.checks.Load()) {
+			s.endProcess()
+		}
+	}
+}
+
+// A hangWatch tells a check that does not end from those that do.
+type hangWatch struct {
+	last  uint64 // how many had begun or ended
+	looks int    // at which that was the same, and one was under way
+}
+
+func (w *hangWatch) hangs(now uint64) bool {
+	if w.looks++; now%2 == 0 || now != w.last {
+		w.looks = 0
+	}
+	w.last = now
+	return w.looks == hangLooks
+}
+
+// endProcess is for a store that hangs.
+func (s *Server) endProcess() {
+	s.cfg.Log.Error("the queue's store hangs, as it may after a full disk: ending the process, as nothing else helps; start it again, and nothing that was acknowledged is lost", "store", s.cfg.StoreDir)
+	os.Exit(1)
 }
 
 // unhealthy says what is wrong with the server's store. In a cluster that is not what

@@ -75,6 +75,7 @@ type Server struct {
 	acked     *acknowledgedFile // nil where none is kept
 	stop      context.CancelFunc
 	monitored chan struct{} // closed when monitor has returned
+	checks    atomic.Uint64 // checks of the store that began or ended: odd while one is under way
 	// node is what a node of a cluster knows of the others; nil without a cluster.
 	node *node
 }
@@ -120,6 +121,7 @@ func Start(cfg Config) (*Server, error) {
 		s.compareAcknowledged()
 	}
 	go s.monitor(ctx)
+	go s.watchChecks(ctx)
 	return s, nil
 }
 
