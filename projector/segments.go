@@ -3,6 +3,7 @@ package projector
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"cairn/schema"
 
@@ -17,11 +18,45 @@ const segmentsLock = "cairn-segments"
 // sealLock is held by whoever seals, which is beside everything else but a rebuild.
 const sealLock = "cairn-seal"
 
+const (
+	// lockWait is how long one wait for a lock takes before it is looked who has it.
+	lockWait = 10 * time.Second
+	// lockIdle: whoever has a lock and does nothing for so long is not there any more.
+	// Between its statements a holder rests for milliseconds.
+	lockIdle = 30 * time.Second
+	// lockAnswer is how much longer than the wait the server may take to tell.
+	lockAnswer = 10 * time.Second
+)
+
 func lockSegments(ctx context.Context, conn *pgx.Conn, lock string) error {
-	if _, err := conn.Exec(ctx, `select pg_advisory_lock(hashtext($1))`, lock); err != nil {
+	if err := waitForLock(ctx, conn, lock, lockWait, lockIdle); err != nil {
 		return fmt.Errorf("lock the segments: %w", err)
 	}
 	return nil
+}
+
+// waitForLock takes an advisory lock in its turn. A connection that was lost without a
+// word is idle for the server until it finds out, which takes hours by default, and has
+// its locks until then: one that has been idle is ended.
+func waitForLock(ctx context.Context, conn *pgx.Conn, lock string, wait, idle time.Duration) error {
+	for {
+		err := lockWithin(ctx, conn, lock, wait)
+		if !isLockTimeout(err) {
+			return err
+		}
+		_, err = conn.Exec(ctx, endSelect+` and pid in (select pid from pg_stat_activity where state = 'idle' and state_change < now() - $2::interval)`, lock, idle)
+		if err != nil {
+			return fmt.Errorf("look who has the lock: %w", err)
+		}
+	}
+}
+
+func lockWithin(ctx context.Context, conn *pgx.Conn, lock string, wait time.Duration) error {
+	ctx, cancel := context.WithTimeout(ctx, wait+lockAnswer)
+	defer cancel()
+	_, err := conn.PgConn().Exec(ctx, fmt.Sprintf(`set lock_timeout = %d; select pg_advisory_lock(hashtext('%s')); set lock_timeout = 0`,
+		wait.Milliseconds(), lock)).ReadAll()
+	return err
 }
 
 func execAll(ctx context.Context, conn *pgx.Conn, sql []string) error {
