@@ -60,14 +60,26 @@ func (s *service) getDownload(c *fiber.Ctx) error {
 // sendDownload answers with it as soon as it has its snapshot.
 func (s *service) sendDownload(c *fiber.Ctx, d *download) error {
 	d.endWith(web.Ends(c))
-	select {
-	case sequence := <-d.began:
-		setPosition(c, sequence)
-	case <-d.ended:
-		return s.refuse(c, d.err)
+	sequence, err := d.snapshot()
+	if err != nil {
+		return s.refuse(c, err)
 	}
+	setPosition(c, sequence)
 	c.Context().SetBodyStream(d, -1)
 	return nil
+}
+
+// snapshot is the sequence of what is written, or why nothing is.
+func (d *download) snapshot() (sequence uint64, err error) {
+	select {
+	case sequence = <-d.began:
+	case <-d.ended: // a short one may be whole by now
+		if d.err != nil {
+			return 0, d.err
+		}
+		sequence = <-d.began
+	}
+	return sequence, nil
 }
 
 // A download is the body of an answer, made while it is read.

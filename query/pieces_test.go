@@ -51,6 +51,25 @@ func send(d *download, conn *timed) (err error) {
 	return err
 }
 
+// A short download may be made to its end before its answer begins.
+func TestDownloadEndsBeforeItBegins(t *testing.T) {
+	s := &service{draining: t.Context(), log: testkit.Log(t)}
+	for name, want := range map[string]error{"whole": nil, "broken off": io.ErrUnexpectedEOF} {
+		for range 50 { // a select picks any that is ready
+			d := s.newDownload(&slot{leave: func() {}}, func(_ context.Context, _ io.Writer, began func(uint64)) error {
+				if want == nil {
+					began(7)
+				}
+				return want
+			})
+			<-d.ended
+			if sequence, err := d.snapshot(); !errors.Is(err, want) || want == nil && sequence != 7 {
+				t.Fatalf("%s: %d, %v", name, sequence, err)
+			}
+		}
+	}
+}
+
 // What is sent is what was made, whatever its sizes. Each piece must be taken within its
 // own time: one that continues may be long, one that stalls is cut off.
 func TestPieces(t *testing.T) {

@@ -224,7 +224,7 @@ func TestManyReaders(t *testing.T) {
 	readers := make([]*reader, 10_000)
 	for i := range readers {
 		west, south := float64(i%100), float64(i/100)-50
-		readers[i] = &reader{filter: filter.Box{West: west, South: south, East: west + 1, North: south + 1}, wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }, at: event.MaxIndex}
+		readers[i] = &reader{filter: filter.Box{West: west, South: south, East: west + 1, North: south + 1}, wake: make(chan struct{}, 1), cut: func() { t.Error("cut off") }}
 		if !tail.join(readers[i]) {
 			t.Fatal("not joined")
 		}
