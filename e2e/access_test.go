@@ -130,7 +130,7 @@ func TestWritesWithinAnArea(t *testing.T) {
 // With --auth keys, nothing but health is told to who has none; who has one may
 // what it is for, and is the author of what it writes.
 func TestAccessKeys(t *testing.T) {
-	data, mqtt := testrig.PreparedFolder(t), freePort(t)
+	data, mqtt := testrig.PreparedFolder(t), testrig.FreePort(t)
 	s := serve(t, data, "--auth", "keys", "--mqtt-listen", mqtt)
 	queue := s.NATS()
 	key := func(name, scope string) string {

@@ -18,17 +18,6 @@ import (
 	"cairn/internal/testrig"
 )
 
-// freePort is one that nobody listens on just now.
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
 // publishUntil publishes fixes of a device, of quality 1, one after the other, until
 // the connection ends, and returns how many were acknowledged.
 func publishUntil(address string, device, from int) (acknowledged int) {
@@ -76,7 +65,7 @@ func publishUntil(address string, device, from int) (acknowledged int) {
 // What was acknowledged by MQTT is there after the process was killed.
 func TestMQTTKilled(t *testing.T) {
 	const devices, rounds = 4, 3
-	data, address := testrig.PreparedFolder(t), freePort(t)
+	data, address := testrig.PreparedFolder(t), testrig.FreePort(t)
 	next := [devices]int{}
 	for i := range next {
 		next[i] = 1
@@ -165,7 +154,7 @@ func mosquitto(t *testing.T, address, topic string, args ...string) ([]byte, err
 // With a certificate of its own, and keys: a device publishes to its topics, encrypted,
 // and nobody else does.
 func TestMQTTEncryptedWithKeys(t *testing.T) {
-	data, address := testrig.PreparedFolder(t), freePort(t)
+	data, address := testrig.PreparedFolder(t), testrig.FreePort(t)
 	c := testkit.NewCertificate(t, testkit.Folder(t))
 	s := serve(t, data, "--auth", "keys", "--mqtt-listen", address, "--mqtt-tls-cert", c.Cert, "--mqtt-tls-key", c.Key)
 	van, reader := addKey(t, s, data, "van", "write"), addKey(t, s, data, "reader", "read")

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strconv"
+	"sync"
 	"testing"
 
 	"cairn/internal/postgres"
@@ -108,6 +109,10 @@ func ClusterOf(data string) string { return filepath.Join(data, "postgres") }
 // outgoing connections: there a port could be gone while its owner restarts.
 const firstPort, lastPort = 15000, 30000
 
+// given are the ports that this process took: one is not free because whom it is for
+// does not listen yet.
+var given sync.Map
+
 // FreePort is a port that can be listened on at each of these addresses, and
 // after a restart again: host:port of the first, 127.0.0.1 where none is given.
 func FreePort(t testing.TB, hosts ...string) string {
@@ -118,7 +123,7 @@ func FreePort(t testing.TB, hosts ...string) string {
 	const attempts = 100
 	for range attempts {
 		port := strconv.Itoa(firstPort + rand.IntN(lastPort-firstPort))
-		if free(port, hosts) {
+		if _, taken := given.LoadOrStore(port, true); !taken && free(port, hosts) {
 			return net.JoinHostPort(hosts[0], port)
 		}
 	}
