@@ -34,8 +34,12 @@ build: ## build bin/cairn, with the map page where npm is installed
 	$(ALONE) CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)' -o bin/cairn .
 
 run: ## install PostGIS and npm if they are missing, build, and start every role (ARGS="--listen :8080" and so on)
-	@sh $(TOOLS)/ensure.sh run
-	@[ -e $(PAGE) ] || sh $(TOOLS)/ensure.sh page || echo "npm could not be installed; all but the map works without it."
+	@command -v $(GO) >/dev/null || { echo "Cairn is built with Go 1.26 or later, and there is no $(GO) in PATH. Get it from https://go.dev/dl"; exit 1; }
+	@# On a bare machine the packages take minutes, and so does the compiler: both at once.
+	@$(ALONE) CGO_ENABLED=0 $(GO) list -export -deps -trimpath . >/dev/null 2>&1 & \
+	sh $(TOOLS)/ensure.sh run || exit 1; \
+	echo "Compiling; the first time takes minutes."; \
+	wait
 	@$(MAKE) --no-print-directory build
 	@exec bin/cairn serve $(ARGS)
 

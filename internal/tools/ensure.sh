@@ -11,6 +11,13 @@ need() { # need PACKAGE WHY: add it to what will be installed
 	echo "cairn needs $1: $2"
 }
 
+optional="" without=""
+want() { # want PACKAGE WHY WITHOUT: the same, but if it cannot be installed, say WITHOUT and go on
+	optional="$optional $1"
+	without=$3
+	echo "cairn wants $1: $2"
+}
+
 # PostGIS is here if some server's extension folder has it.
 has_postgis() {
 	for control in /usr/share/postgresql/*/extension/postgis.control; do
@@ -31,6 +38,8 @@ run)
 	if [ -z "${DATABASE_URL:-}" ] && ! has_postgis; then
 		need postgresql-postgis "the points are kept in PostgreSQL with PostGIS"
 	fi
+	command -v npm >/dev/null || [ -e query/page/lib/.filled ] ||
+		want npm "the map page's libraries come from npm" "npm could not be installed. All but the map works without it."
 	;;
 test)
 	# Some tests start and kill a server themselves, whatever DATABASE_URL says.
@@ -87,20 +96,26 @@ deploy)
 	;;
 esac
 
-[ -n "$missing" ] || exit 0
+[ -n "$missing$optional" ] || exit 0
+
+# cannot REASON ends the script: by failing, unless all that is missing is optional.
+cannot() {
+	echo "$1" >&2
+	[ -z "$missing" ] || exit 1
+	echo "$without"
+	exit 0
+}
 
 if ! command -v apt-get >/dev/null; then
-	echo "There is no apt-get here to install them with. Install by hand what these Debian packages hold:$missing" >&2
-	[ "$1" = run ] && echo "Or set DATABASE_URL to a PostGIS database." >&2
-	exit 1
+	or_else=""
+	case "$missing" in *postgis*) or_else=" Or set DATABASE_URL to a PostGIS database." ;; esac
+	[ "$1" = run ] || or_else=""
+	cannot "There is no apt-get here to install them with. Install by hand what these Debian packages hold:$missing$optional.$or_else"
 fi
 
 as_root=""
 if [ "$(id -u)" -ne 0 ]; then
-	if ! command -v sudo >/dev/null; then
-		echo "Run as root: apt-get install$missing" >&2
-		exit 1
-	fi
+	command -v sudo >/dev/null || cannot "Run as root: apt-get install$missing$optional"
 	as_root="sudo"
 fi
 
@@ -129,7 +144,15 @@ esac
 # shellcheck disable=SC2086 # empty, or one word
 trap '$as_root rm -f $no_main $no_start' EXIT
 
-echo "Installing with apt-get:$missing"
-$as_root apt-get update -q
+apt_install() { $as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends "$@"; }
+
+echo "Installing with apt-get:$missing$optional"
+$as_root apt-get update -q || echo "apt-get update failed; trying with the lists that are here."
 # shellcheck disable=SC2086 # one word a package
-$as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+if apt_install $missing $optional; then
+	exit 0
+fi
+[ -n "$optional" ] || exit 1
+# shellcheck disable=SC2086 # one word a package
+[ -z "$missing" ] || apt_install $missing
+echo "$without"
