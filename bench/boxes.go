@@ -27,6 +27,8 @@ const (
 	// aloneRequests are asked one after the other for a p99: at first, when connections
 	// plan statements that they have not seen, and again when they have.
 	aloneRequests = 400
+	// slow is what a request alone should take at most; those above are printed.
+	slow = 50 * time.Millisecond
 	// wideBox is the width of the box in which a rare name is asked for, and
 	// seaBox that of one without a point.
 	wideBox, seaBox = 60, 2
@@ -185,11 +187,16 @@ func (g *growth) alone(ctx context.Context) error {
 			for range aloneRequests {
 				values := k.next()
 				values.Set("limit", fmt.Sprint(boxLimit))
+				request := "/points?" + values.Encode()
 				start := time.Now()
-				if err := fetch(ctx, http.DefaultClient, g.sys.query+"/points?"+values.Encode()); err != nil {
+				if err := fetch(ctx, http.DefaultClient, g.sys.query+request); err != nil {
 					return err
 				}
-				_ = hist.RecordValue(max(time.Since(start).Microseconds(), 1))
+				took := time.Since(start)
+				_ = hist.RecordValue(max(took.Microseconds(), 1))
+				if took > slow {
+					fmt.Printf("  %v: %s\n", took.Round(time.Millisecond), request)
+				}
 			}
 			g.note("p99 of "+k.name+", alone, "+when, float64(hist.ValueAtQuantile(99))/1000, "ms")
 		}

@@ -61,7 +61,7 @@ func (r *Reader) allOf(ctx context.Context, conn *pgx.Conn, e filter.Expr, x *fi
 	if st.way != along && st.way != bounded {
 		from = s.gathered(st, x) + " s"
 	}
-	s.WriteString("select " + s.selected() + " from " + from + " where " + s.passing())
+	s.WriteString("select " + s.selected() + " from " + from + " where " + s.passing(s.after))
 	rows, err := conn.Query(ctx, s.String(), append([]any{pgx.QueryResultFormats{pgx.BinaryFormatCode}}, s.Args...)...)
 	if err != nil {
 		return err

@@ -158,7 +158,7 @@ func (r *Reader) ask(ctx context.Context, conn *pgxpool.Conn, c *catalogue, e fi
 		if st.way != along && st.way != bounded {
 			from = s.gathered(st, x) + " s"
 		}
-		parts = append(parts, "select "+strconv.Itoa(i)+"::bigint, count(*), 0::bigint from "+from+" where "+s.passing())
+		parts = append(parts, "select "+strconv.Itoa(i)+"::bigint, count(*), 0::bigint from "+from+" where "+s.passing(s.after))
 	}
 	s.WriteString(strings.Join(parts, " union all "))
 	seen.revisions, counted = map[int]int64{}, make([]int64, len(list))

@@ -157,7 +157,7 @@ func (s *Snapshot) Places(ctx context.Context, p Part, e filter.Expr, limit int,
 	if p.step.way != along && p.step.way != bounded {
 		from = st.gathered(p.step, &x) + " s"
 	}
-	st.WriteString("select id, external_id, name, ST_X(geom), ST_Y(geom), position, observed_at from " + from + " where " + st.passing() + " limit " + st.limit)
+	st.WriteString("select id, external_id, name, ST_X(geom), ST_Y(geom), position, observed_at from " + from + " where " + st.passing(st.after) + " limit " + st.limit)
 	var place Place
 	return s.reader.query(ctx, s.conn, st.String(), st.Args, func(r Row) (bool, error) {
 		x, ok := r.Float64(3)

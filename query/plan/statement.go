@@ -16,6 +16,7 @@ type statement struct {
 	q     *Query
 	order order
 	where string // the filter
+	from  string // the cursor's position, where rows are ordered by it
 	after string // what comes after the cursor
 	limit string
 	boxes string // what an index over places answers to
@@ -89,15 +90,18 @@ func (s *statement) selected() string {
 	return s.columns(func(i int) string { return outputs[i].from }, "")
 }
 
-// passing is the condition on a row of a segment.
-func (s *statement) passing() string { return "geom is not null and " + s.after + " and " + s.where }
+// passing is the condition on a row of a segment, with the one on its place in the order.
+func (s *statement) passing(after string) string {
+	return "geom is not null and " + after + " and " + s.where
+}
 
 // pageByPosition writes the statement that reads the steps' segments one after
 // another. Postgres runs the parts of a union in their order and stops at the
 // limit, so what is not needed costs its opening only.
 func pageByPosition(q *Query, x *filter.Extent, list []step, from int64, limit int) *statement {
 	s := newStatement(q, limit)
-	s.after = "position " + s.order.less + " " + s.Arg(from, "bigint")
+	s.from = s.Arg(from, "bigint")
+	s.after = "position " + s.order.less + " " + s.from
 	parts := make([]string, len(list))
 	for i, st := range list {
 		parts[i] = "(" + s.branch(st, x) + ")"
@@ -109,15 +113,15 @@ func (s *statement) branch(st step, x *filter.Extent) string {
 	sorted := " order by position " + s.order.direction
 	switch st.way {
 	case along:
-		return "select " + s.selected() + " from " + st.segment.table + " where " + s.passing() + s.narrowed(st) + sorted + " limit " + s.limit
+		return "select " + s.selected() + " from " + st.segment.table + " where " + s.passing(s.begun(st)) + sorted + " limit " + s.limit
 	case bounded:
 		// One row more than the limit is there if all of the walk was used up: it
 		// holds the position that was reached. Postgres comes to that part only
 		// where the page is not full by then, and an index alone answers it.
 		n := strconv.Itoa(st.walk)
-		walk := " from " + st.segment.table + " where " + s.after + s.narrowed(st) + sorted + " limit " + n
+		walk := " from " + st.segment.table + " where " + s.begun(st) + sorted + " limit " + n
 		edge := map[string]string{"desc": "min", "asc": "max"}[s.order.direction]
-		return "(select " + s.selected() + " from (select *" + walk + ") w where " + s.passing() + " limit " + s.limit + ")" +
+		return "(select " + s.selected() + " from (select *" + walk + ") w where " + s.passing(s.after) + " limit " + s.limit + ")" +
 			" union all select " + s.columns(func(i int) string {
 			switch i {
 			case ColPosition:
@@ -128,17 +132,25 @@ func (s *statement) branch(st step, x *filter.Extent) string {
 			return "null::" + outputs[i].sqlType
 		}, "null") + " from (select count(*) as n, " + edge + "(position) as edge from (select position" + walk + ") w) m where n = " + n
 	default:
-		return "select " + s.selected() + " from " + s.gathered(st, x) + " s where " + s.passing() + sorted + " limit " + s.limit
+		return "select " + s.selected() + " from " + s.gathered(st, x) + " s where " + s.passing(s.after) + sorted + " limit " + s.limit
 	}
 }
 
-// narrowed is the condition that a walk stays where rows of the times that are asked
-// for are.
-func (s *statement) narrowed(st step) string {
-	if w := st.within; w.low > st.segment.low || w.high < st.segment.high {
-		return " and position >= " + s.Arg(w.low, "bigint") + " and position < " + s.Arg(w.high, "bigint")
+// begun is the condition that a walk has not passed a row: it comes after the cursor,
+// and is where rows of the times that are asked for are.
+func (s *statement) begun(st step) string {
+	w := st.within
+	if w.low <= st.segment.low && w.high >= st.segment.high {
+		return s.after
 	}
-	return ""
+	// The far end is compared as a row. Postgres takes two plain bounds for a range of
+	// 0.5 % of the rows, whatever they are, and then for all of them and a sort to cost
+	// hardly more than a walk: a month of a million rows was sorted on disk.
+	low, high := s.Arg(w.low, "bigint"), s.Arg(w.high, "bigint")
+	if s.q.Ascending {
+		return "position > greatest(" + s.from + ", " + low + " - 1) and (position, position) < (" + high + ", " + high + ")"
+	}
+	return "position < least(" + s.from + ", " + high + ") and (position, position) >= (" + low + ", " + low + ")"
 }
 
 // gathered is all that an index finds. The offset keeps the other conditions out, so
@@ -177,7 +189,7 @@ func merged(q *Query, x *filter.Extent, list []step, key string, limit int) *sta
 		}
 		// By name: a table of an earlier version has them in another order.
 		parts[i] = "(select " + schema.List("", schema.Columns) + ", " + key + " as " + map[bool]string{true: "distance", false: "sortkey"}[q.Sort == ByDistance] +
-			" from " + from + " where " + s.passing() + sorted + ")"
+			" from " + from + " where " + s.passing(s.after) + sorted + ")"
 	}
 	return s.write(parts, "select "+s.selected(), sorted)
 }
