@@ -412,7 +412,7 @@ func (m *maintenance) expire(ctx context.Context, all []schema.Segment) (bool, e
 	err := m.change(ctx, func(tx pgx.Tx, _ uint64) error {
 		_, err := tx.Exec(ctx, `update segments set state = $1, dropped_at = now() where id = any($2)`, schema.Dropped, gone)
 		if err == nil {
-			_, err = tx.Exec(ctx, `update checkpoint set floor = greatest(floor, $1)`, floor)
+			_, err = tx.Exec(ctx, `update checkpoint set floor = greatest(floor, $1), dropped = sequence`, floor)
 		}
 		return err
 	})

@@ -153,12 +153,13 @@ func (r *rebuild) begin(ctx context.Context) error {
 	if info.State.Msgs == 0 {
 		first = info.State.LastSeq + 1
 	}
-	// What retention dropped is not to come back, though the stream may still have it.
-	var floor int64
-	if err := r.conn.QueryRow(ctx, `select floor from checkpoint`).Scan(&floor); err != nil {
-		return fmt.Errorf("read below which position all was dropped: %w", err)
+	// What retention dropped is not to come back, though the stream may still have it, and
+	// changes of it, and retries. Nothing tells them from others but that they came before.
+	var dropped int64
+	if err := r.conn.QueryRow(ctx, `select dropped from checkpoint`).Scan(&dropped); err != nil {
+		return fmt.Errorf("read when retention dropped points last: %w", err)
 	}
-	first = max(first, event.Position(floor).Sequence())
+	first = max(first, uint64(dropped)+1) //nolint:gosec // a sequence
 	r.w.at = checkpoint{sequence: first - 1}
 	r.done.From = first
 	r.edge = int64(event.At(first, 0))

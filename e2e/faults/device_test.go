@@ -262,7 +262,7 @@ func (s *system) compareFix(d *device, g *testrig.Got) {
 		s.find("PostGIS: fix %d of %s is at %g %g, and was sent from %g %g", n, d.name, g.Longitude, g.Latitude, x, y)
 	}
 	before := d.positions[n]
-	if before != 0 && before != g.Position && (before >= s.floor || !s.repair.done.Load()) {
+	if before != 0 && before != g.Position {
 		s.find("DOUBLED: fix %d of %s is at %d and at %d", n, d.name, before, g.Position)
 	}
 	d.positions[n] = g.Position

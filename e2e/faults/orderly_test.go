@@ -41,8 +41,6 @@ type repair struct {
 	number atomic.Int64
 	// due says that one was begun, so that its remains are to be cleared up.
 	due atomic.Bool
-	// done says that the system's points were rebuilt, at least once.
-	done atomic.Bool
 }
 
 func (s *system) rebuild() (*testrig.Process, error) {
@@ -61,7 +59,6 @@ func (s *system) strikeRebuild(ctx context.Context, f fault) error {
 		return err
 	}
 	s.repair.due.Store(true)
-	s.repair.done.Store(true)
 	if f.salt%2 == 0 {
 		_ = testrig.Pause(ctx, f.lasts)
 		p.Kill()

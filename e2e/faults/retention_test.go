@@ -176,7 +176,7 @@ func (s *system) forget(ctx context.Context, floor int64) error {
 	for id, position := range s.created {
 		for _, d := range drops {
 			if position < d.Floor {
-				s.changes.Dropped(id, int64(event.EndOf(uint64(d.Sequence))), s.repair.done.Load())
+				s.changes.Dropped(id, int64(event.EndOf(uint64(d.Sequence))))
 				delete(s.created, id)
 				s.figures.count("changing points that were dropped")
 				break

@@ -78,9 +78,8 @@ func (c *Changes) End(id string, v *Version, position, after int64, late bool) {
 }
 
 // Dropped notes that retention dropped the point after all that is not after a
-// position was applied: only changes from behind it say what it is. replayed says
-// that what came before may have been replayed since, into the place of what is gone.
-func (c *Changes) Dropped(id string, at int64, replayed bool) {
+// position was applied: only changes from behind it say what it is.
+func (c *Changes) Dropped(id string, at int64) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	point := c.points[id]
@@ -93,7 +92,7 @@ func (c *Changes) Dropped(id string, at int64, replayed bool) {
 		case v.Position > at && v.After > at:
 			point.Created = point.Created || v.Point != nil
 			return false
-		case v.Position > at || v.Late || replayed: // it is there or not
+		case v.Position > at || v.Late: // it is there or not
 			v.Position, v.After, v.Late = 0, 0, true
 			return false
 		}

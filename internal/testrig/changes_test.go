@@ -65,25 +65,23 @@ func TestChangesOfWhatWasDropped(t *testing.T) {
 		return Found{Got: g, Revision: revision}
 	}
 	for _, tt := range []struct {
-		name     string
-		last     int64 // where its last change was acknowledged; it was created at 10
-		at       int64 // up to there all was applied when it was dropped
-		replayed bool
-		found    Found
-		want     string
+		name  string
+		last  int64 // where its last change was acknowledged; it was created at 10
+		at    int64 // up to there all was applied when it was dropped
+		found Found
+		want  string
 	}{
-		{"gone", 20, 30, false, Found{Missing: true}, ""},
-		{"dropped, and there", 20, 30, false, is(two, 20), "UNKNOWN"},
-		{"dropped, and there, by a replay", 20, 30, true, is(two, 20), ""},
-		{"put again, and there", 40, 30, false, is(two, 40), ""},
-		{"put again, and lost", 40, 30, false, Found{Missing: true}, "LOST"},
-		{"put again, and as it was before", 40, 30, false, is(one, 10), "STALE"},
+		{"gone", 20, 30, Found{Missing: true}, ""},
+		{"dropped, and there", 20, 30, is(two, 20), "UNKNOWN"},
+		{"put again, and there", 40, 30, is(two, 40), ""},
+		{"put again, and lost", 40, 30, Found{Missing: true}, "LOST"},
+		{"put again, and as it was before", 40, 30, is(one, 10), "STALE"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			c := NewChanges()
 			c.End("x", c.Begin("x", one), 10, 10, false)
 			c.End("x", c.Begin("x", two), tt.last, tt.last, false)
-			c.Dropped("x", tt.at, tt.replayed)
+			c.Dropped("x", tt.at)
 			changes, _ := c.Settled("x")
 			if got := c.Wrong("x", tt.found, changes); tt.want == "" && got != "" || !strings.Contains(got, tt.want) {
 				t.Errorf("%q, want %q", got, tt.want)

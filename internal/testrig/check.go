@@ -14,10 +14,8 @@ const maxDifferences = 10
 // A Check compares what there is with a ledger.
 type Check struct {
 	l *Ledger
-	// Floor is the position below which retention has dropped all. Again says that
-	// a late retry may have been replayed after that.
+	// Floor is the position below which retention has dropped all.
 	Floor       int64
-	Again       bool
 	differences []string
 	more        int
 }
@@ -73,7 +71,7 @@ func (c *Check) moved(g *Got) string {
 	switch {
 	case g.Position < c.Floor:
 		return fmt.Sprintf("%s is at %d, below %d, where all was dropped", g.Name(), g.Position, c.Floor)
-	case before == 0 || before == g.Position || c.Again && before < c.Floor:
+	case before == 0 || before == g.Position:
 		return ""
 	}
 	return fmt.Sprintf("%s is at %d and was at %d", g.Name(), g.Position, before)
