@@ -79,6 +79,13 @@ func TestTheFirstHeadIsLikeTheNext(t *testing.T) {
 func old(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn := connect(t, testkit.Postgres(t))
+	migrateTo(t, conn, 2)
+	return conn
+}
+
+// migrateTo makes the database as a version left it.
+func migrateTo(t *testing.T, conn *pgx.Conn, version int32) {
+	t.Helper()
 	exec(t, conn, `drop view points`, `drop sequence segment_ids`, `drop table points_1, segments, segment_cells, checkpoint, parked, trim_hold, latest, hook_retries, hook_secrets, hooks, fence_events, fences, cairn_schema_version`)
 	m, err := migrate.NewMigrator(t.Context(), conn, "public.cairn_schema_version")
 	if err != nil {
@@ -87,10 +94,25 @@ func old(t *testing.T) *pgx.Conn {
 	if err := m.LoadMigrations(schema.Files()); err != nil {
 		t.Fatal(err)
 	}
-	if err := m.MigrateTo(t.Context(), 2); err != nil {
+	if err := m.MigrateTo(t.Context(), version); err != nil {
 		t.Fatal(err)
 	}
-	return conn
+}
+
+// Where retention dropped points before that was noted, all that is projected counts as
+// from before it.
+func TestWhenPointsWereDropped(t *testing.T) {
+	for floor, want := range map[int]string{0: "0", 4096: "105"} {
+		conn := connect(t, testkit.Postgres(t))
+		migrateTo(t, conn, 7)
+		exec(t, conn, fmt.Sprintf(`update checkpoint set sequence = 105, floor = %d`, floor))
+		if _, _, err := schema.Migrate(t.Context(), conn); err != nil {
+			t.Fatal(err)
+		}
+		if got := text(t, conn, `select dropped::text from checkpoint`); got != want {
+			t.Errorf("with a floor of %d, dropped is %s, want %s", floor, got, want)
+		}
+	}
 }
 
 func TestTheOldTableBecomesASegment(t *testing.T) {
