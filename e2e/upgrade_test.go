@@ -68,10 +68,10 @@ func TestUpgrade(t *testing.T) {
 
 var released = regexp.MustCompile(`(?m)^## \[(\d+\.\d+\.\d+)\]`)
 
-// lastRelease is the newest tag of a version, or the commit that put the newest released
-// version into the changelog.
+// lastRelease is the newest tag of a version before this commit, which may have one
+// itself, or the commit that put the newest released version into the changelog.
 func lastRelease(t *testing.T) string {
-	if tag, err := exec.Command("git", "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", "HEAD").Output(); err == nil {
+	if tag, err := exec.Command("git", "describe", "--tags", "--abbrev=0", "--match", "v[0-9]*", "HEAD^").Output(); err == nil {
 		return strings.TrimSpace(string(tag))
 	}
 	version := released.FindStringSubmatch(git(t, "show", "HEAD:CHANGELOG.md"))
