@@ -98,6 +98,7 @@ func Start(cfg Config) (*Server, error) {
 		if err := cfg.Cluster.Check(); err != nil {
 			return nil, err
 		}
+		electSooner()
 		s.node = newNode(s)
 	}
 	if cfg.AcknowledgedFile != "" {
