@@ -115,21 +115,13 @@ func minPosition(c *fiber.Ctx) (event.Position, error) {
 	return p, nil
 }
 
-// As fasthttp keeps them, which makes them of text anew at each request otherwise.
-var (
-	fieldCacheControl = []byte(fiber.HeaderCacheControl)
-	fieldVary         = []byte(fiber.HeaderVary)
-	noCache           = []byte("no-cache")
-	byCoding          = []byte(fiber.HeaderAcceptEncoding)
-)
-
 // send writes the answer in the coding that the client likes best, or 304 where
 // the client has it already.
 func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached, media string) error {
 	h := &c.Response().Header
 	h.SetBytesV(headerPosition, a.Position)
-	h.SetCanonical(fieldCacheControl, noCache) // ask every time: it costs a 304
 	if a.Content == nil {
+		web.Revalidated(c, false)
 		id, err := pathID(c)
 		if err != nil {
 			return err
@@ -142,9 +134,7 @@ func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached, media 
 	in := &c.Request().Header
 	f := s.cache.Form(r, a, in.Peek(fiber.HeaderAcceptEncoding))
 	h.SetBytesV(fiber.HeaderETag, f.Tag)
-	if f.Varies {
-		h.SetCanonical(fieldVary, byCoding)
-	}
+	web.Revalidated(c, f.Varies) // ask every time: it costs a 304
 	if a.Next != "" {
 		h.Set(fiber.HeaderLink, `<`+a.Next+`>; rel="next"; type="`+mediaGeoJSON+`"`) // RFC 8288
 	}

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -43,16 +44,18 @@ type Authority struct {
 	keys   *keys
 	tokens *tokens
 	recent *recent
+	// generation is another one as soon as anybody who was found may be found no more.
+	generation atomic.Uint64
 }
 
 // New makes an authority that knows by keys, by tokens, or by either.
 func New(cfg Config) *Authority {
 	a := &Authority{recent: newRecent()}
 	if cfg.Keys {
-		a.keys = &keys{log: cfg.Log}
+		a.keys = &keys{log: cfg.Log, generation: &a.generation}
 	}
 	if cfg.Issuer != nil {
-		a.tokens = &tokens{issuer: *cfg.Issuer, log: cfg.Log, age: issuerAge, good: map[[sha256.Size]byte]*Identity{},
+		a.tokens = &tokens{issuer: *cfg.Issuer, log: cfg.Log, age: issuerAge, generation: &a.generation, good: map[[sha256.Size]byte]*Identity{},
 			transport: &cachedTransport{next: http.DefaultTransport, fresh: issuerCacheAge, stale: issuerStale, answers: map[string]*issuerAnswer{}}}
 	}
 	return a
@@ -90,7 +93,7 @@ func (a *Authority) Identify(token []byte, now time.Time) (*Identity, error) {
 	if len(token) == 0 {
 		return nil, ErrMissing
 	}
-	i, err := a.find(token)
+	i, err := a.recognize(token)
 	switch {
 	case err != nil:
 		return nil, err
@@ -104,34 +107,27 @@ func (a *Authority) Identify(token []byte, now time.Time) (*Identity, error) {
 	return i, nil
 }
 
+// recognize looks for those who were not found just before.
+func (a *Authority) recognize(token []byte) (*Identity, error) {
+	hash, generation := maphash.Bytes(a.recent.seed, token), a.generation.Load() // before it is looked for
+	if i := a.recent.find(hash, generation, token); i != nil {
+		return i, nil
+	}
+	i, err := a.find(token)
+	if err == nil && i != nil {
+		a.recent.note(hash, generation, token, i)
+	}
+	return i, err
+}
+
 // find tells keys from tokens by how they begin.
 func (a *Authority) find(token []byte) (*Identity, error) {
 	isKey := bytes.HasPrefix(token, []byte(prefix))
 	switch {
 	case isKey && a.keys != nil:
-		return a.recognize(a.keys, token)
+		return a.keys.find(token)
 	case !isKey && a.tokens != nil:
-		return a.recognize(a.tokens, token)
+		return a.tokens.find(token)
 	}
 	return nil, nil //nolint:nilnil // nobody's
-}
-
-// A finder knows who presents a key or token.
-type finder interface {
-	find(token []byte) (*Identity, error)
-	// generation is another one as soon as anybody who was found may be found no more.
-	generation() uint64
-}
-
-// recognize asks the finder about those who were not found just before.
-func (a *Authority) recognize(f finder, token []byte) (*Identity, error) {
-	hash, generation := maphash.Bytes(a.recent.seed, token), f.generation() // before it is looked for
-	if i := a.recent.find(hash, generation, token); i != nil {
-		return i, nil
-	}
-	i, err := f.find(token)
-	if err == nil && i != nil {
-		a.recent.note(hash, generation, token, i)
-	}
-	return i, err
 }

@@ -34,8 +34,9 @@ const (
 
 // keys are the access keys as a role knows them.
 type keys struct {
-	log *slog.Logger
-	now atomic.Pointer[table] // nil until they were read
+	log        *slog.Logger
+	now        atomic.Pointer[table] // nil until they were read
+	generation *atomic.Uint64        // of the [Authority]
 }
 
 // A table is all keys at one moment.
@@ -43,7 +44,6 @@ type table struct {
 	byHash map[[sha256.Size]byte]*Identity
 	byName map[string][sha256.Size]byte
 	last   uint64 // sequence in the bucket's stream
-	number uint64 // of the tables that held, one after the other, from 1
 }
 
 // follow keeps the table up to date until ctx ends. Where the queue is unreachable, what
@@ -87,10 +87,9 @@ func (k *keys) replace(next *table) {
 				next.byHash[hash] = before
 			}
 		}
-		next.number = old.number
 	}
-	next.number++
 	k.now.Store(next)
+	k.generation.Add(1) // after it: from now on nothing is recognized by what held before
 	if old == nil {
 		return
 	}
@@ -213,14 +212,6 @@ func (k *keys) find(key []byte) (*Identity, error) {
 		return nil, errUnknown
 	}
 	return t.byHash[hashOf(key)], nil
-}
-
-// generation implements finder: 0 before the keys were read.
-func (k *keys) generation() uint64 {
-	if t := k.now.Load(); t != nil {
-		return t.number
-	}
-	return 0
 }
 
 // A Bucket is where keys are kept, for who administers them.

@@ -52,7 +52,7 @@ type tokens struct {
 	// transport is what is asked of the issuer, and was.
 	transport *cachedTransport
 
-	held atomic.Uint64 // verifiers, so far
+	generation *atomic.Uint64 // of the [Authority]
 
 	mu   sync.Mutex
 	good map[[sha256.Size]byte]*Identity
@@ -89,11 +89,8 @@ func (t *tokens) hold(v *oidc.IDTokenVerifier) {
 	t.mu.Lock()
 	clear(t.good)
 	t.mu.Unlock()
-	t.held.Add(1) // the last: from now on nothing is found by what held before
+	t.generation.Add(1) // the last: from now on nothing is recognized by what held before
 }
-
-// generation implements finder.
-func (t *tokens) generation() uint64 { return t.held.Load() }
 
 var errIssuer = errors.New("the issuer of tokens does not answer")
 

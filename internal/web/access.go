@@ -15,23 +15,29 @@ import (
 	"cairn/internal/auth"
 )
 
-// identityKey is of the user value with the caller.
-type identityKey struct{}
+// errNoConn refuses what came on no connection of the server's, where the caller is noted.
+var errNoConn = errors.New("the request came on no connection of this server")
 
 // guard lets through who may use the route, and notes who that is.
 func (s *Server) guard(r Route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		err := s.admit(c, r)
+		conn, ok := c.Context().Conn().(*conn)
+		if !ok {
+			return errNoConn
+		}
+		err := s.admit(c, r, conn)
 		if err == nil {
 			err = c.Next()
 		}
-		varyByAuthorization(&c.Response().Header)
+		if !conn.varies {
+			varyByAuthorization(&c.Response().Header)
+		}
 		return err
 	}
 }
 
 // admit notes who the caller is, or says why they may not use the route.
-func (s *Server) admit(c *fiber.Ctx, r Route) error {
+func (s *Server) admit(c *fiber.Ctx, r Route, conn *conn) error {
 	who, err := s.cfg.Access.Identify(tokenOf(c.Context()), c.Context().Time()) // when it came: no clock is asked again
 	if err != nil {
 		return unidentified(c, err)
@@ -42,7 +48,7 @@ func (s *Server) admit(c *fiber.Ctx, r Route) error {
 	if who.Area != nil && !r.Areas {
 		return &Problem{Status: http.StatusForbidden, Detail: "this tells of all points, wherever they are: a key that holds for an area may not ask"}
 	}
-	c.Context().SetUserValue(identityKey{}, who)
+	conn.caller = who
 	return nil
 }
 
@@ -67,14 +73,38 @@ func varyByAuthorization(h *fasthttp.ResponseHeader) {
 	}
 }
 
+// Revalidated marks an answer that is asked for again at every use, and differs by the
+// client's codings if byCoding. It does what the guard does else to the answer of a
+// request that says who asks, once and not twice: for what is asked for most.
+func Revalidated(c *fiber.Ctx, byCoding bool) {
+	h := &c.Response().Header
+	conn, ok := c.Context().Conn().(*conn)
+	if ok && conn.caller != nil {
+		conn.varies = true
+		h.SetCanonical(fieldCacheControl, privately)
+		if byCoding {
+			h.SetCanonical(fieldVary, byCodingAndAuthorization)
+		} else {
+			h.SetCanonical(fieldVary, byAuthorization)
+		}
+		return
+	}
+	h.SetCanonical(fieldCacheControl, noCache)
+	if byCoding {
+		h.SetCanonical(fieldVary, byCodingOnly)
+	}
+}
+
 // As fasthttp keeps them: of text they would be recreated at each request, which is
 // much of what asking for a key costs.
 var (
 	fieldCacheControl        = []byte(fiber.HeaderCacheControl)
 	fieldVary                = []byte(fiber.HeaderVary)
 	noStore                  = []byte("no-store")
+	noCache                  = []byte("no-cache")
 	privately                = []byte("private, no-cache")
 	byAuthorization          = []byte(fiber.HeaderAuthorization)
+	byCodingOnly             = []byte(fiber.HeaderAcceptEncoding)
 	byCodingAndAuthorization = []byte(fiber.HeaderAcceptEncoding + ", " + fiber.HeaderAuthorization)
 )
 
@@ -116,8 +146,10 @@ func Ends(c *fiber.Ctx) (gone <-chan struct{}, expires time.Time) {
 
 // Caller is who asks; nil where there is no access control.
 func Caller(c *fiber.Ctx) *auth.Identity {
-	who, _ := c.Context().UserValue(identityKey{}).(*auth.Identity)
-	return who
+	if conn, ok := c.Context().Conn().(*conn); ok {
+		return conn.caller
+	}
+	return nil
 }
 
 // unidentified is 401 with how to be known (RFC 9110, section 11.6.1; RFC 6750,
@@ -163,15 +195,18 @@ func tokenOf(c *fasthttp.RequestCtx) []byte {
 }
 
 func hasScheme(field, scheme []byte) bool {
-	return len(field) > len(scheme) && bytes.EqualFold(field[:len(scheme)], scheme)
+	return len(field) > len(scheme) && (bytes.HasPrefix(field, scheme) || bytes.EqualFold(field[:len(scheme)], scheme))
 }
 
 // takeKey moves the parameter key to where keys belong, unless there is one, so that
 // no handler, cache, link or log has it.
 func takeKey(c *fasthttp.RequestCtx) {
 	uri := c.Request.Header.RequestURI()
+	if !bytes.Contains(uri, []byte("key=")) {
+		return
+	}
 	path, query, ok := bytes.Cut(uri, []byte{'?'})
-	if !ok || !bytes.Contains(query, []byte("key=")) {
+	if !ok {
 		return
 	}
 	rest := append(make([]byte, 0, len(uri)), path...)

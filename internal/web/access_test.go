@@ -1,10 +1,13 @@
 package web
 
 import (
+	"bufio"
 	"context"
 	"encoding/base64"
+	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -57,6 +60,9 @@ func newDoor(t *testing.T, keys ...*auth.Identity) *door {
 		{Method: http.MethodGet, Path: "/everywhere", Scope: auth.Read, Handler: says},
 		{Method: http.MethodPost, Path: "/write", Scope: auth.Write, Areas: true, Handler: says},
 		{Method: http.MethodDelete, Path: "/edit", Scope: auth.Edit, Handler: says},
+		{Method: http.MethodGet, Path: "/open", Scope: auth.Open, Handler: says},
+		{Method: http.MethodGet, Path: "/cached", Scope: auth.Read, Areas: true, Handler: func(c *fiber.Ctx) error { Revalidated(c, true); return says(c) }},
+		{Method: http.MethodGet, Path: "/cached/open", Scope: auth.Open, Handler: func(c *fiber.Ctx) error { Revalidated(c, true); return says(c) }},
 	}})
 	run(t, d.server)
 	testkit.Eventually(t, 10*time.Second, "the keys are read", func() bool { return d.ask("GET", "/read", "nobody's").status == http.StatusUnauthorized })
@@ -102,7 +108,7 @@ func TestEveryRouteAndEveryScope(t *testing.T) {
 		&auth.Identity{Name: "expired", Scopes: auth.Read | auth.Write | auth.Edit | auth.Admin, Expires: past})
 	routes := []struct{ method, path, needs string }{
 		{"GET", "/livez", ""}, {"GET", "/readyz", ""}, {"GET", "/status", "admin"}, {"GET", "/metrics", "admin"},
-		{"GET", "/read", "read"}, {"HEAD", "/read", "read"}, {"GET", "/everywhere", "read"}, {"POST", "/write", "write"}, {"DELETE", "/edit", "edit"},
+		{"GET", "/read", "read"}, {"HEAD", "/read", "read"}, {"GET", "/everywhere", "read"}, {"GET", "/cached", "read"}, {"GET", "/open", ""}, {"POST", "/write", "write"}, {"DELETE", "/edit", "edit"},
 		{"OPTIONS", "/read", ""}, {"OPTIONS", "/write", ""}, {"OPTIONS", "/status", ""},
 	}
 	has := map[string]string{"reader": "read", "writer": "write", "editor": "edit", "admin": "admin"}
@@ -130,6 +136,60 @@ func TestEveryRouteAndEveryScope(t *testing.T) {
 			if a.status >= 400 && r.needs != "write" && r.needs != "edit" && a.header.Get("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("%s %s by %q: a page cannot read the refusal", r.method, r.path, key)
 			}
+		}
+	}
+}
+
+// What one request of a connection says of who asks holds for no other, and neither do
+// the fields of its answer: a proxy may share the connection among all its clients.
+func TestCallersShareAConnection(t *testing.T) {
+	d := newDoor(t, &auth.Identity{Name: "reader", Scopes: auth.Read}, &auth.Identity{Name: "writer", Scopes: auth.Write})
+	conn, err := net.Dial("tcp", d.server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+	requests := []struct {
+		request, key string
+		status       int
+		name         string // of whom the handler knows
+		cached, vary string
+	}{
+		{"GET /cached", "reader", 200, "reader", "private, no-cache", "Accept-Encoding, Authorization"},
+		{"GET /cached", "", 401, "", "no-store", "Authorization"},
+		{"GET /open", "", 200, "", "", ""},
+		{"POST /write", "writer", 200, "writer", "no-store", "Authorization"},
+		{"GET /cached/open", "reader", 200, "", "no-cache", "Accept-Encoding"},
+		{"GET /read", "writer", 403, "", "no-store", "Authorization"},
+		{"GET /read", "reader", 200, "reader", "no-store", "Authorization"},
+		{"GET /open", "reader", 200, "", "", ""},
+		{"POST /write", "", 401, "", "no-store", "Authorization"},
+	}
+	var text strings.Builder
+	for _, r := range requests {
+		fmt.Fprintf(&text, "%s HTTP/1.1\r\nHost: x\r\n", r.request)
+		if r.key != "" {
+			fmt.Fprintf(&text, "Authorization: Bearer %s\r\n", d.keys[r.key])
+		}
+		text.WriteString("\r\n")
+	}
+	if _, err := io.WriteString(conn, text.String()); err != nil {
+		t.Fatal(err)
+	}
+	answers := bufio.NewReader(conn)
+	for _, r := range requests {
+		a, err := http.ReadResponse(answers, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(a.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		name, _, _ := strings.Cut(string(body), " ")
+		if cached, vary := a.Header.Get("Cache-Control"), a.Header.Get("Vary"); a.StatusCode != r.status || r.status == 200 && name != r.name || cached != r.cached || vary != r.vary {
+			t.Errorf("%s by %q: %d %q, %q, %q", r.request, r.key, a.StatusCode, body, cached, vary)
 		}
 	}
 }

@@ -81,9 +81,7 @@ func benchServer(b *testing.B, access *auth.Authority) *Server {
 	b.Cleanup(func() { _ = s.listener.Close() })
 	body := []byte(strings.Repeat("x", 20<<10))
 	s.Mount(Role{Name: "some", Ready: func() error { return nil }, Routes: []Route{{Method: http.MethodGet, Path: "/points", Scope: auth.Read, Areas: true, Handler: func(c *fiber.Ctx) error {
-		h := &c.Response().Header
-		h.Set(fiber.HeaderCacheControl, "no-cache")
-		h.Set(fiber.HeaderVary, fiber.HeaderAcceptEncoding)
+		Revalidated(c, true)
 		_ = Caller(c)
 		c.Response().SetBodyRaw(body)
 		return nil

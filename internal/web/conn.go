@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+
+	"cairn/internal/auth"
 )
 
 const (
@@ -56,6 +58,12 @@ type conn struct {
 	failure  error // why nothing more can be read: also a *Problem
 	peer     net.Addr
 	text     string // of peer, which each request's line in the log has
+
+	// Of the request that is served. caller is who asks: nil until that is known, and
+	// where nobody is asked who they are. varies says that the answer's fields tell
+	// already that it depends on the caller.
+	caller *auth.Identity
+	varies bool
 }
 
 // peerText is the text of the other end's address.

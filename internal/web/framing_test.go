@@ -274,6 +274,28 @@ func TestFramingAllocatesNothing(t *testing.T) {
 	}
 }
 
+// A value is looked at in steps of eight bytes: each byte at each place of a step and
+// behind the last must be judged as it is alone.
+func TestTextOfAValue(t *testing.T) {
+	for b := range 256 {
+		for n := 1; n <= 20; n++ {
+			for at := range n {
+				text := bytes.Repeat([]byte{'x'}, n)
+				text[at] = byte(b)
+				want := b >= ' ' && b != 0x7f || b == '\t'
+				if got := isText(text); got != want {
+					t.Fatalf("%q: %v", text, got)
+				}
+			}
+		}
+	}
+	for _, text := range []string{"\ta\x80b\xffc\td", "\x80\x80\x80\x80\x80\x80\x80\x80", "\t\t\t\t\t\t\t\t"} {
+		if !isText([]byte(text)) {
+			t.Errorf("%q is refused", text)
+		}
+	}
+}
+
 func BenchmarkFraming(b *testing.B) {
 	var f framing
 	head := []byte("POST /point HTTP/1.1\r\nHost: localhost:8080\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\nContent-Type: application/json\r\nContent-Length: 28\r\n\r\n" + body28)

@@ -144,6 +144,9 @@ func Listen(cfg Config, roles int) (*Server, error) {
 }
 
 func (s *Server) handle(c *fasthttp.RequestCtx) {
+	if conn, ok := c.Conn().(*conn); ok {
+		conn.caller, conn.varies = nil, false // who asked before
+	}
 	if s.cfg.Access != nil {
 		takeKey(c)
 	}
