@@ -39,14 +39,14 @@ const (
 // move takes the changed rows out of a segment's table and puts them into that of
 // its changed rows.
 func (w *writer) move(ctx context.Context, segment int, c *changesOf) error {
-	rows, sources := append(c.puts[:len(c.puts):len(c.puts)], c.gone...), make([]*int64, len(c.puts)+len(c.gone))
+	rows, sources := append(c.puts[:len(c.puts):len(c.puts)], c.gone...), make([]*string, len(c.puts)+len(c.gone))
 	for i := range c.sources {
 		sources[i] = &c.sources[i]
 	}
 	revisions := append(c.revisions[:len(c.revisions):len(c.revisions)], c.goneAt...)
 	authors := append(make([]*string, len(c.puts)), c.authors...)
 	err := w.changeAll(ctx, len(rows), `with old as (
-			delete from only `+schema.Table(segment)+` p using unnest($1::text[]::tid[], $2::bigint[], $3::bigint[], $4::text[]) d(tid, source, revision, author)
+			delete from only `+schema.Table(segment)+` p using unnest($1::text[]::tid[], $2::text[]::tid[], $3::bigint[], $4::text[]) d(tid, source, revision, author)
 			where p.ctid = d.tid and coalesce(p.revision, p.position) < d.revision
 			returning p.id, p.position, p.external_id, p.external_id_number, p.received_at, d.source, d.revision, d.author)
 		insert into `+schema.ChangedTable(segment)+` (id, position, revision, external_id, external_id_number, received_at, author,
@@ -54,7 +54,7 @@ func (w *writer) move(ctx context.Context, segment int, c *changesOf) error {
 		select o.id, o.position, o.revision, case when o.source is null then o.external_id else s.external_id end,
 			case when o.source is null then o.external_id_number else s.external_id_number end, coalesce(s.received_at, o.received_at),
 			case when o.source is null then o.author else s.author end, s.name, s.geom, s.altitude, s.observed_at, s.properties, s.members
-		from old o left join staged s on s.position = o.source order by o.position`, rows, sources, revisions, authors)
+		from old o left join staged s on s.ctid = o.source order by o.position`, rows, sources, revisions, authors)
 	if err != nil {
 		return fmt.Errorf("move changed points of segment %d: %w", segment, err)
 	}

@@ -22,8 +22,7 @@ import (
 
 // readPoints reads what the database has of the batch's ids, and gives numbers to
 // contents: rows of one id, staged or there, with the same number say the same.
-// It returns those of the staged rows by their positions.
-func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[event.Position]int, error) {
+func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) error {
 	ids := make([]uuid.UUID, 0, len(b.rows))
 	for i := range b.rows {
 		if id := b.rows[i].id; v.points[id] == nil {
@@ -34,7 +33,7 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	}
 	holdings, err := w.lookUp(ctx, slices.Clone(ids), true)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if ids := w.catalogue.inHead(ids); len(ids) > 0 {
 		holdings = append(holdings, holding{segment: w.catalogue.head.ID, ids: ids})
@@ -42,15 +41,16 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 	sql, args := w.comparison(holdings, len(ids) < len(b.rows))
 	rows, err := w.conn.Query(ctx, sql, args...)
 	if err != nil {
-		return nil, fmt.Errorf("compare with what is there: %w", err)
+		return fmt.Errorf("compare with what is there: %w", err)
 	}
-	contents := make(map[event.Position]int, len(b.rows))
-	var staged *int64
+	v.staged = make(map[event.Position]stagedRow, len(b.rows))
+	var position *int64
 	var number *int
+	var tid *string
 	var s storedRow
-	_, err = pgx.ForEachRow(rows, []any{&staged, &number, &s.same, &s.segment, &s.moved, &s.tid, &s.id, &s.position, &s.revision, &s.deleted, &s.at, &s.name}, func() error {
-		if staged != nil {
-			contents[event.Position(*staged)] = *number
+	_, err = pgx.ForEachRow(rows, []any{&position, &tid, &number, &s.same, &s.segment, &s.moved, &s.tid, &s.id, &s.position, &s.revision, &s.deleted, &s.at, &s.name}, func() error {
+		if position != nil {
+			v.staged[event.Position(*position)] = stagedRow{*number, *tid}
 		}
 		if s.segment != nil {
 			v.points[s.id.Bytes].found(&s, number)
@@ -58,9 +58,15 @@ func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) (map[even
 		return nil
 	})
 	if err != nil {
-		return nil, fmt.Errorf("compare with what is there: %w", err)
+		return fmt.Errorf("compare with what is there: %w", err)
 	}
-	return contents, nil
+	return nil
+}
+
+// A stagedRow is a row of the batch as the temporary table has it.
+type stagedRow struct {
+	content int    // its number
+	tid     string // where it lies
 }
 
 // A storedRow is what the database has of an id. The pointers are null where it has
@@ -117,25 +123,25 @@ func (w *writer) comparison(holdings []holding, repeated bool) (sql string, args
 		parts = append(parts, fmt.Sprintf(`select %d, %s, ctid::text, revision, coalesce(observed_at, received_at), id, position, name, %s from %s where id = any($%d::uuid[])`,
 			h.segment, moved, content, schema.Table(h.segment), len(args)))
 	}
-	return `select s.position, s.number, (` + schema.List("s.", schema.Content) + `) is not distinct from (` + schema.List("p.", schema.Content) + `) and s.id is not null and p.id is not null,
+	return `select s.position, s.tid, s.number, (` + schema.List("s.", schema.Content) + `) is not distinct from (` + schema.List("p.", schema.Content) + `) and s.id is not null and p.id is not null,
 			p.segment, p.moved, p.tid, p.id, p.position, p.revision, p.geom is null, p.at, p.name
-		from (select id, position, ` + number + ` as number, ` + content + ` from staged) s
+		from (select id, position, ctid::text as tid, ` + number + ` as number, ` + content + ` from staged) s
 		full join (` + strings.Join(parts, " union all ") + `) p on p.id = s.id`, args
 }
 
 // decide goes through the events in their order.
-func decide(b *batch, contents map[event.Position]int, v *verdict) {
+func decide(b *batch, v *verdict) {
 	for _, p := range v.parked {
 		v.add(p.position, p.reason)
 	}
 	for i := range b.rows {
 		r := &b.rows[i]
-		content, staged := contents[r.position]
-		if !staged && r.kind != event.Deleted {
+		staged, ok := v.staged[r.position]
+		if !ok && r.kind != event.Deleted {
 			continue // refused, and told
 		}
 		p := v.points[r.id]
-		outcome := p.decide(i, r, content)
+		outcome := p.decide(i, r, staged.content)
 		v.add(r.position, outcome)
 		if outcome == bus.OutcomeCreated || outcome == bus.OutcomeReplaced || outcome == bus.OutcomeDeleted {
 			v.applied = append(v.applied, i)
@@ -200,8 +206,8 @@ type location struct {
 
 // changesOf are a batch's changes of the rows in one place.
 type changesOf struct {
-	puts      []string // where the rows lie (ctid); their new content is in staged, at sources
-	sources   []int64
+	puts      []string // where the rows lie (ctid)
+	sources   []string // where their new content does, in staged: to join by it needs no hash of all that is staged
 	revisions []int64
 	at        []*point // of puts
 	gone      []string
@@ -223,7 +229,7 @@ func (w *writer) change(ctx context.Context, b *batch, v *verdict) error {
 			c = &changesOf{}
 			locations[location{p.segment, p.moved}] = c
 		}
-		c.add(p, b)
+		c.add(p, b, v)
 	}
 	for at, c := range locations {
 		var err error
@@ -243,7 +249,7 @@ func (w *writer) change(ctx context.Context, b *batch, v *verdict) error {
 	return w.noteChanges(ctx, b, locations)
 }
 
-func (c *changesOf) add(p *point, b *batch) {
+func (c *changesOf) add(p *point, b *batch, v *verdict) {
 	if p.was && p.deleted {
 		c.more--
 	} else if !p.was && !p.deleted {
@@ -251,7 +257,7 @@ func (c *changesOf) add(p *point, b *batch) {
 	}
 	if !p.deleted {
 		c.at = append(c.at, p)
-		c.puts, c.sources, c.revisions = append(c.puts, p.tid), append(c.sources, int64(b.rows[p.source].position)), append(c.revisions, int64(p.revision))
+		c.puts, c.sources, c.revisions = append(c.puts, p.tid), append(c.sources, v.staged[b.rows[p.source].position].tid), append(c.revisions, int64(p.revision))
 		return
 	}
 	var author *string
@@ -266,7 +272,7 @@ func (c *changesOf) add(p *point, b *batch) {
 func (w *writer) changeIn(ctx context.Context, table string, c *changesOf) error {
 	if len(c.puts) > 0 {
 		err := w.changeAll(ctx, len(c.puts), `update only `+table+` p set (`+schema.List("", schema.State)+`, revision) = (`+schema.List("s.", schema.State)+`, d.revision)
-			from unnest($1::text[]::tid[], $2::bigint[], $3::bigint[]) d(tid, source, revision) join staged s on s.position = d.source
+			from unnest($1::text[]::tid[], $2::text[]::tid[], $3::bigint[]) d(tid, source, revision) join staged s on s.ctid = d.source
 			where p.ctid = d.tid and p.id = s.id and coalesce(p.revision, p.position) < d.revision`, c.puts, c.sources, c.revisions)
 		if err != nil {
 			return fmt.Errorf("replace points in %s: %w", table, err)

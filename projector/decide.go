@@ -124,6 +124,7 @@ type eventOutcome struct {
 type verdict struct {
 	points   map[uuid.UUID]*point
 	order    []*point // by their first event
+	staged   map[event.Position]stagedRow
 	outcomes []eventOutcome
 	applied  []int // the rows that did something to a point
 	parked   []parkedEvent

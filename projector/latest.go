@@ -409,23 +409,41 @@ func (w *writer) lost(ctx context.Context, p *pending) (map[string]int64, error)
 	if len(p.was.ids) == 0 {
 		return lost, nil
 	}
-	rows, err := w.conn.Query(ctx, `select d.n from unnest($1::text[], $2::uuid[]) with ordinality d(name, id, n)
-		join latest l on l.name = d.name collate "C" and l.id = d.id and l.geom is not null`, p.was.names, parameter(p.was.ids))
+	ids, err := w.newestIDs(ctx, p.was.names)
 	if err != nil {
 		return nil, fmt.Errorf("look who loses a newest point: %w", err)
 	}
-	var n int
-	_, err = pgx.ForEachRow(rows, []any{&n}, func() error {
-		name := p.was.names[n-1]
-		if f, ok := p.newest[name]; !ok || !f.newer(p.was.fixes[n-1]) {
-			lost[name] = max(lost[name], p.was.revisions[n-1])
+	for i, name := range p.was.names {
+		if id, ok := ids[name]; !ok || id != p.was.ids[i] {
+			continue
 		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("look who loses a newest point: %w", err)
+		if f, ok := p.newest[name]; !ok || !f.newer(p.was.fixes[i]) {
+			lost[name] = max(lost[name], p.was.revisions[i])
+		}
 	}
 	return lost, nil
+}
+
+// newestIDs are the ids of the newest points of some names, as the table latest has them.
+// A name that comes often is asked for once.
+func (w *writer) newestIDs(ctx context.Context, names []string) (map[string]uuid.UUID, error) {
+	ids := make(map[string]uuid.UUID, len(names))
+	for _, name := range names {
+		ids[name] = uuid.Nil
+	}
+	rows, err := w.conn.Query(ctx, `select l.name, l.id from unnest($1::text[]) d(name)
+		join latest l on l.name = d.name collate "C" and l.geom is not null`, slices.Collect(maps.Keys(ids)))
+	if err != nil {
+		return nil, err
+	}
+	clear(ids)
+	var name string
+	var id uuid.UUID
+	_, err = pgx.ForEachRow(rows, []any{&name, (*[16]byte)(&id)}, func() error {
+		ids[name] = id
+		return nil
+	})
+	return ids, err
 }
 
 // bury leaves of their rows what says that there is none. The name stays, for those

@@ -31,14 +31,13 @@ func (w *writer) applyStaged(ctx context.Context, b *batch) (*verdict, error) {
 	if err := w.stage(ctx, b, 0, len(b.rows), v); err != nil {
 		return nil, err
 	}
-	contents, err := w.readPoints(ctx, b, v)
-	if err != nil {
+	if err := w.readPoints(ctx, b, v); err != nil {
 		return nil, err
 	}
 	if err := w.readPlaces(ctx, b, v); err != nil {
 		return nil, err
 	}
-	decide(b, contents, v)
+	decide(b, v)
 	if err := w.insert(ctx, b, v); err != nil {
 		return nil, err
 	}
