@@ -1,5 +1,5 @@
-// Cairn takes points on a map in over HTTP, through a durable queue, and serves
-// them out of PostGIS. See README.md for its use and DESIGN.md for how it works.
+// Cairn ingests points over HTTP through a durable queue into PostGIS, and serves
+// them to maps, GIS programs and scripts. See README.md for its use and DESIGN.md for how it works.
 package main
 
 import (

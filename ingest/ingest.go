@@ -118,7 +118,7 @@ func (h *handler) routes() []web.Route {
 	return append(out, h.itemRoutes()...)
 }
 
-// post takes points in; the content type says in which form.
+// post accepts points; the content type says in which format.
 //
 //	POST /point
 func (h *handler) post(c *fiber.Ctx) error {

@@ -38,8 +38,8 @@ type Config struct {
 	Hint *bus.Hint
 }
 
-// Run takes points in until ctx ends, which it should after the server has
-// drained: what was handed to the queue by then is answered.
+// Run accepts writes until ctx ends, which should be after the server has
+// drained: everything that the queue has been given by then is answered.
 func Run(ctx context.Context, cfg Config) error {
 	nc, err := bus.Connect(cfg.Bus, cfg.Log)
 	if err != nil {

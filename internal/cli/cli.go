@@ -58,19 +58,19 @@ func (e usageError) Unwrap() error { return e.error }
 
 type commands struct {
 	Serve       serveCmd       `cmd:"" help:"Run everything in one process, with a private PostGIS unless --database-url is given."`
-	Ingest      ingestCmd      `cmd:"" help:"Run the role that takes points in, with the embedded queue."`
+	Ingest      ingestCmd      `cmd:"" help:"Run the role that accepts writes, with the embedded queue."`
 	Projector   projectorCmd   `cmd:"" help:"Run the role that moves points from the queue into PostGIS."`
 	Query       queryCmd       `cmd:"" help:"Run the role that answers reads."`
 	Migrate     migrateCmd     `cmd:"" help:"Bring the database's schema up to this version."`
 	Load        loadCmd        `cmd:"" help:"Send files of points to a running server: CSV, GeoJSON, NDJSON, GPX, KML, Google Timelines."`
-	Status      statusCmd      `cmd:"" help:"Show what a running server says of itself."`
-	Cluster     clusterCmd     `cmd:"" help:"Look at the nodes that keep the queue together, or take a single node's data along into a cluster."`
-	Keys        keysCmd        `cmd:"" help:"Make access keys, list them, take them away."`
-	Parked      parkedCmd      `cmd:"" help:"Look at the events that could not become points, publish them again, or drop them."`
+	Status      statusCmd      `cmd:"" help:"Show the status of a running server."`
+	Cluster     clusterCmd     `cmd:"" help:"Inspect the nodes of the queue and the servers of the database, or turn a single node's data into a cluster's."`
+	Keys        keysCmd        `cmd:"" help:"Create, list and revoke access keys."`
+	Parked      parkedCmd      `cmd:"" help:"List the events that could not become points, publish them again, or drop them."`
 	Rebuild     rebuildCmd     `cmd:"" help:"Rebuild the table of points from its old rows and the queue, while reads and writes continue."`
-	Salvage     salvageCmd     `cmd:"" help:"Put a new queue in the place of one that is damaged, lost or another database's."`
-	OpenAPI     openapiCmd     `cmd:"" name:"openapi" help:"Write the definition of the HTTP API, OpenAPI 3.0."`
-	Healthcheck healthcheckCmd `cmd:"" help:"Ask whether the role that listens here is ready: the health check of a container without a shell."`
+	Salvage     salvageCmd     `cmd:"" help:"Replace a queue that is damaged, lost, or belongs to another database."`
+	OpenAPI     openapiCmd     `cmd:"" name:"openapi" help:"Print the definition of the HTTP API (OpenAPI 3.0)."`
+	Healthcheck healthcheckCmd `cmd:"" help:"Check whether the role that listens here is ready, for containers without a shell."`
 	Version     versionCmd     `cmd:"" help:"Show version and commit."`
 }
 
@@ -105,7 +105,7 @@ func execute(s *session, args []string) int {
 	exited := -1
 	parser, err := kong.New(&commands{},
 		kong.Name("cairn"),
-		kong.Description("Cairn takes points on a map in over HTTP, through a durable queue, and serves them out of PostGIS."),
+		kong.Description("Cairn ingests points over HTTP through a durable queue into PostGIS, and serves them to maps, GIS programs and scripts."),
 		kong.Writers(s.stdout, s.stderr),
 		kong.Exit(func(code int) { exited = code; panic(exitPanic{}) }),
 		kong.ConfigureHelp(kong.HelpOptions{Compact: true}),

@@ -9,7 +9,7 @@ import (
 
 type urlFlag struct {
 	URL       string `default:"http://127.0.0.1:8080" env:"CAIRN_URL" placeholder:"URL" help:"The running server (${default})."`
-	AccessKey string `env:"CAIRN_ACCESS_KEY" placeholder:"KEY" help:"Access key, where the server wants one."`
+	AccessKey string `env:"CAIRN_ACCESS_KEY" placeholder:"KEY" help:"Access key, if the server requires one."`
 }
 
 // target is the server's URL with the key in it, as a password.
@@ -24,34 +24,34 @@ func (f urlFlag) target() string {
 
 type loadCmd struct {
 	urlFlag
-	Files      []string `arg:"" name:"FILE" help:"Files or folders to send, or - for what comes in: .csv .tsv .geojson .json .ndjson .jsonl .geojsons .gpx .kml, also packed as .gz or .zst."`
-	Format     string   `enum:",csv,geojson,json,ndjson,geojsonseq,gpx,kml" default:"" help:"csv, geojson, ndjson, geojsonseq, gpx or kml, where neither the file's extension nor its beginning tells."`
-	Longitude  string   `placeholder:"COLUMN" help:"CSV column with the longitude, where its name is not a usual one."`
+	Files      []string `arg:"" name:"FILE" help:"Files or folders to send, or - for standard input: .csv .tsv .geojson .json .ndjson .jsonl .geojsons .gpx .kml, also compressed as .gz or .zst."`
+	Format     string   `enum:",csv,geojson,json,ndjson,geojsonseq,gpx,kml" default:"" help:"csv, geojson, ndjson, geojsonseq, gpx or kml, if neither the file's extension nor its content shows it."`
+	Longitude  string   `placeholder:"COLUMN" help:"CSV column with the longitude, if its name is not a common one."`
 	Latitude   string   `placeholder:"COLUMN" help:"CSV column with the latitude."`
-	Geometry   string   `placeholder:"COLUMN" help:"CSV column with whole positions: WKT, EWKB, GeoJSON, or \"latitude, longitude\"."`
+	Geometry   string   `placeholder:"COLUMN" help:"CSV column with complete positions: WKT, EWKB, GeoJSON, or \"latitude, longitude\"."`
 	Altitude   string   `placeholder:"COLUMN" help:"CSV column with the altitude in metres."`
 	Name       string   `placeholder:"COLUMN" help:"CSV column with the name."`
 	Time       string   `placeholder:"COLUMN" help:"CSV column, or property, with the time of observation."`
-	TimeFormat string   `placeholder:"PATTERN" help:"How times are written: %d.%m.%Y %H:%M:%S and the like, or s, ms, us, ns since 1970."`
-	TimeZone   string   `placeholder:"ZONE" help:"The zone of times that name none, such as Europe/Berlin (UTC)."`
+	TimeFormat string   `placeholder:"PATTERN" help:"Format of times, such as %d.%m.%Y %H:%M:%S, or s, ms, us, ns since 1970."`
+	TimeZone   string   `placeholder:"ZONE" help:"Time zone of times without one, such as Europe/Berlin (UTC)."`
 	ID         string   `name:"id" placeholder:"COLUMN" help:"CSV column with the points' ids. Without it, a column called id is a property."`
 	Strings    []string `placeholder:"COLUMN,…" help:"CSV columns that stay strings even where they look like numbers."`
-	Delimiter  string   `placeholder:"CHARACTER" help:"What separates CSV columns: one character, or tab. Without it, the header shows it."`
-	Header     string   `enum:"yes,no" default:"yes" help:"no: the CSV has no header row."`
+	Delimiter  string   `placeholder:"CHARACTER" help:"CSV delimiter: one character, or tab. Default: detected from the header."`
+	Header     string   `enum:"yes,no" default:"yes" help:"no: the CSV has no header row (${default})."`
 	Columns    []string `placeholder:"COLUMN,…" help:"The names of the columns of a CSV without a header row."`
-	Charset    string   `placeholder:"CHARSET" help:"What text is written in that is not UTF-8 and has no byte order mark, such as windows-1252."`
-	Strict     bool     `help:"Reject rows of which a part is not understood, such as their time."`
-	Explode    bool     `help:"Take a MultiPoint as one point each."`
-	Replace    bool     `help:"Replace what is there under a row's id."`
-	Key        string   `placeholder:"TEXT" help:"Rows without ids are the same points as rows of the same content loaded before; under another key they are new ones."`
+	Charset    string   `placeholder:"CHARSET" help:"Charset of text that is not UTF-8 and has no byte order mark, such as windows-1252."`
+	Strict     bool     `help:"Reject rows with a part that is not understood, such as the time."`
+	Explode    bool     `help:"Split a MultiPoint into one point each."`
+	Replace    bool     `help:"Replace the point that has a row's id."`
+	Key        string   `placeholder:"TEXT" help:"Namespace of the ids that rows without one get from their content: the same content under the same key is the same point."`
 	DryRun     bool     `help:"Send nothing: show what would be sent, and what would be rejected."`
 }
 
 // Help is what "cairn load --help" says before the flags.
 func (c *loadCmd) Help() string {
-	return `A row without an id gets one of its content, so a file that is loaded again, be it
-corrected, adds only what is new. Rejected rows go to FILE.rejected.csv (of a table) or
-FILE.rejected.ndjson, with reasons: correct them there and load that file.
+	return `A row without an id gets one from its content, so loading a file again, even a corrected
+one, adds only what is new. Rejected rows go to FILE.rejected.csv (of a table) or
+FILE.rejected.ndjson, with the reasons: correct the rows there and load that file.
 
 Exit code 0: all rows are in. 3: some were rejected or parked, all others are in.
 1: a file or the server failed; the same command continues safely. 2: wrong usage.

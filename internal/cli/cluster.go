@@ -24,9 +24,9 @@ import (
 const clusterTimeout = 2 * time.Second
 
 type clusterCmd struct {
-	Status   clusterStatusCmd   `cmd:"" help:"Show the nodes of the queue's cluster, who leads, whose copy lags, and whether writes are taken. Exit code 1 where something is wrong."`
-	Database clusterDatabaseCmd `cmd:"" help:"Show the servers of the database: which is the primary, its timeline, how far each has the projection. Exit code 1 where something is wrong."`
-	Adopt    clusterAdoptCmd    `cmd:"" help:"Take the data of a single node, which is stopped, along into a cluster. It may be ended at any point and run again."`
+	Status   clusterStatusCmd   `cmd:"" help:"Show the nodes of the queue's cluster, which one leads, whose copy lags, and whether writes are accepted. Exit code 1 if something is wrong."`
+	Database clusterDatabaseCmd `cmd:"" help:"Show the servers of the database: which one is the primary, its timeline, and how far each has replicated. Exit code 1 if something is wrong."`
+	Adopt    clusterAdoptCmd    `cmd:"" help:"Turn the data of a stopped single node into a cluster's. It can be interrupted at any point and run again."`
 }
 
 type clusterStatusCmd struct {

@@ -21,7 +21,7 @@ const serverTimeout = 3 * time.Second
 
 type clusterDatabaseCmd struct {
 	repairFlags
-	Accept bool `help:"Forget which primary the stream was projected to last, so that the one that is there is used, though another was promoted since: for a database that was restored from a backup of its files."`
+	Accept bool `help:"Accept the present primary although another was promoted since the last projection: for a database that was restored from a file-level backup."`
 }
 
 func (c *clusterDatabaseCmd) Run(s *session) error {

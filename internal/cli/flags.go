@@ -35,8 +35,8 @@ func vars() kong.Vars {
 // Groups of flags that several commands share.
 
 type logFlags struct {
-	LogLevel  string `enum:"debug,info,warn,error" default:"info" env:"CAIRN_LOG_LEVEL" help:"Least level to log: ${enum}. A request is a line at info."`
-	LogFormat string `enum:"text,json" default:"text" env:"CAIRN_LOG_FORMAT" help:"How log lines look: ${enum}."`
+	LogLevel  string `enum:"debug,info,warn,error" default:"info" env:"CAIRN_LOG_LEVEL" help:"Lowest level to log: ${enum}. Each request is one line at info."`
+	LogFormat string `enum:"text,json" default:"text" env:"CAIRN_LOG_FORMAT" help:"Format of log lines: ${enum}."`
 }
 
 func (f logFlags) logger(s *session) *slog.Logger {
@@ -60,7 +60,7 @@ func (f dataFlag) adopted() string          { return filepath.Join(f.Data, "adop
 func (f dataFlag) passwords() string        { return filepath.Join(f.Data, "nats-passwords") }
 
 type databaseFlag struct {
-	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" help:"PostGIS to use, as postgres://user:password@host/database; where there are standbys, with all hosts: postgres://user:password@host1,host2,host3/database. Empty: the private cluster under --data."`
+	DatabaseURL string `env:"DATABASE_URL" placeholder:"URL" help:"PostGIS to use, as postgres://user:password@host/database; with standbys, list all hosts: postgres://user:password@host1,host2,host3/database. Empty: the private cluster under --data."`
 }
 
 // running is the URL given, or that of the private cluster that runs in data.
@@ -75,11 +75,11 @@ func (f databaseFlag) running(data dataFlag) (string, error) {
 }
 
 type natsURLFlag struct {
-	NATSURL   string `name:"nats-url" env:"NATS_URL" placeholder:"URL,…" help:"NATS servers to use, as nats://user:password@host:4222; several with commas between. Empty: the embedded one (serve, ingest), or nats://127.0.0.1:4222."`
-	NATSCreds string `name:"nats-creds" env:"CAIRN_NATS_CREDS" type:"path" placeholder:"FILE" help:"Credentials (JWT and key) for NATS servers that ask for them."`
-	NATSCA    string `name:"nats-ca" env:"CAIRN_NATS_CA" type:"path" placeholder:"FILE" help:"Whose certificates of NATS servers to believe, PEM."`
-	NATSCert  string `name:"nats-cert" env:"CAIRN_NATS_CERT" type:"path" placeholder:"FILE" help:"Certificate to show to NATS servers, PEM."`
-	NATSKey   string `name:"nats-key" env:"CAIRN_NATS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
+	NATSURL   string `name:"nats-url" env:"NATS_URL" placeholder:"URL,…" help:"NATS servers to use, as nats://user:password@host:4222; several are separated by commas. Empty: the embedded one (serve, ingest), or nats://127.0.0.1:4222."`
+	NATSCreds string `name:"nats-creds" env:"CAIRN_NATS_CREDS" type:"path" placeholder:"FILE" help:"Credentials (JWT and key) for NATS servers that require them."`
+	NATSCA    string `name:"nats-ca" env:"CAIRN_NATS_CA" type:"path" placeholder:"FILE" help:"CA certificates for verifying NATS servers, PEM."`
+	NATSCert  string `name:"nats-cert" env:"CAIRN_NATS_CERT" type:"path" placeholder:"FILE" help:"Client certificate for NATS servers, PEM."`
+	NATSKey   string `name:"nats-key" env:"CAIRN_NATS_KEY" type:"path" placeholder:"FILE" help:"Private key of the certificate, PEM."`
 }
 
 // check says what is wrong with the files.
@@ -103,23 +103,23 @@ type natsListenFlag struct {
 }
 
 type natsPasswordsFlag struct {
-	NATSPasswords map[string]string `name:"nats-passwords" env:"CAIRN_NATS_PASSWORDS" placeholder:"USER=PASSWORD;…" help:"Passwords of the NATS users ingest, projector, query, inspect and admin. Those not given are made once and kept under --data. cluster=… is that of the nodes of a cluster, of which the others are then derived."`
+	NATSPasswords map[string]string `name:"nats-passwords" env:"CAIRN_NATS_PASSWORDS" placeholder:"USER=PASSWORD;…" help:"Passwords of the NATS users ingest, projector, query, inspect and admin. Those not given are generated once and stored under --data. cluster=… is the password of the nodes of a cluster; the others are derived from it."`
 }
 
 type replicasFlag struct {
-	Replicas int `enum:"1,3,5" default:"1" env:"CAIRN_REPLICAS" placeholder:"1|3|5" help:"How many copies of the queue's stream there are, each on another node (${default}). A stream that has fewer gets more; none is taken away."`
+	Replicas int `enum:"1,3,5" default:"1" env:"CAIRN_REPLICAS" placeholder:"1|3|5" help:"Number of copies of the queue's stream, each on another node (${default}). Copies are added to a stream that has fewer, never removed."`
 }
 
 // clusterFlags are how a node finds the others.
 type clusterFlags struct {
 	replicasFlag
-	Node             string   `env:"CAIRN_NODE" placeholder:"NAME" help:"This node's name in the cluster: no other's, and the same after every restart."`
-	ClusterListen    string   `env:"CAIRN_CLUSTER_LISTEN" placeholder:"HOST:PORT" help:"Where the other nodes connect. With this the queue is a cluster's."`
-	ClusterRoutes    []string `env:"CAIRN_CLUSTER_ROUTES" placeholder:"HOST:PORT,…" help:"Where all nodes listen for each other; this one may be among them."`
-	ClusterAdvertise string   `env:"CAIRN_CLUSTER_ADVERTISE" placeholder:"HOST:PORT" help:"How the others reach this node, where that is not --cluster-listen."`
-	ClusterTLSCert   string   `name:"cluster-tls-cert" env:"CAIRN_CLUSTER_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate for connections between nodes, PEM: with it they are encrypted, and both sides must show one."`
-	ClusterTLSKey    string   `name:"cluster-tls-key" env:"CAIRN_CLUSTER_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
-	ClusterTLSCA     string   `name:"cluster-tls-ca" env:"CAIRN_CLUSTER_TLS_CA" type:"path" placeholder:"FILE" help:"Whose certificates of nodes to believe, PEM."`
+	Node             string   `env:"CAIRN_NODE" placeholder:"NAME" help:"This node's name in the cluster: unique, and the same after every restart."`
+	ClusterListen    string   `env:"CAIRN_CLUSTER_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for the other nodes. Setting it makes the queue a cluster."`
+	ClusterRoutes    []string `env:"CAIRN_CLUSTER_ROUTES" placeholder:"HOST:PORT,…" help:"Addresses at which the nodes listen for each other; this node's may be among them."`
+	ClusterAdvertise string   `env:"CAIRN_CLUSTER_ADVERTISE" placeholder:"HOST:PORT" help:"Address at which the others reach this node, if it is not --cluster-listen."`
+	ClusterTLSCert   string   `name:"cluster-tls-cert" env:"CAIRN_CLUSTER_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate for connections between nodes, PEM: encrypts them, and both sides must present one."`
+	ClusterTLSKey    string   `name:"cluster-tls-key" env:"CAIRN_CLUSTER_TLS_KEY" type:"path" placeholder:"FILE" help:"Private key of the certificate, PEM."`
+	ClusterTLSCA     string   `name:"cluster-tls-ca" env:"CAIRN_CLUSTER_TLS_CA" type:"path" placeholder:"FILE" help:"CA certificates for verifying nodes, PEM."`
 }
 
 // cluster is nil where no cluster is asked for.
@@ -149,7 +149,7 @@ func (f clusterFlags) cluster(passwords map[string]string) (*server.Cluster, err
 }
 
 type streamFlags struct {
-	MaxBytes int64 `default:"${max_bytes}" env:"CAIRN_MAX_BYTES" placeholder:"BYTES" help:"Bound on the stream, set when it is made; at most a tenth of the free disk (${default})."`
+	MaxBytes int64 `default:"${max_bytes}" env:"CAIRN_MAX_BYTES" placeholder:"BYTES" help:"Limit on the stream's size, set when it is created; at most a tenth of the free disk (${default})."`
 }
 
 // bound is the stream's bound on the disk that holds dir.
@@ -165,13 +165,13 @@ func (f streamFlags) bound(dir string) (int64, error) {
 }
 
 type changeFlags struct {
-	RequireConditions bool `env:"CAIRN_REQUIRE_CONDITIONS" help:"Refuse a PUT, PATCH or DELETE without If-Match or If-None-Match, so that nobody overwrites what they have not seen."`
+	RequireConditions bool `env:"CAIRN_REQUIRE_CONDITIONS" help:"Refuse a PUT, PATCH or DELETE without If-Match or If-None-Match, so that nobody overwrites a change that they have not seen."`
 }
 
 type mqttFlag struct {
-	MQTTListen  string `name:"mqtt-listen" env:"CAIRN_MQTT_LISTEN" placeholder:"HOST:PORT" help:"Where devices publish by MQTT 3.1.1, such as :1883; with --tls-cert encrypted. Empty: nowhere."`
-	MQTTTLSCert string `name:"mqtt-tls-cert" env:"CAIRN_MQTT_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate for MQTT alone, PEM, where a proxy has that of HTTP. Default: --tls-cert."`
-	MQTTTLSKey  string `name:"mqtt-tls-key" env:"CAIRN_MQTT_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
+	MQTTListen  string `name:"mqtt-listen" env:"CAIRN_MQTT_LISTEN" placeholder:"HOST:PORT" help:"Where to listen for devices that publish by MQTT 3.1.1, such as :1883; encrypted with --tls-cert. Empty: off."`
+	MQTTTLSCert string `name:"mqtt-tls-cert" env:"CAIRN_MQTT_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate for MQTT alone, PEM, for use with a proxy that terminates HTTPS. Default: --tls-cert."`
+	MQTTTLSKey  string `name:"mqtt-tls-key" env:"CAIRN_MQTT_TLS_KEY" type:"path" placeholder:"FILE" help:"Private key of the certificate, PEM."`
 }
 
 // open binds the address; nil: there is none.
@@ -205,7 +205,7 @@ func (f mqttFlag) open(w webFlags, log *slog.Logger) (*ingest.MQTT, error) {
 }
 
 type formsFlag struct {
-	DeviceForms string `name:"device-forms" env:"CAIRN_DEVICE_FORMS" type:"path" placeholder:"FILE" help:"How more programs name what they send to /point/from/PROGRAM, as JSON."`
+	DeviceForms string `name:"device-forms" env:"CAIRN_DEVICE_FORMS" type:"path" placeholder:"FILE" help:"JSON file that describes what further programs send to /point/from/PROGRAM."`
 }
 
 func (f formsFlag) read() (device.Forms, error) {
@@ -244,16 +244,16 @@ func (f deviceFlags) open(w webFlags, log *slog.Logger) (*ingest.MQTT, device.Fo
 }
 
 type replayFlags struct {
-	ReplayAge   time.Duration `default:"${replay_age}" env:"CAIRN_REPLAY_AGE" placeholder:"DURATION" help:"How long what is projected stays in the stream (${default}), unless room is needed."`
-	ReplayBytes int64         `env:"CAIRN_REPLAY_BYTES" placeholder:"BYTES" help:"How many bytes of it stay at most; 0: half of the stream's bound."`
+	ReplayAge   time.Duration `default:"${replay_age}" env:"CAIRN_REPLAY_AGE" placeholder:"DURATION" help:"How long projected events stay in the stream (${default}), unless room is needed."`
+	ReplayBytes int64         `env:"CAIRN_REPLAY_BYTES" placeholder:"BYTES" help:"Maximum size of the projected events that stay; 0: half of --max-bytes."`
 }
 
 type lagFlag struct {
-	MaxLag time.Duration `env:"CAIRN_MAX_LAG" placeholder:"DURATION" help:"Not ready while the database that is read, a standby, is further behind what was projected, such as 10s; 0: however far."`
+	MaxLag time.Duration `env:"CAIRN_MAX_LAG" placeholder:"DURATION" help:"Report not ready while the database, if it is a standby, lags behind by more than this, such as 10s; 0: no limit."`
 }
 
 type standbysFlag struct {
-	TrimStandbys string `default:"auto" env:"CAIRN_TRIM_STANDBYS" placeholder:"auto|off|N" help:"Which standbys of the database must have what is removed from the stream, since one of them may be promoted: all that follow or have a slot (${default}), none, or the same where there are at least N."`
+	TrimStandbys string `default:"auto" env:"CAIRN_TRIM_STANDBYS" placeholder:"auto|off|N" help:"Which standbys must have replicated an event before it is removed from the stream, since one of them may be promoted: all that are connected or have a slot (${default}), none (off), or all, and at least N."`
 }
 
 func (f standbysFlag) which() (projector.TrimStandbys, error) {
@@ -269,15 +269,15 @@ func (f replayFlags) window() projector.ReplayWindow {
 }
 
 type mapFlag struct {
-	MapStyle string `env:"CAIRN_MAP_STYLE" placeholder:"URL" help:"MapLibre style that the map page at / draws under the points. Empty: an outline of the world that is in the binary and needs no network."`
+	MapStyle string `env:"CAIRN_MAP_STYLE" placeholder:"URL" help:"MapLibre style that the map page at / draws under the points. Empty: the built-in outline of the world, which needs no network."`
 }
 
 type keepFlag struct {
-	Keep age `env:"CAIRN_KEEP" placeholder:"AGE" help:"How long points are kept after they came in, as 90d or 36h: what is older is dropped, whole segments at a time, with their ids. Empty: forever."`
+	Keep age `env:"CAIRN_KEEP" placeholder:"AGE" help:"How long points are kept after they were received, such as 90d or 36h; older ones are dropped, with their ids, one segment at a time. Empty: forever."`
 }
 
 type hookFlag struct {
-	HookNetworks []netip.Prefix `env:"CAIRN_HOOK_NETWORKS" placeholder:"NETWORK,…" help:"Networks that hooks may send to though they are not public, such as 10.1.2.0/24 or 127.0.0.1/32 (none)."`
+	HookNetworks []netip.Prefix `env:"CAIRN_HOOK_NETWORKS" placeholder:"NETWORK,…" help:"Private networks that hooks may send to, such as 10.1.2.0/24 or 127.0.0.1/32 (none)."`
 }
 
 // An age is a duration that may be in days, of 24 hours.

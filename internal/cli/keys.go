@@ -16,9 +16,9 @@ import (
 )
 
 type keysCmd struct {
-	Add keysAddCmd `cmd:"" help:"Make an access key, and show it: once."`
-	Ls  keysLsCmd  `cmd:"" help:"List the access keys, not what they are."`
-	Rm  keysRmCmd  `cmd:"" help:"Revoke access keys: at once, with the streams that are open with them."`
+	Add keysAddCmd `cmd:"" help:"Create an access key and print it, once."`
+	Ls  keysLsCmd  `cmd:"" help:"List the access keys, without their secrets."`
+	Rm  keysRmCmd  `cmd:"" help:"Revoke access keys immediately; streams that were opened with them end."`
 }
 
 // keysFlags are how the bucket of keys is reached.
@@ -65,11 +65,11 @@ func (f *keysFlags) withBucket(s *session, do func(context.Context, *auth.Bucket
 
 type keysAddCmd struct {
 	keysFlags
-	Name    string `arg:"" help:"What it is called: the author of what it writes. Letters, digits, - and _."`
-	Scope   string `default:"read" placeholder:"read,write,edit,admin" help:"What it may: read; write, which creates points; edit, which changes and deletes them; admin, for metrics and status (${default})."`
-	Expires age    `placeholder:"AGE" help:"When it ends, from now, as 90d or 36h. Empty: never."`
-	Area    string `placeholder:"W,S,E,N" help:"Where it holds, in degrees, as --area=-5,42,9,51: it sees, creates and changes no point outside. Empty: everywhere."`
-	Rate    int    `placeholder:"NUMBER" help:"How many requests a second are taken from it. 0: all."`
+	Name    string `arg:"" help:"Name of the key, which is the author of what it writes. Letters, digits, - and _."`
+	Scope   string `default:"read" placeholder:"read,write,edit,admin" help:"Scopes: read; write, which creates points; edit, which changes and deletes them; admin, for metrics and status (${default})."`
+	Expires age    `placeholder:"AGE" help:"When it expires, from now, such as 90d or 36h. Empty: never."`
+	Area    string `placeholder:"W,S,E,N" help:"Area that it is limited to, in degrees, such as --area=-5,42,9,51: it sees, creates and changes no point outside. Empty: everywhere."`
+	Rate    int    `placeholder:"NUMBER" help:"Limit on its requests per second. 0: no limit."`
 }
 
 func (c *keysAddCmd) Run(s *session) error {

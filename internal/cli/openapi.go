@@ -10,7 +10,7 @@ import (
 // openapiCmd is for generators of clients and of documents: GET /api of a server, of
 // which none has to run.
 type openapiCmd struct {
-	URL string `default:"http://127.0.0.1:8080" env:"CAIRN_URL" placeholder:"URL" help:"The server that the definition names (${default})."`
+	URL string `default:"http://127.0.0.1:8080" env:"CAIRN_URL" placeholder:"URL" help:"Server address to put into the definition (${default})."`
 }
 
 func (c *openapiCmd) Run(s *session) error {

@@ -60,7 +60,7 @@ func (c *rebuildCmd) Run(s *session) error {
 type salvageCmd struct {
 	repairFlags
 	streamFlags
-	Above uint64 `placeholder:"SEQUENCE" help:"Begin above this sequence: the number in ingest's file 'acknowledged', where --data is not ingest's folder."`
+	Above uint64 `placeholder:"SEQUENCE" help:"Start above this sequence: the number in ingest's file 'acknowledged', if --data is not ingest's folder."`
 }
 
 func (c *salvageCmd) Run(s *session) error {
@@ -93,16 +93,16 @@ func (c *salvageCmd) Run(s *session) error {
 }
 
 type parkedCmd struct {
-	Ls    parkedLsCmd    `cmd:"" help:"List what is parked, the newest first."`
-	Show  parkedShowCmd  `cmd:"" help:"Show parked events whole."`
+	Ls    parkedLsCmd    `cmd:"" help:"List parked events, newest first."`
+	Show  parkedShowCmd  `cmd:"" help:"Show parked events in full."`
 	Retry parkedRetryCmd `cmd:"" help:"Publish parked events again."`
-	Drop  parkedDropCmd  `cmd:"" help:"Let go of parked events."`
+	Drop  parkedDropCmd  `cmd:"" help:"Delete parked events."`
 }
 
 type whichFlags struct {
 	repairFlags
 	Positions []int64 `arg:"" optional:"" name:"POSITION" help:"Positions of the events."`
-	All       bool    `help:"All that were not published again yet."`
+	All       bool    `help:"All that have not been published again."`
 }
 
 func (f *whichFlags) which() (parked.Which, error) {
@@ -135,7 +135,7 @@ func (f *repairFlags) withDatabase(s *session, do func(context.Context, *pgx.Con
 
 type parkedLsCmd struct {
 	repairFlags
-	All bool `help:"Not the newest only."`
+	All bool `help:"All, not only the newest."`
 }
 
 func (c *parkedLsCmd) Run(s *session) error {

@@ -3,7 +3,7 @@ package cli
 import "cairn/internal/web"
 
 type publicFlag struct {
-	PublicURL string `name:"public-url" env:"CAIRN_PUBLIC_URL" placeholder:"URL" help:"Where clients reach this service, such as https://example.org/maps: what links in answers begin with. Empty: what requests and the proxies of a private network say."`
+	PublicURL string `name:"public-url" env:"CAIRN_PUBLIC_URL" placeholder:"URL" help:"URL at which clients reach this service, such as https://example.org/maps, for the links in answers. Empty: taken from the request and its trusted proxies."`
 }
 
 // publish tells the server where clients reach it.
@@ -17,5 +17,5 @@ func (f publicFlag) publish(server *web.Server) error {
 }
 
 type ingestURLFlag struct {
-	IngestURL string `name:"ingest-url" env:"CAIRN_INGEST_URL" placeholder:"URL" help:"The ingest service, such as http://ingest:8081: writes under /collections, /fences and /hooks are passed on to it. Empty: they are refused here."`
+	IngestURL string `name:"ingest-url" env:"CAIRN_INGEST_URL" placeholder:"URL" help:"The ingest service, such as http://ingest:8081: writes under /collections, /fences and /hooks are forwarded to it. Empty: they are refused."`
 }

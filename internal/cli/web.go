@@ -17,16 +17,16 @@ import (
 
 // webFlags are how a role listens, and whom it lets in.
 type webFlags struct {
-	Auth           []string      `enum:"none,keys,jwt" env:"CAIRN_AUTH" placeholder:"none|keys|jwt,…" help:"Whom to let in: everybody (none), who has an access key (keys; see 'cairn keys'), who has a token of --jwt-issuer (jwt). Default: none where only this machine can connect; else it must be chosen."`
-	JWTIssuer      string        `name:"jwt-issuer" env:"CAIRN_JWT_ISSUER" placeholder:"URL" help:"OpenID Connect issuer of tokens."`
-	JWTAudience    string        `name:"jwt-audience" env:"CAIRN_JWT_AUDIENCE" placeholder:"NAME" help:"The audience that tokens must be for."`
-	TLSCert        string        `name:"tls-cert" env:"CAIRN_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate with its chain, PEM: HTTPS instead of HTTP, and TLS for the queue's port where other machines can connect to it. Read again when it changes."`
-	TLSKey         string        `name:"tls-key" env:"CAIRN_TLS_KEY" type:"path" placeholder:"FILE" help:"Its key, PEM."`
+	Auth           []string      `enum:"none,keys,jwt" env:"CAIRN_AUTH" placeholder:"none|keys|jwt,…" help:"Who has access: everybody (none), holders of an access key (keys; see 'cairn keys'), holders of a token of --jwt-issuer (jwt). Default: none if only this machine can connect; otherwise required."`
+	JWTIssuer      string        `name:"jwt-issuer" env:"CAIRN_JWT_ISSUER" placeholder:"URL" help:"OpenID Connect issuer whose tokens are accepted."`
+	JWTAudience    string        `name:"jwt-audience" env:"CAIRN_JWT_AUDIENCE" placeholder:"NAME" help:"Audience that tokens must have."`
+	TLSCert        string        `name:"tls-cert" env:"CAIRN_TLS_CERT" type:"path" placeholder:"FILE" help:"Certificate with its chain, PEM: serve HTTPS instead of HTTP, and TLS on the queue's port if other machines can connect to it. Reloaded when it changes."`
+	TLSKey         string        `name:"tls-key" env:"CAIRN_TLS_KEY" type:"path" placeholder:"FILE" help:"Private key of the certificate, PEM."`
 	AllowOrigins   []string      `env:"CAIRN_ALLOW_ORIGINS" placeholder:"ORIGIN,…" help:"Origins whose pages may write, such as https://maps.example.org, or * for all (none)."`
-	TrustedProxies []string      `env:"CAIRN_TRUSTED_PROXIES" placeholder:"NETWORK,…" help:"Networks of the proxies whose X-Forwarded-* and Forwarded are believed, such as 10.1.2.0/24, or none. Default: this machine and private networks."`
-	ProxyProtocol  bool          `env:"CAIRN_PROXY_PROTOCOL" help:"Those proxies may say whose connection they pass on by the PROXY protocol, version 1 or 2, as HAProxy does with send-proxy-v2."`
-	DrainWait      time.Duration `env:"CAIRN_DRAIN_WAIT" placeholder:"DURATION" help:"How long to serve on after a stop was asked for, while /readyz says so: until proxies have noticed, such as 5s (0)."`
-	MaxConnections int           `env:"CAIRN_MAX_CONNECTIONS" placeholder:"NUMBER" help:"Bound on HTTP connections. Default: what the limit of open files leaves, with room for other files."`
+	TrustedProxies []string      `env:"CAIRN_TRUSTED_PROXIES" placeholder:"NETWORK,…" help:"Networks of the proxies whose X-Forwarded-* and Forwarded headers are trusted, such as 10.1.2.0/24, or none. Default: this machine and private networks."`
+	ProxyProtocol  bool          `env:"CAIRN_PROXY_PROTOCOL" help:"Accept the PROXY protocol, version 1 or 2, from trusted proxies, as HAProxy sends it with send-proxy-v2."`
+	DrainWait      time.Duration `env:"CAIRN_DRAIN_WAIT" placeholder:"DURATION" help:"How long to keep serving after a stop signal while /readyz reports it, so that proxies notice, such as 5s (0)."`
+	MaxConnections int           `env:"CAIRN_MAX_CONNECTIONS" placeholder:"NUMBER" help:"Limit on HTTP connections. Default: derived from the limit of open files."`
 }
 
 // authority is nil where everybody is let in.
