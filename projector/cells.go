@@ -42,10 +42,12 @@ func (m *maintenance) countCellsOf(ctx context.Context, id int, revision int64) 
 	return nil
 }
 
+// The width is looked for once, and only where there are too many cells: it goes through
+// all of them for each. Written in place, it would be looked for wherever it is used.
 const cellsInsert = `insert into segment_cells (segment, revision, coarse, cells)
 	with fine as materialized (select ` + schema.CellColumn + ` as x, ` + schema.CellRow + ` as y, count(*) as n from %s where geom is not null group by 1, 2),
-	width as (select coalesce((select min(bits) from generate_series(0, $4::int) bits
-		where (select count(*) from (select from fine group by x >> bits, y >> bits) c) <= $3), $4::int) as bits)
+	width as materialized (select case when (select count(*) from fine) <= $3 then 0 else coalesce((select min(bits) from generate_series(1, $4::int) bits
+		where (select count(*) from (select from fine group by x >> bits, y >> bits) c) <= $3), $4::int) end as bits)
 	select $1, $2, bits, (select coalesce(string_agg(int4send(x) || int4send(y) || int4send(n), ''::bytea order by y, x), '')
 		from (select x >> bits << bits as x, y >> bits << bits as y, sum(n)::int as n from fine group by 1, 2) c) from width
 	on conflict (segment) do update set revision = excluded.revision, coarse = excluded.coarse, cells = excluded.cells, counted_at = now()`

@@ -79,3 +79,26 @@ func TestCellsAreBounded(t *testing.T) {
 		}
 	}
 }
+
+// Where there are more cells than are kept they are coarser, no more than they have to
+// be, and hold as many points.
+func TestManyCellsAreCoarser(t *testing.T) {
+	b := newBench(t)
+	const id, rows = 1, 64
+	b.exec(fmt.Sprintf(`insert into %s (id, position, received_at, geom)
+		select gen_random_uuid(), i, now(), ST_SetSRID(ST_MakePoint(i * 360.0 / 16384, 1), 4326) from generate_series(1, %d) i`, schema.Table(id), rows))
+	for _, tt := range []struct{ most, coarse int }{{rows, 0}, {rows / 2, 2}, {rows / 4, 3}, {1, schema.MaxCoarse}} {
+		t.Run(fmt.Sprintf("at most %d", tt.most), func(t *testing.T) {
+			if _, err := b.pool.Exec(t.Context(), fmt.Sprintf(cellsInsert, schema.Table(id)), id, 0, tt.most, schema.MaxCoarse); err != nil {
+				t.Fatal(err)
+			}
+			var coarse int
+			if err := b.pool.QueryRow(t.Context(), `select coarse from segment_cells where segment = $1`, id).Scan(&coarse); err != nil {
+				t.Fatal(err)
+			}
+			if n := b.cells(id); coarse != tt.coarse || n != rows {
+				t.Errorf("coarse by %d bits with %d points, want %d with %d", coarse, n, tt.coarse, rows)
+			}
+		})
+	}
+}
