@@ -1,25 +1,38 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"cairn/internal/testrig"
 )
 
+// authTurn is how long keyed and open requests are made side by side at a time: the
+// least that wrk can, so that there are many turns.
+const authTurn = time.Second
+
+// A service is a role that is measured by what it takes of processors.
+type service struct {
+	process *testrig.Process
+	base    string
+	field   []string // of all requests to it, as wrk takes it
+}
+
 // benchAuth measures what it costs to be known by a key: the durable POST and the hot
 // page, of services that ask for one and of others beside them that do not. What counts
-// is the processor time that the service takes for a request, in many short turns: a few
-// per cent are less than what other work on the machine does to a rate.
+// is the processor time that the service takes for a request. Both are asked at the same
+// time, in many short turns: a few per cent are less than what other work on the machine
+// does to either.
 func benchAuth(ctx context.Context, sys *system, s settings) error {
 	if err := sys.fill(ctx, 1000); err != nil {
 		return err
@@ -28,53 +41,54 @@ func benchAuth(ctx context.Context, sys *system, s settings) error {
 	if err != nil {
 		return fmt.Errorf("make an access key: %w", err)
 	}
-	field := []string{"-H", "Authorization: Bearer " + strings.TrimSpace(string(out))}
-	bases, services := map[string]string{}, map[string]*testrig.Process{} // by role and mode
-	for _, mode := range []string{"none", "keys"} {
-		for _, role := range []string{"ingest", "query"} {
+	authorization := "Bearer " + strings.TrimSpace(string(out))
+	keyed, open := map[string]service{}, map[string]service{} // by role
+	for _, role := range []string{"ingest", "query"} {
+		for mode, services := range map[string]map[string]service{"keys": keyed, "none": open} {
 			p, base, err := sys.startBeside(ctx, role, mode)
 			if err != nil {
 				return err
 			}
 			defer p.Kill()
-			bases[role+mode], services[role+mode] = base, p
+			services[role] = service{process: p, base: base}
 		}
+		k := keyed[role]
+		k.field = []string{"-H", "Authorization: " + authorization}
+		keyed[role] = k
 	}
-	err = keyHolds(ctx, strings.TrimPrefix(field[1], "Authorization: "), bases["ingestkeys"]+"/point/uploads/none", bases["querykeys"]+cachedPath)
-	if err != nil {
+	if err := keyHolds(ctx, authorization, keyed["ingest"].base+"/point/uploads/none", keyed["query"].base+cachedPath); err != nil {
 		return err
 	}
 	script := filepath.Join(sys.dir, "post.lua")
 	if err := os.WriteFile(script, []byte(postScript), 0o600); err != nil {
 		return err
 	}
-	post := func(mode string, header []string) (float64, error) {
-		if err := sys.settle(ctx); err != nil {
-			return 0, err
-		}
-		sys.pause()
-		defer sys.resume()
-		return runWrk(ctx, postConnections, s.post/authTurns, bases["ingest"+mode]+"/point", append([]string{"-s", script}, header...)...)
+	post := func(to service) (wrkResult, error) {
+		return runWrk(ctx, postConnections, authTurn, to.base+"/point", append([]string{"-s", script}, to.field...)...)
 	}
-	read := func(mode string, header []string) (float64, error) {
-		return runWrk(ctx, cachedConnections, s.read/authTurns, bases["query"+mode]+cachedPath, header...)
+	read := func(to service) (wrkResult, error) {
+		return runWrk(ctx, cachedConnections, authTurn, to.base+cachedPath, to.field...)
 	}
 	for _, row := range []struct {
 		name, role string
-		rate       func(mode string, header []string) (float64, error)
-		turn       time.Duration
+		ask        func(service) (wrkResult, error)
+		time       time.Duration
 	}{{"durable POST /point by a key ÷ by nobody", "ingest", post, s.post}, {"cached GET " + cachedPath + " by a key ÷ by nobody", "query", read, s.read}} {
 		var rates, costs []pair
-		for range authTurns * s.rounds {
-			keyed, ours, err := perCPUSecond(services[row.role+"keys"], row.turn/authTurns, func() (float64, error) { return row.rate("keys", field) })
-			if err != nil {
+		for range s.rounds {
+			if err := sys.settle(ctx); err != nil { // or it is the last row's points that are projected meanwhile
 				return err
 			}
-			open, peer, err := perCPUSecond(services[row.role+"none"], row.turn/authTurns, func() (float64, error) { return row.rate("none", nil) })
-			if err != nil {
-				return err
+			sys.pause()
+			for range row.time / authTurn {
+				rate, cost, err := sideBySide(keyed[row.role], open[row.role], row.ask)
+				if err != nil {
+					sys.resume()
+					return err
+				}
+				rates, costs = append(rates, rate), append(costs, cost)
 			}
-			rates, costs = append(rates, pair{keyed, open}), append(costs, pair{ours, peer})
+			sys.resume()
 		}
 		report(row.name+", by processor time", "requests per CPU second", costs)
 		report(row.name, "requests/s", rates)
@@ -82,44 +96,61 @@ func benchAuth(ctx context.Context, sys *system, s settings) error {
 	return nil
 }
 
-// authTurns is in how many turns a measurement's time is spent.
-const authTurns = 4
-
-// perCPUSecond measures a rate for a while, and how many requests the service answered
-// in a second of processor time.
-func perCPUSecond(p *testrig.Process, d time.Duration, measure func() (float64, error)) (rate, perSecond float64, err error) {
-	before, err := cpuTime(p.PID())
-	if err != nil {
-		return 0, 0, err
+// sideBySide asks two services at once, and returns the rates and how many requests each
+// answered in a second of its processor time.
+func sideBySide(ours, peer service, ask func(service) (wrkResult, error)) (rates, perCPU pair, err error) {
+	var rate, cost [2]float64
+	var errs [2]error
+	var group sync.WaitGroup
+	for i, one := range []service{ours, peer} {
+		group.Go(func() { rate[i], cost[i], errs[i] = perCPUSecond(one, ask) })
 	}
-	if rate, err = measure(); err != nil {
-		return 0, 0, err
-	}
-	after, err := cpuTime(p.PID())
-	if err != nil || after <= before {
-		return 0, 0, errors.Join(err, fmt.Errorf("process %d took no processor time", p.PID()))
-	}
-	return rate, rate * d.Seconds() / (after - before).Seconds(), nil
+	group.Wait()
+	return pair{rate[0], rate[1]}, pair{cost[0], cost[1]}, errors.Join(errs[:]...)
 }
 
-// cpuTime is what a process has had of processors; see proc_pid_stat(5).
-func cpuTime(pid int) (time.Duration, error) {
-	data, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+// perCPUSecond asks a service for a while, and returns how many requests it answered in
+// a second, and in a second of its processor time.
+func perCPUSecond(one service, ask func(service) (wrkResult, error)) (rate, perSecond float64, err error) {
+	before, err := cpuTime(one.process.PID())
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	const user, system, tick = 11, 12, 10 * time.Millisecond // behind the name
-	fields := strings.Fields(string(data[bytes.LastIndexByte(data, ')')+1:]))
-	if len(fields) <= system {
-		return 0, fmt.Errorf("/proc/%d/stat: %q", pid, data)
+	result, err := ask(one)
+	if err != nil {
+		return 0, 0, err
+	}
+	after, err := cpuTime(one.process.PID())
+	if err != nil || after <= before {
+		return 0, 0, errors.Join(err, fmt.Errorf("process %d took no processor time", one.process.PID()))
+	}
+	return result.rate, float64(result.requests) / (after - before).Seconds(), nil
+}
+
+// cpuTime is what all threads of a process have had of processors, to the nanosecond (see
+// "schedstats" of the kernel's documentation): in a turn of a second the ticks of
+// proc_pid_stat(5) are too coarse. A thread that ends takes its time with it, but Go seldom
+// ends one.
+func cpuTime(pid int) (time.Duration, error) {
+	files, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", pid))
+	if err != nil || len(files) == 0 {
+		return 0, errors.Join(err, fmt.Errorf("process %d has no /proc/PID/task/*/schedstat", pid))
 	}
 	var sum time.Duration
-	for _, field := range fields[user : system+1] {
-		n, err := strconv.ParseInt(field, 10, 64)
-		if err != nil {
-			return 0, fmt.Errorf("/proc/%d/stat: %w", pid, err)
+	for _, file := range files {
+		data, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
-		sum += time.Duration(n) * tick
+		if err != nil {
+			return 0, err
+		}
+		text, _, _ := strings.Cut(string(data), " ")
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("%s: %w", file, err)
+		}
+		sum += time.Duration(n)
 	}
 	return sum, nil
 }

@@ -116,7 +116,7 @@ func (g *growth) askBoxes(ctx context.Context, width float64) (float64, error) {
 	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 		return 0, err
 	}
-	return runWrk(ctx, boxConnections, g.s.read, g.sys.query, "-s", script)
+	return wrkRate(ctx, boxConnections, g.s.read, g.sys.query, "-s", script)
 }
 
 func openBare(ctx context.Context, database string) (*pgxpool.Pool, error) {

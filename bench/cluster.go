@@ -88,7 +88,7 @@ func (c *cluster) wrk(ctx context.Context, sys *system, d time.Duration) (float6
 	var group sync.WaitGroup
 	for i, base := range c.bases {
 		group.Go(func() {
-			rates[i], failed[i] = runWrk(ctx, postConnections/len(c.bases), d, base+"/point", "-s", script)
+			rates[i], failed[i] = wrkRate(ctx, postConnections/len(c.bases), d, base+"/point", "-s", script)
 		})
 	}
 	group.Wait()

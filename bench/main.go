@@ -79,6 +79,14 @@ func parseSettings(args []string) (s settings, err error) {
 	fixes := flags.Float64("fixes", 1, "millions of fixes of 10,000 names, for latest")
 	only := flags.String("only", "", "some of these, with commas between: "+strings.Join(partNames(), ", "))
 	_ = flags.Parse(args) // it exits
+	for name, d := range map[string]time.Duration{"-post": s.post, "-read": s.read} {
+		if d < time.Second || d%time.Second != 0 {
+			return s, fmt.Errorf("%s %v: wrk measures whole seconds, 1s at least; with few of them the figures vary more", name, d)
+		}
+	}
+	if s.rounds < 1 {
+		return s, fmt.Errorf("-rounds %d: 1 at least", s.rounds)
+	}
 	for text := range strings.SplitSeq(*rows, ",") {
 		millions, err := strconv.ParseFloat(text, 64)
 		if err != nil || millions <= 0 {

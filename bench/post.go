@@ -16,9 +16,6 @@ import (
 // postConnections is what the ratio is promised for.
 const postConnections = 256
 
-// noopAddress is fixed, because fiber does not say which port it was given.
-const noopAddress = "127.0.0.1:18099"
-
 // postScript makes wrk send a point of about 200 bytes as an event.
 const postScript = `
 wrk.method = "POST"
@@ -65,7 +62,8 @@ func benchPost(ctx context.Context, sys *system, s settings) error {
 }
 
 var (
-	wrkRate     = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
+	wrkCounted  = regexp.MustCompile(`(\d+) requests in `)
+	wrkRated    = regexp.MustCompile(`Requests/sec:\s+([0-9.]+)`)
 	wrkFailures = regexp.MustCompile(`(?m)^\s*(Non-2xx.*|Socket errors.*)$`)
 )
 
@@ -75,23 +73,39 @@ func (s *system) wrk(ctx context.Context, base string, d time.Duration) (float64
 	if err := os.WriteFile(script, []byte(postScript), 0o600); err != nil {
 		return 0, err
 	}
-	return runWrk(ctx, postConnections, d, base+"/point", "-s", script)
+	return wrkRate(ctx, postConnections, d, base+"/point", "-s", script)
 }
 
-func runWrk(ctx context.Context, connections int, d time.Duration, url string, args ...string) (float64, error) {
+// A wrkResult is what wrk says of the requests that it made.
+type wrkResult struct {
+	requests int
+	rate     float64 // requests/s
+}
+
+func wrkRate(ctx context.Context, connections int, d time.Duration, url string, args ...string) (float64, error) {
+	result, err := runWrk(ctx, connections, d, url, args...)
+	return result.rate, err
+}
+
+// runWrk makes requests for d, in whole seconds.
+func runWrk(ctx context.Context, connections int, d time.Duration, url string, args ...string) (result wrkResult, err error) {
 	args = append([]string{"-t1", "--timeout", "30s", "-c", strconv.Itoa(connections), "-d", fmt.Sprintf("%ds", int(d.Seconds()))}, args...)
 	out, err := exec.CommandContext(ctx, "wrk", append(args, url)...).CombinedOutput()
 	if err != nil {
-		return 0, fmt.Errorf("wrk: %w\n%s", err, out)
+		return result, fmt.Errorf("wrk: %w\n%s", err, out)
 	}
 	if m := wrkFailures.Find(out); m != nil {
-		return 0, fmt.Errorf("requests to %s failed: %s", url, m)
+		return result, fmt.Errorf("requests to %s failed: %s", url, m)
 	}
-	m := wrkRate.FindSubmatch(out)
-	if m == nil {
-		return 0, fmt.Errorf("wrk said no rate:\n%s", out)
+	count, rate := wrkCounted.FindSubmatch(out), wrkRated.FindSubmatch(out)
+	if count == nil || rate == nil {
+		return result, fmt.Errorf("wrk said no rate:\n%s", out)
 	}
-	return strconv.ParseFloat(string(m[1]), 64)
+	if result.requests, err = strconv.Atoi(string(count[1])); err != nil {
+		return result, err
+	}
+	result.rate, err = strconv.ParseFloat(string(rate[1]), 64)
+	return result, err
 }
 
 // lastSequence is the stream's, by what a write is answered.

@@ -46,11 +46,11 @@ func compareCached(ctx context.Context, sys *system, s settings, path string) er
 	_ = resp.Body.Close()
 	var pairs []pair
 	for range s.rounds {
-		ours, err := runWrk(ctx, cachedConnections, s.read, sys.query+path)
+		ours, err := wrkRate(ctx, cachedConnections, s.read, sys.query+path)
 		if err != nil {
 			return err
 		}
-		peer, err := runWrk(ctx, cachedConnections, s.read, sys.noop+"/points")
+		peer, err := wrkRate(ctx, cachedConnections, s.read, sys.noop+"/points")
 		if err != nil {
 			return err
 		}

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -290,11 +291,12 @@ func serveNoop() {
 		c.Set(fiber.HeaderContentType, "application/geo+json")
 		return c.Send(static)
 	})
-	app.Hooks().OnListen(func(l fiber.ListenData) error {
-		fmt.Printf("address=http://%s:%s\n", l.Host, l.Port)
-		return nil
-	})
-	if err := app.Listen(noopAddress); err != nil {
+	l, err := net.Listen("tcp", anyPort) // fiber does not say which port it was given
+	if err == nil {
+		fmt.Printf("address=http://%s\n", l.Addr())
+		err = app.Listener(l)
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
