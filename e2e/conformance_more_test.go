@@ -44,8 +44,107 @@ func filterRequirements() []requirement {
 		{"/req/advanced-comparison-operators/in-predicate", matches(map[string]int{"filter=name IN ('Bern','Fiji','none')": 2, "filter=n NOT IN (1,2)": 2})},
 		{"/req/case-insensitive-comparison/casei-function", matches(map[string]int{"filter=CASEI(name)=CASEI('PARIS')": 1, "filter=name='PARIS'": 0})},
 		{"/req/basic-spatial-functions/spatial-predicate", matches(map[string]int{"filter=S_INTERSECTS(geometry,POLYGON((0 40,10 40,10 50,0 50,0 40)))": 2, "filter=S_INTERSECTS(geometry,POINT(2.35 48.85))": 1})},
+		{"/conf/basic-cql2/comparison", everyQueryable([][2]string{{"{q} = {v}", "{q} <> {v}"}, {"{q} > {v}", "{q} <= {v}"}, {"{q} < {v}", "{q} >= {v}"}})},
+		{"/conf/basic-cql2/is-null", everyQueryable([][2]string{{"{q} IS NULL", "{q} is not null"}})},
+		{"/conf/advanced-comparison-operators/in", everyQueryable([][2]string{{"{q} IN ({v}, {v})", "{q} not in ({v})"}})},
+		{"/conf/temporal-functions/temporal-functions-1", func(t *testing.T, a *api) {
+			for name, end := range a.times(t) {
+				for _, function := range []string{"T_AFTER", "T_BEFORE", "T_DISJOINT", "T_EQUALS", "T_INTERSECTS"} {
+					a.page(t, fmt.Sprintf("filter=%s(%s,%s)", function, name, end.instant))
+					a.page(t, fmt.Sprintf("filter=%s(%s,%s)", function, name, end.interval))
+				}
+			}
+		}},
+		{"/conf/temporal-functions/temporal-functions-2", func(t *testing.T, a *api) {
+			for first, end := range a.times(t) {
+				for last := range a.times(t) {
+					for _, function := range strings.Fields("AFTER BEFORE DISJOINT EQUALS INTERSECTS CONTAINS DURING FINISHEDBY FINISHES MEETS METBY OVERLAPPEDBY OVERLAPS STARTEDBY STARTS") {
+						a.page(t, fmt.Sprintf("limit=1&filter=T_%s(INTERVAL(%s,%s),%s)", function, first, last, end.interval))
+					}
+				}
+			}
+		}},
+		{"/req/temporal-functions/temporal-predicates", matches(map[string]int{
+			"filter=seen=TIMESTAMP('2020-05-01T14:00:00%2B02:00')": 1, "filter=seen<TIMESTAMP('2020-05-02T12:00:00Z')": 1, "filter=founded>=DATE('2020-05-01')": 2, "filter=founded<>DATE('2020-05-01')": 1,
+			"filter=T_AFTER(founded,DATE('2020-05-01'))": 1, "filter=T_EQUALS(founded,INTERVAL('2020-05-01','2020-05-01'))": 1, "filter=T_DISJOINT(seen,DATE('2020-05-01'))": 1,
+			"filter=T_DURING(INTERVAL(seen,until),INTERVAL('2020-05-01','2020-05-02'))": 1, "filter=T_MEETS(INTERVAL(seen,until),INTERVAL('2020-05-04T00:00:00Z','..'))": 1,
+			"filter=T_OVERLAPS(INTERVAL(seen,until),INTERVAL('2020-05-03','..'))": 1, "filter=T_STARTEDBY(INTERVAL(seen,until),INTERVAL('2020-05-01T12:00:00Z','2020-05-01T13:00:00Z'))": 1,
+		})},
 		{"/req/temporal-functions/temporal-functions", matches(map[string]int{"filter=T_AFTER(time,TIMESTAMP('2020-01-02T12:00:00Z'))": 2, "filter=T_BEFORE(time,TIMESTAMP('2020-01-02T12:00:00Z'))": 1, "filter=T_DURING(time,INTERVAL('2020-01-01T13:00:00Z','2020-01-03T13:00:00Z'))": 2})},
 	}
+}
+
+// values are what is compared with queryables, by their type and format (21-065r2, annex A).
+var values = map[string]string{
+	"string ": "'foo'", "boolean ": "true", "number ": "3.14", "integer ": "1", "string date-time": "TIMESTAMP('2022-04-14T14:48:46Z')", "string date": "DATE('2022-04-14')",
+}
+
+// queryables are the types and formats of what can be filtered by.
+func (a *api) queryables(t *testing.T) map[string]string {
+	t.Helper()
+	out := map[string]string{}
+	for name, p := range a.document(t, points+"/queryables", "application/schema+json").object("properties") {
+		p := object(p.(map[string]any))
+		kind, _ := p["type"].(string)
+		format, _ := p["format"].(string)
+		out[name] = kind + " " + format
+	}
+	return out
+}
+
+// everyQueryable shows that each pair of filters, with a queryable for {q} and a value
+// for {v}, is answered for each queryable, and that no item passes both.
+func everyQueryable(pairs [][2]string) func(t *testing.T, a *api) {
+	return func(t *testing.T, a *api) {
+		tried := map[string]bool{}
+		for name, kind := range a.queryables(t) {
+			value, comparable := values[kind]
+			tried[kind] = true
+			write := strings.NewReplacer("{q}", name, "{v}", value)
+			for _, pair := range pairs {
+				if !comparable && strings.Contains(pair[0], "{v}") {
+					continue // the geometry
+				}
+				var passed [2]map[any]bool
+				for i, filter := range pair {
+					filter = write.Replace(filter)
+					passed[i] = map[any]bool{}
+					for _, f := range a.page(t, "filter="+filter).list("features") {
+						id := object(f.(map[string]any))["id"]
+						if passed[i][id] = true; passed[0][id] && passed[1][id] {
+							t.Errorf("%v passes %s, and what is its opposite", id, filter)
+						}
+					}
+				}
+			}
+		}
+		for kind := range values {
+			if !tried[kind] {
+				t.Errorf("no queryable is of type %s", kind)
+			}
+		}
+	}
+}
+
+// Ends are what a time is compared with.
+type ends struct{ instant, interval string }
+
+// times are the queryables that hold times.
+func (a *api) times(t *testing.T) map[string]ends {
+	t.Helper()
+	out := map[string]ends{}
+	for name, kind := range a.queryables(t) {
+		switch kind {
+		case "string date-time":
+			out[name] = ends{values[kind], "INTERVAL('2021-01-01T00:00:00Z','2021-12-31T23:59:59Z')"}
+		case "string date":
+			out[name] = ends{values[kind], "INTERVAL('2021-01-01','2021-12-31')"}
+		}
+	}
+	if len(out) < 5 { // time, received, founded, seen, until
+		t.Errorf("times: %v", out)
+	}
+	return out
 }
 
 func schemaRequirements() []requirement {

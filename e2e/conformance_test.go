@@ -106,8 +106,8 @@ func (o object) link(t *testing.T, rel, media string) {
 }
 
 // Points of every kind: with and without a time, an altitude, a property.
-const conformancePoints = `{"type":"Feature","id":"a","geometry":{"type":"Point","coordinates":[2.35,48.85]},"properties":{"name":"Paris","n":1,"kind":"city"},"time":"2020-01-01T12:00:00Z"}
-{"type":"Feature","id":"b","geometry":{"type":"Point","coordinates":[7.44,46.95,540]},"properties":{"name":"Bern","n":2,"kind":"city"},"time":"2020-01-02T12:00:00Z"}
+const conformancePoints = `{"type":"Feature","id":"a","geometry":{"type":"Point","coordinates":[2.35,48.85]},"properties":{"name":"Paris","n":1,"kind":"city","size":1.5,"open":true,"founded":"2020-05-01","seen":"2020-05-01T12:00:00Z","until":"2020-05-02T12:00:00+02:00"},"time":"2020-01-01T12:00:00Z"}
+{"type":"Feature","id":"b","geometry":{"type":"Point","coordinates":[7.44,46.95,540]},"properties":{"name":"Bern","n":2,"kind":"city","open":false,"founded":"2020-05-02","seen":"2020-05-02T12:00:00Z","until":"2020-05-04T00:00:00Z"},"time":"2020-01-02T12:00:00Z"}
 {"type":"Feature","id":"c","geometry":{"type":"Point","coordinates":[179.5,-17]},"properties":{"name":"Fiji","n":3,"kind":"island"},"time":"2020-01-03T12:00:00Z"}
 {"type":"Feature","id":"d","geometry":{"type":"Point","coordinates":[-171.8,-13.8]},"properties":{"name":"Apia","n":4},"time":"2020-01-04T12:00:00Z"}
 `

@@ -85,7 +85,7 @@ func TestSchemasListProperties(t *testing.T) {
 	}
 	queryables := f.properties("/collections/points/queryables")
 	if queryables["time"]["format"] != "date-time" || queryables["properties.time"]["type"] != "integer" || queryables["mag"] == nil ||
-		queryables["day"]["format"] != "date" || queryables["seen"]["type"] != "string" || queryables["seen"]["format"] != nil {
+		queryables["day"]["format"] != "date" || queryables["seen"]["type"] != "string" || queryables["seen"]["format"] != "date-time" {
 		t.Errorf("queryables: %v", queryables)
 	}
 	feature := f.properties("/collections/points/schema?f=geojson", "properties", "properties")

@@ -15,7 +15,9 @@
 //   - Numbers compare exactly, as decimals: 1, 1.0 and 1e0 are equal.
 //   - Text compares by code point (in "C"), whatever the database's locale.
 //   - A property compares only with a value of its own JSON type; with another, it
-//     counts as absent.
+//     counts as absent. One that holds a time as text compares with times by [First]
+//     and [Last].
+//   - False is less than true.
 package filter
 
 import (
@@ -119,6 +121,7 @@ type Field struct {
 	kind kind
 	name string // of a property
 	fold bool   // its text in small letters
+	end  end    // of the time that a property holds
 }
 
 type kind uint8
@@ -163,7 +166,7 @@ func (f Field) Takes(t Type) bool {
 	case when, received:
 		return t == Instant
 	default:
-		return t != Instant
+		return (t == Instant) == (f.end != whole)
 	}
 }
 
@@ -171,6 +174,12 @@ func (f Field) String() string {
 	if f.fold {
 		f.fold = false
 		return "casei(" + f.String() + ")"
+	}
+	switch f.end {
+	case first:
+		return "first(" + Property(f.name).String() + ")"
+	case last:
+		return "last(" + Property(f.name).String() + ")"
 	}
 	switch f.kind {
 	case property:

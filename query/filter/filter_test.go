@@ -126,7 +126,8 @@ func checkBound(t *testing.T, e Expr, rows []Row, passing []int) {
 var (
 	names   = []string{"", "a", "A", "ab", "é", "É", "ǅÅ", "a_b", "a%b", `a\b`, "Z", "日本"}
 	objects = []string{"", "{}", `{"p":null}`, `{"p":1}`, `{"p":1.0}`, `{"p":-1.5e0}`, `{"p":12345678901234567890.5}`, `{"p":1e30}`, `{"p":"1"}`, `{"p":""}`,
-		`{"p":"a"}`, `{"p":"é"}`, `{"p":"É"}`, `{"p":"A"}`, `{"p":"a\"b"}`, `{"p":"\u00e9"}`, `{"p":true}`, `{"p":false}`, `{"p":[1]}`, `{"p":{"p":1}}`, `{"q":{"p":1},"p":"Z"}`, `{"q":1,"r":"a"}`}
+		`{"p":"a"}`, `{"p":"é"}`, `{"p":"É"}`, `{"p":"A"}`, `{"p":"a\"b"}`, `{"p":"\u00e9"}`, `{"p":true}`, `{"p":false}`, `{"p":[1]}`, `{"p":{"p":1}}`, `{"q":{"p":1},"p":"Z"}`, `{"q":1,"r":"a"}`,
+		`{"p":"2000-01-01"}`, `{"p":"2000-01-01T00:00:02Z","q":"2000-01-01"}`, `{"p":"2000-01-01 01:00:03.0000019+01:00"}`, `{"p":"2000-02-30"}`}
 	numberTexts = []string{"1", "0", "-1.5", "1.0e0", "12345678901234567890.5", "1000000000000000000000000000000", "-0", "2.5"}
 )
 
@@ -171,7 +172,7 @@ func randomArea(r *rand.Rand) Expr {
 }
 
 func randomComparison(r *rand.Rand) Expr {
-	fields := []Field{Name, Author, Position, Revision, Time, Received, Altitude, Property("p"), Property("q"), Property(`p"`)}
+	fields := []Field{Name, Author, Position, Revision, Time, Received, Altitude, Property("p"), Property("q"), Property(`p"`), First("p"), Last("p"), Last("q")}
 	f := pick(r, fields)
 	if r.IntN(6) == 0 {
 		return IsNull{f}
@@ -197,9 +198,6 @@ func randomComparison(r *rand.Rand) Expr {
 		return In{f, list}
 	}
 	ops := []Op{Equal, NotEqual, Less, LessOrEqual, Greater, GreaterOrEqual}
-	if v.Type() == Boolean {
-		ops = ops[:2]
-	}
 	return Compare{f, pick(r, ops), v}
 }
 

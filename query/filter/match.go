@@ -106,6 +106,14 @@ func compare(f Field, r *Row, op Op, v Value) truth {
 		}
 		return truthOf(op.holds(strings.Compare(s, v.text)))
 	}
+	if f.end != whole {
+		s, _ := textOf(f, r)
+		at, ok := timeOf(s, f.end)
+		if !ok {
+			return unknown
+		}
+		return truthOf(op.holds(order(at, v.number)))
+	}
 	if v.kind == Text {
 		s, ok := textOf(f, r)
 		if !ok {
@@ -141,7 +149,11 @@ func compareProperty(raw jsontext.Value, op Op, v Value) truth {
 		}
 		return compareNumber(d, op, v)
 	case (kind == 't' || kind == 'f') && v.kind == Boolean:
-		return truthOf((kind == 't') == (v.number == 1) == (op == Equal))
+		var is int64
+		if kind == 't' {
+			is = 1
+		}
+		return truthOf(op.holds(order(is, v.number)))
 	}
 	return unknown
 }

@@ -52,6 +52,60 @@ func TestFoldedAlike(t *testing.T) {
 	}
 }
 
+// Each day that the calendar has, and some that it has not, is the same time in SQL as in
+// Go, and so are its hours in each way of writing them.
+func TestTimesAlike(t *testing.T) {
+	db, err := pgx.Connect(t.Context(), testkit.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = db.Close(context.Background()) }()
+	var texts []string
+	for _, year := range []int{0, 1, 1900, 1969, 1999, 2000, 2023, 2024, 9999} {
+		for month := range 14 {
+			for day := range 33 {
+				texts = append(texts, fmt.Sprintf("%04d-%02d-%02d", year, month, day))
+			}
+		}
+	}
+	for _, day := range []string{"0001-01-01", "1900-02-28", "1969-12-31", "2024-02-29", "9999-12-31", "2026-03-29"} {
+		for _, at := range []string{"T00:00:00", "t23:59:59.9999999", " 02:30:00.000001", "T12:00:00.5", "T24:00:00", "T23:60:00", "T12:00:60", "T12:00", "T1:00:00", "T12:00:00."} {
+			for _, zone := range []string{"", "Z", "z", "+00:00", "-00:00", "+14:59", "-14:59", "+15:00", "+5:00", "+0530", " Z"} {
+				texts = append(texts, day+at+zone)
+			}
+		}
+	}
+	texts = append(texts, "", "now", "infinity", "epoch", "2026-11-21\n", "2026-11-21T", "02026-11-21", "2026-1-2", "\u0662026-11-21")
+	for _, e := range []end{first, last} {
+		b := &Builder{Args: []any{texts}}
+		query := `select ` + b.timeSQL(`(t collate "C")`, e) + ` from unnest($1::text[]) with ordinality as u(t, n) order by n`
+		rows, err := db.Query(t.Context(), query, b.Args...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := pgx.CollectRows(rows, pgx.RowTo[*time.Time])
+		if err != nil {
+			t.Fatal(err)
+		}
+		times := 0
+		for i, text := range texts {
+			micros, ok := timeOf(text, e)
+			if ok != (got[i] != nil) || ok && !got[i].Equal(timestamp(micros)) {
+				t.Errorf("%q: SQL has %v, Go %v, %v", text, got[i], timestamp(micros), ok)
+			}
+			if ok {
+				times++
+			}
+			if _, err := time.Parse(time.DateOnly, text); err == nil != ok && len(text) == len(time.DateOnly) && text[:4] != noYear {
+				t.Errorf("%q is a day: %v, %v", text, ok, err)
+			}
+		}
+		if times < 8*365 {
+			t.Errorf("%d times", times)
+		}
+	}
+}
+
 // TestParametersAsSQLAreMatch is TestSQLIsMatch for what clients write: every parameter,
 // alone and several, over rows that lie close together around the edges of the map.
 func TestParametersAsSQLAreMatch(t *testing.T) {

@@ -119,6 +119,8 @@ func (b *Builder) typed(field Field, t Type, f func(sql string) string) string {
 		if field.fold {
 			sql = b.foldSQL(sql)
 		}
+	case Instant:
+		sql = b.timeSQL(sql, field.end)
 	}
 	return "(case when jsonb_typeof(" + member + ") = '" + word + "' then " + f(sql) + " end)"
 }

@@ -94,8 +94,5 @@ func (c Compare) Check() error {
 	if !c.Field.Takes(c.Value.kind) {
 		return fmt.Errorf("%v is not compared with %v", c.Field, c.Value.kind)
 	}
-	if c.Value.kind == Boolean && c.Op != Equal && c.Op != NotEqual {
-		return fmt.Errorf("%v: true and false have no order", c.Field)
-	}
 	return nil
 }

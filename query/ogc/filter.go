@@ -67,6 +67,9 @@ func condition(n *cql2.Node) (filter.Expr, error) {
 	case "like":
 		return like(n)
 	case "isnull":
+		if arg := n.Args[0]; arg.Kind == cql2.Property && geometryNames[arg.Text] {
+			return filter.Or{}, nil // every point has one
+		}
 		f, _, err := fieldOf(n.Args[0])
 		return filter.IsNull{Field: f}, err
 	}
@@ -189,15 +192,20 @@ func compare(left *cql2.Node, op string, right *cql2.Node) (filter.Expr, error) 
 	if err != nil {
 		return nil, err
 	}
-	if right = dateOf(right, f); isTime(right) {
-		if f.Takes(filter.Instant) {
-			return compareTime(f, op, right)
-		}
-		return nil, right.Fail("%v is not compared with a time; a property that holds one as text is compared with text", f)
-	}
+	switch {
 	// What is no time yet is read as one where only a time can stand.
-	if f.Takes(filter.Instant) && right.Kind == cql2.String {
-		return compareTime(f, op, asTime(right))
+	case f.Takes(filter.Instant) && right.Kind == cql2.String:
+		right = asTime(right)
+		fallthrough
+	case isTime(right):
+		if folded {
+			return nil, right.Fail("CASEI stands around text, not around a time")
+		}
+		t, err := timeOf(f, right)
+		if err != nil {
+			return nil, err
+		}
+		return compareTime(t, op, right)
 	}
 	v, err := valueOf(right, f, folded)
 	if err != nil {
@@ -208,17 +216,6 @@ func compare(left *cql2.Node, op string, right *cql2.Node) (filter.Expr, error) 
 		return nil, right.Fail("%v", err)
 	}
 	return c, nil
-}
-
-// dateOf is a date as the text that a property holds one as: written in full, dates are in
-// the order of their text, which times of several zones and digits are not.
-func dateOf(n *cql2.Node, f filter.Field) *cql2.Node {
-	if _, property := f.PropertyName(); n.Kind != cql2.Date || !property {
-		return n
-	}
-	text := *n
-	text.Kind = cql2.String
-	return &text
 }
 
 func between(n *cql2.Node) (filter.Expr, error) {
@@ -236,21 +233,18 @@ func in(n *cql2.Node) (filter.Expr, error) {
 	if err != nil {
 		return nil, err
 	}
-	if f.Takes(filter.Instant) {
-		var any filter.Or
-		for _, choice := range n.Args[1].Args {
+	byType := map[filter.Type][]filter.Value{}
+	var any filter.Or
+	for _, choice := range n.Args[1].Args {
+		if f.Takes(filter.Instant) || isTime(choice) {
 			e, err := compare(n.Args[0], "=", choice)
 			if err != nil {
 				return nil, err
 			}
 			any = append(any, e)
+			continue
 		}
-		return any, nil
-	}
-	byType := map[filter.Type][]filter.Value{}
-	var any filter.Or
-	for _, choice := range n.Args[1].Args {
-		v, err := valueOf(dateOf(choice, f), f, folded)
+		v, err := valueOf(choice, f, folded)
 		if err != nil {
 			return nil, err
 		}

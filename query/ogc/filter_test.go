@@ -24,7 +24,8 @@ func micros(s string) int64 {
 func castle() *filter.Row {
 	at := micros("2026-11-21T12:00:00Z")
 	return &filter.Row{X: 2.5, Y: 48.5, Altitude: 120.5, Time: at, Received: at + 1_000_000, Position: event.At(2, 0), Revision: event.At(3, 0),
-		Name: "Château d'Eau", Properties: []byte(`{"mag": 5.5, "kind": "tower", "open": true, "gone": null, "wind speed": 3, "position": "front", "built": "1870-05-01", "n": 9007199254740993}`)}
+		Name: "Château d'Eau", Properties: []byte(`{"mag": 5.5, "kind": "tower", "open": true, "gone": null, "wind speed": 3, "position": "front", "built": "1870-05-01", "n": 9007199254740993,
+			"opens": "2026-11-21T09:00:00+01:00", "closes": "2026-11-21T18:30:00", "never": "2026-02-30T00:00:00Z"}`)}
 }
 
 func TestFilter(t *testing.T) {
@@ -34,6 +35,11 @@ func TestFilter(t *testing.T) {
 		`n = 9007199254740993`: true, `n = 9007199254740992`: false, `"wind speed" = 03.0`: true,
 		`built = DATE('1870-05-01')`: true, `built < DATE('1870-05-02')`: true, `built > DATE('1870-05-01')`: false, `built BETWEEN DATE('1870-01-01') AND DATE('1870-12-31')`: true,
 		`built IN (DATE('1870-04-30'), DATE('1870-05-01'))`: true, `mag > DATE('1870-05-01')`: false,
+		`built = TIMESTAMP('1870-05-01T12:00:00Z')`: false, `built <= TIMESTAMP('1870-05-01T12:00:00Z')`: true, `built NOT IN (DATE('1870-04-30'), 'x')`: true,
+		`opens = TIMESTAMP('2026-11-21T08:00:00Z')`: true, `opens < TIMESTAMP('2026-11-21T08:30:00Z')`: true, `opens = DATE('2026-11-21')`: true, `opens <> DATE('2026-11-21')`: false,
+		`closes > TIMESTAMP('2026-11-21T18:29:59Z')`: true, `closes IN (TIMESTAMP('2026-11-21T18:30:00Z'))`: true, `never < DATE('2027-01-01')`: false, `NOT never < DATE('2027-01-01')`: false,
+		`kind > TIMESTAMP('2026-01-01T00:00:00Z')`: false, `opens = '2026-11-21T09:00:00+01:00'`: true,
+		`geometry IS NULL`: false, `geom IS NOT NULL`: true, `open > false`: true, `open >= true`: true, `open < true`: false,
 		`gone IS NULL`: true, `missing IS NULL`: true, `kind IS NOT NULL`: true, `altitude > 120`: true,
 		// What is not there is neither equal nor unequal.
 		`missing = 1`: false, `missing <> 1`: false, `NOT missing = 1`: false, `missing = 1 OR mag > 1`: true, `kind > 5`: false,
@@ -51,6 +57,17 @@ func TestFilter(t *testing.T) {
 		`T_STARTS(time, INTERVAL('2026-11-21T12:00:00Z', '2026-11-22'))`: true, `T_FINISHES(time, INTERVAL('2026-11-01', '2026-11-21T12:00:00Z'))`: true,
 		`T_MEETS(time, INTERVAL('2026-11-21T12:00:00Z', '..'))`: true, `T_CONTAINS(INTERVAL('2026-11-01', '2026-12-01'), time)`: true, `T_OVERLAPS(time, DATE('2026-11-21'))`: false,
 		`T_AFTER(time, INTERVAL('2026-01-01', '..'))`: false, `T_BEFORE(time, INTERVAL('..', '2026-12-01'))`: false,
+		`T_AFTER(built, DATE('1870-04-30'))`: true, `T_BEFORE(built, DATE('1870-05-01'))`: false, `T_EQUALS(built, DATE('1870-05-01'))`: true, `T_EQUALS(built, INTERVAL('1870-05-01', '1870-05-01'))`: true,
+		`T_EQUALS(built, INTERVAL('1870-05-01', '1870-05-02'))`: false, `T_STARTS(built, INTERVAL('1870-05-01', '1870-05-02'))`: true, `T_DISJOINT(built, DATE('1870-05-02'))`: true,
+		`T_DISJOINT(kind, DATE('2026-01-01'))`: false, `T_INTERSECTS(kind, INTERVAL('..', '..'))`: false, `T_INTERSECTS(built, INTERVAL('..', '..'))`: true,
+		`T_CONTAINS(INTERVAL(opens, closes), TIMESTAMP('2026-11-21T12:00:00Z'))`: true, `T_DURING(INTERVAL(opens, closes), DATE('2026-11-21'))`: true,
+		`T_DURING(DATE('2026-11-21'), INTERVAL(opens, closes))`: false, `T_AFTER(INTERVAL(opens, closes), INTERVAL('..', '2026-11-20'))`: true,
+		`T_FINISHES(INTERVAL(opens, closes), INTERVAL('2026-11-01', '2026-11-21T18:30:00Z'))`: true, `T_FINISHEDBY(INTERVAL(opens, closes), TIMESTAMP('2026-11-21T18:30:00Z'))`: true,
+		`T_STARTEDBY(INTERVAL(opens, closes), INTERVAL('2026-11-21T08:00:00Z', '2026-11-21T09:00:00Z'))`: true, `T_MEETS(INTERVAL(opens, closes), INTERVAL('2026-11-21T18:30:00Z', '..'))`: true,
+		`T_METBY(INTERVAL(opens, closes), INTERVAL('2026-11-20T00:00:00Z', '2026-11-21T08:00:00Z'))`: true, `T_OVERLAPS(INTERVAL(opens, closes), INTERVAL('2026-11-21T12:00:00Z', '..'))`: true,
+		`T_OVERLAPPEDBY(INTERVAL(opens, closes), INTERVAL('..', '2026-11-21T12:00:00Z'))`: true, `T_INTERSECTS(INTERVAL(opens, '..'), DATE('2030-01-01'))`: true,
+		`T_INTERSECTS(INTERVAL(opens, '2026-12-01'), DATE('2030-01-01'))`: false, `T_BEFORE(INTERVAL('..', closes), INTERVAL('2026-11-22', '..'))`: true,
+		`T_AFTER(INTERVAL(time, received), DATE('2026-11-20'))`: true, `T_AFTER(INTERVAL(opens, missing), DATE('2026-11-20'))`: true, `T_EQUALS(INTERVAL(opens, missing), DATE('2026-11-20'))`: false,
 
 		`S_INTERSECTS(geometry, BBOX(2, 48, 3, 49))`: true, `S_INTERSECTS(geom, BBOX(2.5, 48.5, 3, 49))`: true, `S_WITHIN(geom, BBOX(2.5, 48.5, 3, 49))`: false,
 		`S_INTERSECTS(geom, BBOX(170, 0, -170, 90))`: false, `S_INTERSECTS(geom, BBOX(362, 48, 363, 49))`: true, `S_WITHIN(geom, BBOX(170, 0, 3, 90))`: true,
@@ -88,8 +105,11 @@ func TestFilterErrors(t *testing.T) {
 		`time = 'yesterday'`: "not a time",
 		`name > 5`:           "name is not compared with a number",
 		`position = 'x'`:     "position is not compared with text",
-		`open > true`:        "no order",
-		`kind > TIMESTAMP('2026-01-01T00:00:00Z')`:            "compared with text",
+		`name > TIMESTAMP('2026-01-01T00:00:00Z')`:            "name is not a time",
+		`CASEI(kind) > DATE('2026-01-01')`:                    "around text",
+		`T_AFTER(CASEI(kind), DATE('2026-01-01'))`:            "around text",
+		`T_AFTER(opens, closes)`:                              "another property",
+		`T_AFTER(DATE('2026-01-01'), DATE('2026-01-02'))`:     "a property is expected",
 		`kind > DATE('2026-13-01')`:                           "date",
 		`CASEI(kind) = 'x'`:                                   "both sides",
 		`kind = CASEI('x')`:                                   "both sides",
@@ -102,7 +122,7 @@ func TestFilterErrors(t *testing.T) {
 		`S_INTERSECTS(geom, geom)`:                            "a geometry is expected",
 		`S_INTERSECTS(geom, LINESTRING(1 2,3 4))`:             "no inside",
 		`S_CROSSES(geom, POLYGON((2 48, 3 48, 3 49, 2 48)))`:  "never true of a point",
-		`T_AFTER(kind, DATE('2026-01-01'))`:                   "not a time",
+		`T_AFTER(altitude, DATE('2026-01-01'))`:               "altitude is not a time",
 		`T_AFTER(time, 5)`:                                    "is expected here",
 		`T_AFTER(time, INTERVAL('2026-02-01', '2026-01-01'))`: "ends before",
 	} {

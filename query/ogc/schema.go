@@ -1,10 +1,6 @@
 package ogc
 
-import (
-	"slices"
-
-	"cairn/event"
-)
+import "cairn/event"
 
 // A Seen property is one that points were found to have, with the type and format of
 // its values in JSON Schema's words; "" where they differ.
@@ -142,13 +138,6 @@ func (s Site) Queryables(c *Collection, seen []Seen) map[string]any {
 			d := f.describe(i)
 			delete(d, "readOnly")
 			properties[f.Name] = d
-		}
-	}
-	seen = slices.Clone(seen)
-	for i := range seen {
-		// Who sees a time would compare it with one; a property's is text to a filter.
-		if seen[i].Format == "date-time" {
-			seen[i].Format = ""
 		}
 	}
 	addSeen(properties, seen, len(c.Fields), "properties.")

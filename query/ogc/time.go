@@ -27,138 +27,210 @@ func spanOf(n *cql2.Node) (from, to int64, err error) {
 	return s.From.UnixMicro() - filter.PostgresEpoch, s.To.UnixMicro() - filter.PostgresEpoch, nil
 }
 
+// A timed is what of a point is compared with times: an instant, or what lies between
+// two. An end that is no field is at a time, or open.
+type timed struct{ first, last end }
+
+// An end of a timed. Open ends are at the least and the greatest int64.
+type end struct {
+	field filter.Field
+	named bool
+	at    int64
+}
+
+func (t timed) named() bool { return t.first.named || t.last.named }
+
+// timeOf is the field as a time. A property may hold one as text, which its values
+// tell, one by one.
+func timeOf(f filter.Field, n *cql2.Node) (timed, error) {
+	if name, ok := f.PropertyName(); ok {
+		return timed{end{field: filter.First(name), named: true}, end{field: filter.Last(name), named: true}}, nil
+	}
+	if !f.Takes(filter.Instant) {
+		return timed{}, n.Fail("%v is not a time; time and received are, and properties that hold one", f)
+	}
+	e := end{field: f, named: true}
+	return timed{e, e}, nil
+}
+
 // compareTime compares with a date as with the whole of it: = is on that day, > is
 // after it.
-func compareTime(f filter.Field, op string, n *cql2.Node) (filter.Expr, error) {
+func compareTime(t timed, op string, n *cql2.Node) (filter.Expr, error) {
 	from, to, err := spanOf(n)
 	if err != nil {
 		return nil, err
 	}
-	at := func(op filter.Op, micros int64) filter.Expr {
+	first, last := t.first.field, t.last.field
+	at := func(f filter.Field, op filter.Op, micros int64) filter.Expr {
 		return filter.Compare{Field: f, Op: op, Value: filter.InstantValue(micros)}
 	}
 	switch op {
 	case "=":
-		return filter.During(f, from, to), nil
+		if first == last {
+			return filter.During(first, from, to), nil
+		}
+		return filter.And{at(first, filter.GreaterOrEqual, from), at(last, filter.LessOrEqual, to)}, nil
 	case "<>":
-		return filter.Or{at(filter.Less, from), at(filter.Greater, to)}, nil
+		return filter.Or{at(first, filter.Less, from), at(last, filter.Greater, to)}, nil
 	case "<":
-		return at(filter.Less, from), nil
+		return at(last, filter.Less, from), nil
 	case "<=":
-		return at(filter.LessOrEqual, to), nil
+		return at(first, filter.LessOrEqual, to), nil
 	case ">":
-		return at(filter.Greater, to), nil
+		return at(first, filter.Greater, to), nil
 	}
-	return at(filter.GreaterOrEqual, from), nil
+	return at(last, filter.GreaterOrEqual, from), nil
 }
 
-// A relation of times (OGC 21-065, section 7.7, after Allen), of a point's time t,
-// which is an instant, with from and to: all of its comparisons hold.
+// A relation of times (OGC 21-065, section 7.7, after Allen): each of its comparisons
+// of an end of the one with an end of the other holds.
 type relation []struct {
-	op  filter.Op
-	end bool // with to, not with from
+	mine   which
+	op     filter.Op
+	theirs which
 }
 
-// relations are those that an instant can have with an interval from its first to
-// its last time. Those that are missing need an interval on both sides, or one
-// that is longer than the other and inside it: no instant has them.
+type which bool
+
+const (
+	first which = false
+	last  which = true
+)
+
+func (t timed) end(w which) end {
+	if w == last {
+		return t.last
+	}
+	return t.first
+}
+
 var relations = map[string]relation{
-	"t_after":      {{filter.Greater, true}},
-	"t_before":     {{filter.Less, false}},
-	"t_during":     {{filter.Greater, false}, {filter.Less, true}},
-	"t_equals":     {{filter.Equal, false}, {filter.Equal, true}},
-	"t_finishes":   {{filter.Greater, false}, {filter.Equal, true}},
-	"t_intersects": {{filter.GreaterOrEqual, false}, {filter.LessOrEqual, true}},
-	"t_meets":      {{filter.Equal, false}},
-	"t_metby":      {{filter.Equal, true}},
-	"t_starts":     {{filter.Equal, false}, {filter.Less, true}},
-}
-
-// inverse are the relations with their sides exchanged.
-var inverse = map[string]string{
-	"t_after": "t_before", "t_before": "t_after", "t_contains": "t_during", "t_during": "t_contains", "t_equals": "t_equals",
-	"t_finishedby": "t_finishes", "t_finishes": "t_finishedby", "t_intersects": "t_intersects", "t_disjoint": "t_disjoint",
-	"t_meets": "t_metby", "t_metby": "t_meets", "t_overlaps": "t_overlappedby", "t_overlappedby": "t_overlaps",
-	"t_startedby": "t_starts", "t_starts": "t_startedby",
+	"t_after":        {{first, filter.Greater, last}},
+	"t_before":       {{last, filter.Less, first}},
+	"t_contains":     {{first, filter.Less, first}, {last, filter.Greater, last}},
+	"t_during":       {{first, filter.Greater, first}, {last, filter.Less, last}},
+	"t_equals":       {{first, filter.Equal, first}, {last, filter.Equal, last}},
+	"t_finishedby":   {{first, filter.Less, first}, {last, filter.Equal, last}},
+	"t_finishes":     {{first, filter.Greater, first}, {last, filter.Equal, last}},
+	"t_intersects":   {{last, filter.GreaterOrEqual, first}, {first, filter.LessOrEqual, last}},
+	"t_meets":        {{last, filter.Equal, first}},
+	"t_metby":        {{first, filter.Equal, last}},
+	"t_overlappedby": {{first, filter.Greater, first}, {first, filter.Less, last}, {last, filter.Greater, last}},
+	"t_overlaps":     {{first, filter.Less, first}, {last, filter.Greater, first}, {last, filter.Less, last}},
+	"t_startedby":    {{first, filter.Equal, first}, {last, filter.Greater, last}},
+	"t_starts":       {{first, filter.Equal, first}, {last, filter.Less, last}},
 }
 
 func temporal(n *cql2.Node) (filter.Expr, error) {
-	left, right, name := n.Args[0], n.Args[1], n.Text
-	if left.Kind != cql2.Property && right.Kind == cql2.Property {
-		left, right, name = right, left, inverse[name]
-	}
-	f, _, err := fieldOf(left)
+	mine, err := interval(n.Args[0])
 	if err != nil {
 		return nil, err
 	}
-	if !f.Takes(filter.Instant) {
-		return nil, left.Fail("%v is not a time; time and received are", f)
-	}
-	from, to, err := interval(right)
-	if err != nil {
+	theirs, err := interval(n.Args[1])
+	switch {
+	case err != nil:
 		return nil, err
+	case mine.named() && theirs.named():
+		return nil, n.Args[1].Fail("a property is compared with a time that is given, not with another property")
+	case !mine.named() && !theirs.named():
+		return nil, n.Args[0].Fail("a property is expected on one of the sides")
+	case n.Text == "t_disjoint":
+		return filter.Not{Expr: related(mine, relations["t_intersects"], theirs)}, nil
 	}
-	if name == "t_disjoint" {
-		e, err := related(f, relations["t_intersects"], from, to)
-		return filter.Not{Expr: e}, err
-	}
-	r, ok := relations[name]
-	if !ok {
-		return filter.Or{}, nil // never true of an instant
-	}
-	return related(f, r, from, to)
+	return related(mine, relations[n.Text], theirs), nil
 }
 
-// interval is what a node spans; an open end is the least or the greatest int64.
-func interval(n *cql2.Node) (from, to int64, err error) {
-	if n.Kind == cql2.String {
+// interval is what a node spans.
+func interval(n *cql2.Node) (timed, error) {
+	switch n.Kind {
+	case cql2.Property, cql2.Call:
+		f, folded, err := fieldOf(n)
+		if err == nil && folded {
+			err = n.Fail("CASEI stands around text, not around a time")
+		}
+		if err != nil {
+			return timed{}, err
+		}
+		return timeOf(f, n)
+	case cql2.String:
 		n = asTime(n)
 	}
 	if isTime(n) {
-		return spanOf(n)
+		from, to, err := spanOf(n)
+		return timed{end{at: from}, end{at: to}}, err
 	}
 	if n.Kind != cql2.Interval {
-		return 0, 0, n.Fail("a date, a timestamp or an interval is expected here, not %s", n.What())
+		return timed{}, n.Fail("a date, a timestamp or an interval is expected here, not %s", n.What())
 	}
-	from, to = math.MinInt64, math.MaxInt64
-	first, last := n.Args[0], n.Args[1]
-	for _, end := range n.Args {
-		if end.Kind == cql2.Property {
-			return 0, 0, end.Fail("an interval's ends are given, not properties")
+	t := timed{end{at: math.MinInt64}, end{at: math.MaxInt64}}
+	if from := n.Args[0]; from.Kind != cql2.Open {
+		begins, err := interval(from)
+		if err != nil {
+			return timed{}, err
 		}
+		t.first = begins.first
 	}
-	if first.Kind != cql2.Open {
-		if from, _, err = spanOf(first); err != nil {
-			return 0, 0, err
+	if to := n.Args[1]; to.Kind != cql2.Open {
+		ends, err := interval(to)
+		if err != nil {
+			return timed{}, err
 		}
+		t.last = ends.last
 	}
-	if last.Kind != cql2.Open {
-		if _, to, err = spanOf(last); err != nil {
-			return 0, 0, err
-		}
+	if !t.named() && t.first.at > t.last.at {
+		return timed{}, n.Fail("the interval ends before it begins")
 	}
-	if from > to {
-		return 0, 0, n.Fail("the interval ends before it begins")
-	}
-	return from, to, nil
+	return t, nil
 }
 
-// related compares the time with both ends. An open end is beyond every time.
-func related(f filter.Field, r relation, from, to int64) (filter.Expr, error) {
+// mirror are the comparisons with their sides exchanged.
+var mirror = map[filter.Op]filter.Op{
+	filter.Equal: filter.Equal, filter.Less: filter.Greater, filter.LessOrEqual: filter.GreaterOrEqual,
+	filter.Greater: filter.Less, filter.GreaterOrEqual: filter.LessOrEqual,
+}
+
+func related(mine timed, r relation, theirs timed) filter.Expr {
 	all := filter.And{}
 	for _, c := range r {
-		end := from
-		if c.end {
-			end = to
+		a, op, b := mine.end(c.mine), c.op, theirs.end(c.theirs)
+		if b.named {
+			a, op, b = b, mirror[op], a
 		}
-		open := end == math.MinInt64 || end == math.MaxInt64
-		beyond := end == math.MaxInt64
-		switch {
-		case !open:
-			all = append(all, filter.Compare{Field: f, Op: c.op, Value: filter.InstantValue(end)})
-		case c.op == filter.Equal, beyond == (c.op == filter.Greater || c.op == filter.GreaterOrEqual):
-			return filter.Or{}, nil // no time is at or beyond an open end
+		if !a.named {
+			all = append(all, given(a.at, op, b.at))
+		} else {
+			all = append(all, ended(a.field, op, b.at))
 		}
 	}
-	return all, nil
+	return all
+}
+
+// given compares two ends that are no fields.
+func given(a int64, op filter.Op, b int64) filter.Expr {
+	holds := a == b && op != filter.Less && op != filter.Greater ||
+		a < b && (op == filter.Less || op == filter.LessOrEqual) ||
+		a > b && (op == filter.Greater || op == filter.GreaterOrEqual)
+	if holds {
+		return filter.And{}
+	}
+	return filter.Or{}
+}
+
+// beginning is before all times: the year 0.
+const beginning = -62_167_219_200_000_000 - filter.PostgresEpoch
+
+// ended compares a time with an end. An open end is beyond every time, which leaves
+// the question whether there is one.
+func ended(f filter.Field, op filter.Op, at int64) filter.Expr {
+	beyond := at == math.MaxInt64
+	switch {
+	case !beyond && at != math.MinInt64:
+		return filter.Compare{Field: f, Op: op, Value: filter.InstantValue(at)}
+	case op == filter.Equal, beyond == (op == filter.Greater || op == filter.GreaterOrEqual):
+		return filter.Or{} // no time is at or beyond an open end
+	}
+	if _, property := f.PropertyName(); property {
+		return filter.Compare{Field: f, Op: filter.GreaterOrEqual, Value: filter.InstantValue(beginning)}
+	}
+	return filter.And{}
 }
