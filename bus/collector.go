@@ -48,11 +48,13 @@ const (
 
 	// With several copies of the stream, its leader may change while a message is on
 	// its way. replicatedAttempt is then how long an attempt may wait for its ack:
-	// the time without an ack at a change that is in order. After stallAfter whoever
+	// the time without an ack at a change that is in order, less the election itself,
+	// some 0.1 s. (The stream answers at once if the attempt before is still under way.)
+	// After stallAfter whoever
 	// waits is answered, and whoever comes is refused at once; the message whose fate
 	// is not known continues being sent for replicatedTimeout at most, which must be
 	// less than the stream's window for duplicates.
-	replicatedAttempt = 500 * time.Millisecond
+	replicatedAttempt = 250 * time.Millisecond
 	stallAfter        = 2 * time.Second
 	replicatedTimeout = 90 * time.Second
 	// idleProbe is how long nothing is written until the stream's leader is asked

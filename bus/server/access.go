@@ -103,6 +103,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 	userNode: {
 		publish: []string{
 			apiInfo, api + "STREAM.INFO.*", api + "STREAM.UPDATE.*", api + "STREAM.RESTORE.*", api + "STREAM.DELETE.*", "$JS.SNAPSHOT.RESTORE.>", inboxes,
+			api + "STREAM.LEADER.STEPDOWN.*", api + "CONSUMER.LEADER.STEPDOWN.*.*",
 		},
 		subscribe: []string{inboxes, bus.SubjectNode},
 	},
@@ -111,7 +112,8 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 
 // userNode is a node of a cluster, as the client of its own server: it asks the
 // stream's leader how things are, raises the number of copies, takes in what was
-// adopted (and removes what of that came in part only), and says how it is itself.
+// adopted (and removes what of that came in part only), has another node lead when it
+// stops, and says how it is itself.
 // Its password never leaves the process.
 const userNode = "node"
 

@@ -174,6 +174,9 @@ func TestCluster(t *testing.T) {
 	collector := newCollector(t, c.Nodes[survivor])
 	gathers(t, collector, testkit.JetStream(t, c.Nodes[survivor], bus.UserAdmin))
 	c.Stop(leader)
+	if !c.Nodes[survivor].LeadsStream() && !c.Nodes[(leader+2)%3].LeadsStream() {
+		t.Error("the node that led has stopped in order, and nobody leads")
+	}
 	note(publishUntil(t, collector, "after the leader"), "after the leader")
 	if err := os.RemoveAll(c.Cfg[leader].StoreDir); err != nil {
 		t.Fatal(err)

@@ -194,6 +194,7 @@ func (s *Server) Close() {
 	s.stop()
 	<-s.monitored
 	if s.node != nil {
+		s.node.handOver()
 		s.node.close()
 	}
 	s.shutdown()
@@ -203,9 +204,8 @@ func (s *Server) Close() {
 	}
 }
 
-// shutdown ends the embedded server. In a cluster that hands over what it leads
-// first. (Its lame duck mode, which sounds like it, takes two minutes and breaks
-// connections: seen.)
+// shutdown ends the embedded server. (Its lame duck mode, which sounds like what a
+// cluster wants, takes two minutes and breaks connections: seen.)
 func (s *Server) shutdown() {
 	s.current.Load().Shutdown()
 	s.current.Load().WaitForShutdown()

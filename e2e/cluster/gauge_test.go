@@ -96,6 +96,19 @@ func (g *gauge) take() figures {
 	return f
 }
 
+// What a strike should not exceed: how long nothing is acknowledged, and nothing new is
+// visible. On a machine that does all of it and other work besides, that is told and not
+// judged.
+var bounds = map[string]struct{ writes, visible time.Duration }{
+	"leader-killed":          {6 * time.Second, 8 * time.Second},
+	"follower-killed":        {6 * time.Second, 8 * time.Second},
+	"wiped":                  {6 * time.Second, 8 * time.Second},
+	"leader-stopped":         {6 * time.Second, 8 * time.Second},
+	"leader-without-power":   {6 * time.Second, 8 * time.Second},
+	"follower-without-power": {6 * time.Second, 8 * time.Second},
+	"rolling-restart":        {500 * time.Millisecond, 8 * time.Second},
+}
+
 // A tally is what was measured of each kind of strike.
 type tally map[string][]figures
 
@@ -116,5 +129,14 @@ func (t tally) tell(log testing.TB) {
 		}
 		log.Logf("%-28s %2d times, shortest, middle and longest in s: no ack %s, nothing new visible %s, refusal %s", name, len(all),
 			spread(func(f figures) time.Duration { return f.writes }), spread(func(f figures) time.Duration { return f.visible }), spread(func(f figures) time.Duration { return f.refusal }))
+		if b, there := bounds[name]; there {
+			beyond := 0
+			for _, f := range all {
+				if f.writes > b.writes || f.visible > b.visible {
+					beyond++
+				}
+			}
+			log.Logf("%-28s %d times beyond %v without an ack or %v without anything new visible", name, beyond, b.writes, b.visible)
+		}
 	}
 }
