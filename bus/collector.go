@@ -332,9 +332,9 @@ func reasonOf(err error) string {
 	return "uncertain"
 }
 
-// publishUntil sends m until the stream has answered. A refusal is final: the
-// caller's client hears it and decides. Silence is not: m goes again, verbatim,
-// and the stream tells by the id whether it has it.
+// publishUntil sends m until the stream has answered. A refusal is final: it is
+// passed on to the client. No answer is not: m is sent again unchanged, and the
+// stream recognises by its id whether it has it.
 func (c *Collector) publishUntil(m *nats.Msg, deadline time.Time) (uint64, error) {
 	uncertain := false
 	for {

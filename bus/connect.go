@@ -13,9 +13,9 @@ import (
 const (
 	// reconnectWait is the pause between attempts to reach a server that is unreachable.
 	reconnectWait = 250 * time.Millisecond
-	// pingEvery and pingsLost bound, to 20 s, how long a connection that was lost
-	// silently (a firewall forgot it, a machine is gone) is believed in.
-	// The client's own bounds are six minutes, and a projector waits them out.
+	// pingEvery and pingsLost bound, to 20 s, the time until a connection that was
+	// lost silently (a firewall dropped it, a machine is gone) is noticed. The
+	// client's defaults are six minutes, during which a projector would wait.
 	pingEvery = 5 * time.Second
 	pingsLost = 2
 	// clusterPing is the same for who can go to another server instead: 3 s.

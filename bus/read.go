@@ -20,7 +20,7 @@ const SubjectRead = "cairn.read"
 const readGroup = "projector"
 
 // maxReads bounds the requests that one projector works on at once; a further one
-// is refused, so that the caller hears it at once.
+// is refused at once.
 const maxReads = 64
 
 // ErrReadsUnavailable says that no projector answers for points now.

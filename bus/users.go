@@ -6,8 +6,8 @@ import "cairn/internal/auth/bucket"
 const (
 	UserIngest    = "ingest"    // publishes points
 	UserProjector = "projector" // owns the stream and its consumer, announces
-	UserQuery     = "query"     // hears announcements, publishes nothing
-	UserInspect   = "inspect"   // for people and the nats CLI: looks, changes nothing
+	UserQuery     = "query"     // receives announcements, publishes nothing
+	UserInspect   = "inspect"   // for people and the nats CLI: read-only
 	UserAdmin     = "admin"     // for cairn salvage, cairn parked retry, and backups
 )
 

@@ -11,8 +11,8 @@ import (
 // where the user has one of that name: cairn_time beside a time of the user's own.
 const ClashPrefix = "cairn_"
 
-// A shown is what a Feature tells of itself beside its properties, as raw JSON:
-// what Cairn wrote there, if the Feature was read from Cairn.
+// A shown has the members of a Feature beside its properties, as raw JSON: those
+// that Cairn wrote, if the Feature was read from Cairn.
 type shown struct {
 	position, revision, received, author jsontext.Value
 	time                                 bool

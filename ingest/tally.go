@@ -58,7 +58,7 @@ type tally struct {
 	unknown int64                   // events whose announcement was lost
 }
 
-// track makes a tally, which hears all announcements until drop.
+// track makes a tally, which receives all announcements until drop.
 func (p *projection) track() *tally {
 	t := &tally{counts: map[bus.Outcome]int64{}, rows: map[bus.Outcome][]int64{}}
 	p.mu.Lock()

@@ -46,7 +46,7 @@ type writer struct {
 	// fences are those whose crossings are told, and crossed are those of the batch.
 	fences   fences
 	crossed  []fence.Event
-	flush    bool // the batch at hand brings the table latest up to itself
+	flush    bool // the current batch updates the table latest
 	bracket  bracket
 	patience time.Duration // with another holder of the checkpoint
 }

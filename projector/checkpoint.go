@@ -174,7 +174,7 @@ func checkWhole(ctx context.Context, s jetstream.Stream, c checkpoint) error {
 }
 
 // checkGap looks for the message that the consumer passed over. A damaged one may
-// count as there and still not be had.
+// be counted and still not be readable.
 func (p *projector) checkGap(ctx context.Context, s jetstream.Stream, c checkpoint) error {
 	if p.gapAt <= c.sequence || p.gapAt > s.CachedInfo().State.LastSeq {
 		p.gapAt = 0

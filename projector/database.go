@@ -125,8 +125,8 @@ func (p *projector) noted(ctx context.Context, lineage hosts.Lineage) error {
 	return nil
 }
 
-// cutOff ends the connection at once, whatever waits on it: the batch at hand is one
-// that the primary of before would have.
+// cutOff ends the connection at once, whatever waits on it: the current batch would
+// go to the former primary.
 func (p *projector) cutOff(conn *pgx.Conn, why error) error {
 	_ = conn.PgConn().Conn().Close()
 	return why

@@ -19,8 +19,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Hooks are told of fences' events from the table that the batches write them to, so that
-// nothing which dies between a crossing and its delivery loses it. Each hook has a sender
+// Hooks are sent fences' events from the table that the batches write them to, so that
+// a process that dies between a crossing and its delivery loses nothing. Each hook has a sender
 // of its own, that keeps how far it has come, and beside that what was not taken at the
 // first attempt: a receiver that is slow or away delays no other, and one message that
 // it does not take delays none behind it.

@@ -259,7 +259,7 @@ type changeCrossings struct {
 	order  []string
 }
 
-// crossChanges finds those that the events alone tell of. It is called while the table
+// crossChanges finds the crossings that follow from the events alone. It is called while the table
 // latest is as it was before the batch.
 func (w *writer) crossChanges(ctx context.Context, b *batch, v *verdict) (*changeCrossings, error) {
 	watches, err := w.detectsCrossings(ctx)

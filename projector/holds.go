@@ -228,8 +228,8 @@ func (m *maintenance) seal(ctx context.Context, all []schema.Segment) (bool, err
 				return false, fmt.Errorf("index segment %d: %w", s.ID, err)
 			}
 		}
-		// Its pages become all-visible at once, and the planner knows its rows: but for
-		// documents, which are a quarter of the work and which no plan goes by.
+		// Its pages become all-visible at once, and the planner gets its statistics, except
+		// those of documents, which are a quarter of the work and which no plan depends on.
 		for _, sql := range []string{`alter table %s alter properties set statistics 0, alter members set statistics 0`, `vacuum (analyze, truncate false) %s`} {
 			if _, err := m.conn.Exec(ctx, fmt.Sprintf(sql, schema.Table(s.ID))); err != nil {
 				return false, fmt.Errorf("analyze segment %d: %w", s.ID, err)

@@ -99,7 +99,7 @@ func (w *writer) mayWait(b *batch) bool {
 		coming = 2 * len(b.rows) // what a point was waits, too
 	}
 	if b.changes && w.fences.set != nil {
-		return false // crossings go by the table
+		return false // crossings depend on the table
 	}
 	rows := w.pending.rows + coming
 	return rows > 0 && rows < maxPendingRows && len(w.pending.newest)+coming < maxPendingNames

@@ -50,7 +50,7 @@ type maintenance struct {
 	wake    chan struct{} // holds one: there is a segment to seal
 	conn    *pgx.Conn
 	part    part
-	// status is what /status tells of the segments, of all parts of the work.
+	// status is the segments' part of /status, of all parts of the work.
 	status *atomic.Pointer[SegmentsStatus]
 	// behind says that the projection has a backlog: what can wait does.
 	behind func() bool

@@ -49,7 +49,7 @@ func newMetrics(r prometheus.Registerer) metrics {
 	return m
 }
 
-// registerState tells of the projection as it stands, and of the database's servers.
+// registerState registers gauges of the projection's state and of the database's servers.
 func registerState(r prometheus.Registerer, p *projector) {
 	gauge := func(name, help string, f func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)

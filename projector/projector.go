@@ -91,7 +91,7 @@ type Config struct {
 
 func (c Config) replicas() int { return max(c.Replicas, c.Bus.Replicas(), 1) }
 
-// Run projects until ctx ends, then finishes the batch at hand. Where continuing
+// Run projects until ctx ends, then finishes the current batch. Where continuing
 // would break a guarantee (a [*Mismatch]) it does not continue: it says so in the
 // log, in /status and by /readyz, and looks again every mismatchPause, until a
 // person has decided.

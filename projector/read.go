@@ -22,8 +22,8 @@ type gap uint64
 func (g gap) Error() string { return fmt.Sprintf("message %d did not come", uint64(g)) }
 
 // heartbeat is how often a consumer of several copies has to say that it is there.
-// When its leader dies nobody tells: after two heartbeats that were missed the
-// session ends and asks again. Without them a projector stayed deaf for 16.5 s (seen).
+// Nothing announces that its leader has died: after two missed heartbeats the session
+// ends and a new one begins. Without them a projector received nothing for 16.5 s (measured).
 const heartbeat = time.Second
 
 // pull is how messages are asked for.

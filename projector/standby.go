@@ -74,8 +74,8 @@ type standbys struct {
 	lineage   hosts.Lineage
 	walPoints []walPoint // both rise
 	known     map[string]standby
-	blind     string // why standbys cannot be seen; "" where they can
-	ignored   bool   // the database does not tell of any
+	blind     string // why standbys cannot be seen; "" if they can
+	ignored   bool   // the database reports none
 	any       bool   // they were looked at, on this primary
 	held      uint64 // messages that would have been trimmed but for them
 }

@@ -21,7 +21,7 @@ const (
 	maxRetries = 10_000
 )
 
-// tidy lets go of old crossings and of old messages to hooks, and counts those.
+// tidy deletes old crossings and old messages to hooks, and counts the messages.
 func (d *deliverer) tidy(ctx context.Context) error {
 	keep := crossingsAge
 	if d.keep > 0 {

@@ -74,7 +74,7 @@ func newChange(r row, after event.Position) (*change, error) {
 
 // deleted is what is said of a row that is no more.
 func (c *change) deleted(r row) (err error) {
-	if c.kind != created { // else nobody knows it
+	if c.kind != created { // otherwise no reader knows it
 		c.kind = deleted
 		c.wire, err = c.appendDeleted(nil, r, "")
 		return err

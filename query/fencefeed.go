@@ -65,7 +65,7 @@ func (s *service) fenceChanges(after, most event.Position, _ filter.Expr) (batch
 	}
 }
 
-// fenceFloor is the position below which crossings were let go of.
+// fenceFloor is the position below which crossings were deleted.
 func (s *service) fenceFloor() (floor event.Position, err error) {
 	ctx, cancel := s.bounded()
 	defer cancel()

@@ -52,8 +52,8 @@ func (s *service) latestWithin(base string, q *itemsQuery, bound int, buf *[]byt
 		return answer.Answer{}, err
 	}
 	s.metrics.rows.Add(float64(w.features))
-	// Where the table is behind the database, that is all there is to be had, and no
-	// sign of a database that has gone back.
+	// If the table is behind the database, this is the best answer there is, and does
+	// not mean that the database was restored to an older state.
 	a := answer.Answer{Found: true, Sequence: fresh.Sequence, Remembered: fresh.Sequence < fresh.Checkpoint}
 	if w.more {
 		a.Next = base + "/latest?" + q.text(&w.last)

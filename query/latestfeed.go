@@ -150,8 +150,7 @@ func (c *change) appendGone(r row, member string) ([]byte, error) {
 var nameSeed = maphash.MakeSeed()
 
 // stateOf is how the newest point of the change's name was before, and notes how it is
-// now. Names that share a key are told of each other's coming and going in vain, at
-// worst.
+// now. Names that share a key cause needless events of each other, at worst.
 func (t *tail) stateOf(c *change) (before state) {
 	key := event.Position(maphash.String(nameSeed, c.Name) >> 1) //nolint:gosec // below 2⁶³
 	if row, ok := t.before[key]; ok && row.Name == c.Name {

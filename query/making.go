@@ -17,7 +17,7 @@ const (
 	smallPage = 256 << 10
 	// largePage is the most that any may have.
 	largePage = answer.MaxBytes - tailBytes
-	// manyRows: who asks for more is believed to ask for a large page.
+	// manyRows: a request for more is taken for a large page.
 	manyRows = 5_000
 	// makingPatience bounds the wait for a turn.
 	makingPatience = 5 * time.Second

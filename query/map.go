@@ -75,7 +75,7 @@ func (s *service) getTileSet(c *fiber.Ctx) error {
 // maxTileZoom is the deepest zoom level that is told to maps: they enlarge it.
 const maxTileZoom = 14
 
-// tileFields are what a tile tells of a point, or of a cluster.
+// tileFields are the fields of a point, or of a cluster, in a tile.
 var tileFields = map[string]string{
 	"id": "String: of a single point", "name": "String", "time": "String: when it was observed, RFC 3339", "count": "Number: the points of a cluster",
 }

@@ -34,7 +34,7 @@ const (
 	// catchUpPatience is how long a page waits for the memory to have what was
 	// just announced: about what one reading takes.
 	catchUpPatience = 20 * time.Millisecond
-	// catchUpPause is how long none waits after one did in vain.
+	// catchUpPause is how long no request waits after one has waited without success.
 	catchUpPause = time.Second
 	// floorEvery is how often the memory looks what retention has dropped.
 	floorEvery = 5 * time.Second

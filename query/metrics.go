@@ -44,7 +44,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 	return m
 }
 
-// registerMemory tells of the newest rows in memory.
+// registerMemory registers gauges of the newest rows in memory.
 func registerMemory(r prometheus.Registerer, m *memory) {
 	gauge := func(name, help string, f func() int) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, func() float64 { return float64(f()) })

@@ -22,9 +22,9 @@ const (
 	clusterName = "cairn"
 	// routeUser is whom nodes log in as with each other.
 	routeUser = "cluster"
-	// routePing and routePingsLost bound, to 8 s, how long a route is believed in
-	// that was lost silently. The server's own bounds are minutes, and what is
-	// sent into such a route meanwhile is lost.
+	// routePing and routePingsLost bound, to 8 s, the time until a route that was
+	// lost silently is noticed. The server's defaults are minutes, and what is sent
+	// into such a route meanwhile is lost.
 	routePing      = 2 * time.Second
 	routePingsLost = 3
 	// routeAuth is how long a route may take to log in.

@@ -13,8 +13,8 @@ import (
 //
 // A leader that is idle says something each 2 × beatEvery at the latest, so it may be
 // late by half of electAfterMin before it is replaced for nothing, which costs a gap of
-// about a second and loses nothing. The spread keeps two candidates apart: both ask each
-// other in vain if their times are closer than a vote takes, a sync of the disk.
+// about a second and loses nothing. The spread keeps two candidates apart: neither wins
+// if their times are closer than a vote takes, which is a sync of the disk.
 const (
 	electAfterMin = 2 * time.Second
 	electAfterMax = 4500 * time.Millisecond

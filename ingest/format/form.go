@@ -101,8 +101,8 @@ func (p partBody) Read(b []byte) (int, error) {
 	return n, web.BadRequest("the form cannot be read: " + ClipReason(err.Error()))
 }
 
-// media goes by the file's Content-Type where that is one of ours, else by its
-// name, else by how it begins.
+// media is the file's Content-Type if it is a known one, else it follows from the
+// file's name or its first bytes.
 func (f *form) media(part *multipart.Part) (Media, error) {
 	if m, err := ReadType(part.Header.Get("Content-Type")); err == nil && m.Kind != Form {
 		return m, nil

@@ -136,7 +136,7 @@ func (m Media) Coded() bool {
 // OnePoint is the form of one point, which is in JSON.
 const OnePoint = JSON
 
-// KindOf is what ReadType tells of the kind.
+// KindOf is the kind that ReadType finds.
 func KindOf(contentType string) (Kind, error) {
 	m, err := ReadType(contentType)
 	return m.Kind, err

@@ -377,8 +377,8 @@ func (t *table) observed(record []string, p *event.Point) error {
 	return t.options.observe(p, t.number, t.layout.header[column], cell)
 }
 
-// untimed tells of a row without a time, where one of its cells, or of an earlier
-// row's, may be one.
+// untimed warns of a row without a time if one of its cells, or one of an earlier
+// row, may be a time.
 func (t *table) untimed(record []string) {
 	l := t.layout
 	for i := 0; l.like.name == "" && t.number <= maxLiked && i < len(record); i++ {

@@ -12,7 +12,7 @@ import (
 // that say the same of the same field are one, with a count.
 const maxWarnings = 50
 
-// A Warning tells of what went in, but perhaps not as it was meant.
+// A Warning reports something that was stored, but perhaps not as it was meant.
 type Warning struct {
 	Row    int64  `json:"row,omitempty"` // the first one it is about; 0 for the body as a whole
 	Field  string `json:"field,omitempty"`
@@ -34,8 +34,8 @@ type Warnings struct {
 // Reset forgets them.
 func (w *Warnings) Reset() { *w = Warnings{} }
 
-// add tells of a field of a row; kind is what makes two warnings the same. Its
-// error, which is the row's, is only of the strict.
+// add reports a field of a row; warnings of one kind are counted together. With
+// ?strict it returns an error, which rejects the row.
 func (w *Warnings) add(row int64, field, kind, reason string) error {
 	if w == nil {
 		return nil

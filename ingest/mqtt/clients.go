@@ -16,7 +16,7 @@ const largeBytes = 32 << 20
 
 // clients are all that are connected. Where there are too many, in all or of one
 // address, those go first that have said nothing yet, the oldest of them first: a flood
-// of silent connections keeps nobody out, and takes nobody's place who is in.
+// of idle connections neither keeps clients out nor disconnects those that have logged in.
 type clients struct {
 	most int
 	// share is whose a connection from an address is, and how many of most those may have.

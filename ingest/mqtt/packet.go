@@ -32,7 +32,7 @@ const (
 const (
 	// maxPacketBytes bounds a packet: a point may have 256 KiB, and its topic comes before.
 	maxPacketBytes = 257 << 10
-	// maxConnectBytes bounds the first packet of a client that nobody knows yet: a token as
+	// maxConnectBytes bounds the first packet of a client that has not logged in: a token as
 	// its password may have 8 KiB.
 	maxConnectBytes = 16 << 10
 )

@@ -85,7 +85,7 @@ type Config struct {
 	Login func(user string, password []byte) (Publisher, error)
 }
 
-// Serve takes messages until ctx ends; those at hand are answered.
+// Serve takes messages until ctx ends; those being processed are answered first.
 func Serve(ctx context.Context, cfg Config) error {
 	s := &server{cfg: cfg, ctx: ctx, clients: newClients(&cfg)}
 	if cfg.Metrics != nil {
@@ -164,7 +164,7 @@ type client struct {
 	conn      net.Conn // raw, by way of a proxy and encrypted
 	owner     netip.Addr
 	place     *list.Element // among those who have not logged in; nil: it has
-	holds     int           // bytes of the packet at hand, if it is large
+	holds     int           // bytes of the current packet, if it is large
 	buffer    []byte
 	publisher Publisher
 	keepAlive time.Duration // 0: forever

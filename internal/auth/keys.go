@@ -255,7 +255,7 @@ func (b *Bucket) Add(ctx context.Context, i *Identity, now time.Time) (string, e
 	return key, nil
 }
 
-// A KeyDocument is a key as programs are told of it.
+// A KeyDocument describes a key, as JSON for programs.
 type KeyDocument struct {
 	Name    string     `json:"name"`
 	Key     string     `json:"key,omitempty"` // once, when it is made
@@ -267,7 +267,7 @@ type KeyDocument struct {
 	Rate    int        `json:"rate,omitempty"`
 }
 
-// Document is what programs are told of the key at a moment.
+// Document describes the key at the time now.
 func (i *Identity) Document(created, now time.Time) KeyDocument {
 	d := KeyDocument{Name: i.Name, Scopes: strings.Split(i.Scopes.String(), ","), Created: created.UTC().Truncate(time.Second), Area: i.Area, Rate: i.Rate}
 	if !i.Expires.IsZero() {

@@ -7,8 +7,8 @@ import (
 )
 
 const (
-	// recentSlots is how many keys and tokens are recognized by a glance: some times as
-	// many as are in use at once at a busy service.
+	// recentSlots is how many keys and tokens are recognised without hashing: several
+	// times as many as a busy service uses at once.
 	recentSlots = 1 << 13
 	// maxRecentBytes bounds what is kept of each, in bytes: nearly all tokens are smaller.
 	maxRecentBytes = 2 << 10
@@ -18,8 +18,8 @@ const (
 // or a lock at each request. It takes nobody in: who is not in it is looked for as ever,
 // and what is in it holds for one generation of what was known then.
 //
-// How long a look takes tells nothing of what is kept: texts are compared only where
-// their hashes are the same, under a seed that nobody knows.
+// The time that a lookup takes reveals nothing of the stored texts: they are compared
+// only if their hashes are the same, under a random seed.
 type recent struct {
 	seed  maphash.Seed
 	slots [recentSlots]atomic.Pointer[recognized]

@@ -50,8 +50,8 @@ type LoadConfig struct {
 	Strict                        bool   // warnings are rejections
 	Explode                       bool   // a MultiPoint is one point each
 
-	// Format is csv, geojson, ndjson, geojsonseq, gpx or kml; "" goes by each
-	// file's extension, and by how it begins.
+	// Format is csv, geojson, ndjson, geojsonseq, gpx or kml; "" means by each
+	// file's extension, or else its first bytes.
 	Format string
 
 	Replace bool   // what is there under a row's id

@@ -30,7 +30,7 @@ const (
 	duplicate = 0x08
 )
 
-// keepAlive is in seconds; the server lets a client go that is silent for half as long again.
+// keepAlive is in seconds; the server disconnects a client that sends nothing for 1.5 times as long.
 const keepAlive = 600
 
 // A Client has a session that the server is asked to keep (section 3.1.2.4): what was

@@ -20,7 +20,7 @@ type Across struct {
 	Pause time.Duration
 	// Attempt bounds one attempt: a server that is stopped answers nothing.
 	Attempt time.Duration
-	// Heard is told of each attempt, where it is not nil.
+	// Heard, if not nil, is called after each attempt.
 	Heard func(began time.Time, a Answer, acked bool)
 }
 

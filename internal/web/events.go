@@ -10,7 +10,7 @@ import (
 )
 
 const (
-	// holdEvery is how often a client that is held hears a comment.
+	// holdEvery is how often a client that is held is sent a comment.
 	holdEvery = 5 * time.Second
 	// comeAgain is when one that was held comes again.
 	comeAgain   = time.Second

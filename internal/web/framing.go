@@ -38,7 +38,7 @@ type framing struct {
 	head   int    // bytes of the head, or of the trailer, so far
 	blanks int
 
-	// Of the head at hand.
+	// Of the current head.
 	old                   bool // HTTP/1.0
 	bodyless              bool // GET and HEAD
 	host, length, chunked bool

@@ -23,7 +23,7 @@ var files embed.FS
 
 const (
 	// spareFiles is what HAProxy opens beside its clients' connections: to the
-	// servers it needs one for each request at hand, and keeps them.
+	// servers it needs one for each request in progress, and keeps them.
 	spareFiles = 3000
 	// instances of each server, as the tutorial has it.
 	instances = 3

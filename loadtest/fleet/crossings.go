@@ -45,7 +45,7 @@ func (c *Crossings) OK() bool {
 // A crossing is known to the device, to the receiver, or both.
 type crossing struct{ acked, arrived time.Time }
 
-// A crossingKey is a fix of a device; the same is in the message that tells of it.
+// A crossingKey is a fix of a device, as it is also in the message about its crossing.
 type crossingKey struct {
 	name    string
 	at      int64 // seconds since 1970

@@ -97,7 +97,7 @@ func (d *device) location(fix int) []byte {
 	return fmt.Appendf(nil, `{"_type":"location","acc":10,"alt":30,"batt":80,"cog":45,"conn":"m","lat":%g,"lon":%g,"t":"u","tid":"lt","tst":%d,"vel":4}`, y, x, d.at(fix).Unix())
 }
 
-// An mqttSender keeps its connection, and connects anew after whatever failed.
+// An mqttSender keeps its connection, and reconnects after any failure.
 type mqttSender struct {
 	*device
 	client *mqttpub.Client

@@ -81,7 +81,7 @@ func (u *user) get(x *exchange, k Kind, from time.Time) {
 			u.ask(x, k, a, from)
 			return
 		}
-		k = GetNewest // nobody knows of a point yet
+		k = GetNewest // no point is known yet
 	case GetAgain:
 		a.etag = u.etag
 	case GetBox:

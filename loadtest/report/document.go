@@ -17,7 +17,7 @@ type Document struct {
 	Made     time.Time `json:"made"`
 	Settings []Pair    `json:"settings"`
 	Machine  []Pair    `json:"machine"`
-	// Checks are what the exit code goes by.
+	// Checks decide the exit code.
 	Checks []Check `json:"checks"`
 	// Bound is the p95 that is allowed, in ms.
 	Bound  float64      `json:"bound_p95_ms"`

@@ -18,9 +18,8 @@ const (
 	// names. A write is visible within 100 ms on a good day; what takes seconds
 	// is better asked again than held open.
 	MinPositionWait = 5 * time.Second
-	// patience is how long callers that ask wait for the database where an older
-	// answer is at hand: longer than nearly all statements take, and short for
-	// a person.
+	// patience is how long callers wait for the database if there is an older cached
+	// answer: longer than nearly all statements take, and short for a person.
 	patience = time.Second
 )
 
@@ -93,7 +92,7 @@ func (r *Request) fresh(t *Tracker, least uint64) *Cached {
 }
 
 // Get returns an answer that has seen least, and all that was known to be
-// there when it was asked for, if the database can be had. Else, or where the
+// there when it was asked for, if the database is reachable. Else, or where the
 // database itself is behind, an older one will do, and stale is true: but never
 // one that has not seen least. Its age is how long ago it was known to be
 // current.

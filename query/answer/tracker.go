@@ -33,7 +33,7 @@ const (
 	// readings long, so that one slow one makes no request expensive.
 	checkpointMaxAge = 4 * PollEvery
 	// failureBackoff is how long a look that failed keeps requests from being tried
-	// where an older answer is at hand. The next look comes before.
+	// if there is an older cached answer. The next poll comes before.
 	failureBackoff = pollTimeout + 2*PollEvery
 	// goneAfter is how long all that the database says must be less than what it had
 	// shown, until it counts as another than before, from which what is cached never

@@ -75,8 +75,8 @@ func load(ctx context.Context, db *pgx.Conn) (*catalogue, error) {
 	return c, nil
 }
 
-// guess takes it that what nobody knows of lies as the newest points do of which it is
-// known. Such a segment is visited anyhow; this says how.
+// guess assumes that points whose places are not known are distributed like the newest
+// ones whose places are. Such a segment is visited anyhow; this says how.
 func (c *catalogue) guess() {
 	var newest *segment
 	for _, s := range c.segments {
@@ -179,7 +179,7 @@ func (s *segment) inTime(from, to int64) float64 {
 		return 1
 	}
 	if s.from == math.MinInt64 || s.to == s.from {
-		return 0.5 // nobody knows
+		return 0.5 // unknown
 	}
 	span := float64(s.to) - float64(s.from)
 	return max(1e-6, (float64(min(to, s.to))-float64(max(from, s.from)))/span)

@@ -39,7 +39,7 @@ const (
 	ByName     // of [Reader.Latest] only
 )
 
-// A Key is where a row stands in an order; what the order does not go by is 0.
+// A Key is where a row stands in an order; what the order does not depend on is 0.
 type Key struct {
 	Position event.Position
 	Time     int64   // microseconds since 2000-01-01 UTC

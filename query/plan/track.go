@@ -260,8 +260,8 @@ type Summary struct {
 	Count       int64
 }
 
-// Summaries tells of names in their order how many points each has, from when to
-// when: one look into an index a segment for the times, and a walk along it for the
+// Summaries returns, for names in their order, how many points each has and from when
+// to when: one look into an index a segment for the times, and a walk along it for the
 // count. What has none is left out.
 func (r *Reader) Summaries(ctx context.Context, names []string) (list []Summary, sequence uint64, err error) {
 	err = r.inSnapshot(ctx, "summaries", func(conn *pgx.Conn, c *catalogue, at uint64) error {
