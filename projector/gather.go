@@ -80,7 +80,7 @@ func (m *maintenance) gatherSome(ctx context.Context, id int, after string) (las
 		}
 		if done = len(names) < gatherNames; len(names) > 0 {
 			last = names[len(names)-1]
-			of := []schema.Segment{{ID: id, State: schema.Sealed, OtherIDs: new(int64)}}
+			of := []*schema.Segment{{ID: id, State: schema.Sealed, OtherIDs: new(int64)}}
 			if err := place(ctx, tx, newestSQL(of), names, make([]int64, len(names))); err != nil {
 				return err
 			}
@@ -146,10 +146,10 @@ func (m *maintenance) sweepSome(ctx context.Context, names []string, floor int64
 		if err != nil {
 			return err
 		}
-		var there []schema.Segment
+		var there []*schema.Segment
 		for _, s := range all {
 			if s.State == schema.Sealed || s.State == schema.Head {
-				there = append(there, s)
+				there = append(there, &s)
 			}
 		}
 		rows, err := tx.Query(ctx, `delete from latest where name = any($1) and position < $2 returning name`, names, floor)

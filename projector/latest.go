@@ -166,7 +166,7 @@ func (w *writer) readNewest(ctx context.Context, p *pending, from, to int64) err
 	var parts []string
 	for _, s := range w.segments() {
 		for _, column := range []string{"position", "revision"} {
-			if column == "position" && s.High <= from+1 || column == "revision" && !s.changedAfter(from) {
+			if column == "position" && s.High <= from+1 || column == "revision" && !changedAfter(s, from) {
 				continue
 			}
 			parts = append(parts, `select name, coalesce(observed_at, received_at) as at, position from `+schema.Table(s.ID)+
@@ -192,7 +192,7 @@ func (w *writer) readNewest(ctx context.Context, p *pending, from, to int64) err
 func (w *writer) readChanged(ctx context.Context, p *pending, from, to int64) error {
 	var parts []string
 	for _, s := range w.segments() {
-		if s.changedAfter(from) {
+		if changedAfter(s, from) {
 			parts = append(parts, `select id, revision from `+schema.Table(s.ID)+` where revision > $1 and revision <= $2`)
 		}
 	}
@@ -212,24 +212,15 @@ func (w *writer) readChanged(ctx context.Context, p *pending, from, to int64) er
 	return err
 }
 
-// A searched segment is one of the writer's, the head as well.
-type searched struct {
-	*schema.Segment
-	head bool
-}
-
-// changedAfter reports whether points of it may have been changed after a position.
-func (s searched) changedAfter(position int64) bool {
-	return s.head || s.Revision == nil || *s.Revision > position
-}
-
 // segments are the writer's, the oldest first.
-func (w *writer) segments() []searched {
-	out := make([]searched, 0, len(w.catalogue.sealed)+1)
-	for _, s := range w.catalogue.sealed {
-		out = append(out, searched{Segment: s})
-	}
-	return append(out, searched{&w.catalogue.head, true})
+func (w *writer) segments() []*schema.Segment {
+	return append(slices.Clone(w.catalogue.sealed), &w.catalogue.head)
+}
+
+// changedAfter reports whether points of a segment may have been changed after a
+// position. Of the head, and of one that was not looked into yet, nobody knows.
+func changedAfter(s *schema.Segment, position int64) bool {
+	return s.Revision == nil || *s.Revision > position
 }
 
 // flushPending brings the table latest up to what waits.
@@ -295,7 +286,7 @@ func (w *writer) newest(ctx context.Context, p *pending) (positions []int64, err
 func (w *writer) placeAt(ctx context.Context, positions []int64) error {
 	var parts []string
 	var args []any
-	for _, s := range append(slices.Clone(w.catalogue.sealed), &w.catalogue.head) {
+	for _, s := range w.segments() {
 		from, _ := slices.BinarySearch(positions, s.Low)
 		to, _ := slices.BinarySearch(positions, s.High)
 		if from == to {
@@ -467,16 +458,12 @@ func (w *writer) lookUpNewest(ctx context.Context, lost map[string]int64) error 
 		return nil
 	}
 	names, since := split(lost)
-	segments := make([]schema.Segment, 0, len(w.catalogue.sealed)+1)
-	for _, s := range w.segments() {
-		segments = append(segments, *s.Segment)
-	}
-	return place(ctx, w.conn, newestSQL(segments), names, since)
+	return place(ctx, w.conn, newestSQL(w.segments()), names, since)
 }
 
 // newestSQL selects the newest point of each name in $1, with since from $2 where that
 // is higher. Sealed segments have an index for it; of others all is read.
-func newestSQL(segments []schema.Segment) string {
+func newestSQL(segments []*schema.Segment) string {
 	columns, order := schema.List("s.", schema.Columns), `coalesce(s.observed_at, s.received_at) desc, s.position desc`
 	var parts []string
 	for _, s := range segments {
