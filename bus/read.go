@@ -16,9 +16,6 @@ import (
 // knows no database, asks there before it merges a patch.
 const SubjectRead = "cairn.read"
 
-// readGroup makes one of several projectors answer.
-const readGroup = "projector"
-
 // maxReads bounds the requests that one projector works on at once; a further one
 // is refused at once.
 const maxReads = 64
@@ -49,57 +46,17 @@ type readAnswer struct {
 // Read asks the projector for a point, until ctx ends. Its error is
 // [ErrReadsUnavailable] where nobody could answer.
 func Read(ctx context.Context, nc *nats.Conn, id uuid.UUID) (Stored, error) {
-	data, err := json.Marshal(readRequest{id})
-	if err != nil {
-		return Stored{}, fmt.Errorf("encode the request for a point: %w", err)
+	answer, err := request[readAnswer](ctx, nc, SubjectRead, readRequest{id}, ErrReadsUnavailable)
+	if err == nil && answer.Error != "" {
+		err = fmt.Errorf("%w: %s", ErrReadsUnavailable, answer.Error)
 	}
-	m, err := nc.RequestWithContext(ctx, SubjectRead, data)
-	if err != nil {
-		return Stored{}, fmt.Errorf("%w: %w", ErrReadsUnavailable, err)
-	}
-	var answer readAnswer
-	if err := json.Unmarshal(m.Data, &answer); err != nil {
-		return Stored{}, fmt.Errorf("read the answer for a point: %w", err)
-	}
-	if answer.Error != "" {
-		return Stored{}, fmt.Errorf("%w: %s", ErrReadsUnavailable, answer.Error)
-	}
-	return answer.Stored, nil
+	return answer.Stored, err
 }
 
 // ServeRead answers for points, with read, until the connection closes.
 func ServeRead(nc *nats.Conn, read func(id uuid.UUID) (Stored, error)) error {
-	places := make(chan struct{}, maxReads)
-	_, err := nc.QueueSubscribe(SubjectRead, readGroup, func(m *nats.Msg) {
-		select {
-		case places <- struct{}{}:
-		default:
-			respond(m, readAnswer{Error: "it has too many requests to answer"})
-			return
-		}
-		go func() {
-			defer func() { <-places }()
-			var q readRequest
-			var answer readAnswer
-			err := json.Unmarshal(m.Data, &q)
-			if err == nil {
-				answer.Stored, err = read(q.ID)
-			}
-			if err != nil {
-				answer.Error = err.Error()
-			}
-			respond(m, answer)
-		}()
-	})
-	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", SubjectRead, err)
-	}
-	return nil
-}
-
-func respond(m *nats.Msg, a readAnswer) {
-	data, err := json.Marshal(a)
-	if err == nil {
-		_ = m.Respond(data) // the caller waits no longer than its context
-	}
+	return respond(nc, SubjectRead, maxReads, func(q readRequest) (a readAnswer, err error) {
+		a.Stored, err = read(q.ID)
+		return a, err
+	}, func(failure string) readAnswer { return readAnswer{Error: failure} })
 }

@@ -2,7 +2,6 @@ package bus
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 
@@ -50,55 +49,14 @@ type Refusal struct {
 
 // RequestChange asks for a change, until ctx ends. Its error is [ErrChangesUnavailable].
 func RequestChange(ctx context.Context, nc *nats.Conn, k ResourceChange) (result ResourceResult, err error) {
-	data, err := json.Marshal(k)
-	if err != nil {
-		return result, fmt.Errorf("encode a change of a %s: %w", k.Kind, err)
+	result, err = request[ResourceResult](ctx, nc, SubjectKeep, k, ErrChangesUnavailable)
+	if err == nil && result.Error != "" {
+		err = fmt.Errorf("%w: %s", ErrChangesUnavailable, result.Error)
 	}
-	m, err := nc.RequestWithContext(ctx, SubjectKeep, data)
-	if err != nil {
-		return result, fmt.Errorf("%w: %w", ErrChangesUnavailable, err)
-	}
-	if err := json.Unmarshal(m.Data, &result); err != nil {
-		return result, fmt.Errorf("read what became of a %s: %w", k.Kind, err)
-	}
-	if result.Error != "" {
-		return result, fmt.Errorf("%w: %s", ErrChangesUnavailable, result.Error)
-	}
-	return result, nil
+	return result, err
 }
 
 // ServeChanges makes such changes, with keep, until the connection closes.
 func ServeChanges(nc *nats.Conn, keep func(ResourceChange) (ResourceResult, error)) error {
-	places := make(chan struct{}, maxChanges)
-	_, err := nc.QueueSubscribe(SubjectKeep, readGroup, func(m *nats.Msg) {
-		select {
-		case places <- struct{}{}:
-		default:
-			respondChange(m, ResourceResult{Error: "it has too many changes to make"})
-			return
-		}
-		go func() {
-			defer func() { <-places }()
-			var k ResourceChange
-			var result ResourceResult
-			err := json.Unmarshal(m.Data, &k)
-			if err == nil {
-				result, err = keep(k)
-			}
-			if err != nil {
-				result = ResourceResult{Error: err.Error()}
-			}
-			respondChange(m, result)
-		}()
-	})
-	if err != nil {
-		return fmt.Errorf("subscribe to %s: %w", SubjectKeep, err)
-	}
-	return nil
-}
-
-func respondChange(m *nats.Msg, k ResourceResult) {
-	if data, err := json.Marshal(k); err == nil {
-		_ = m.Respond(data) // who asked waits no longer than its context
-	}
+	return respond(nc, SubjectKeep, maxChanges, keep, func(failure string) ResourceResult { return ResourceResult{Error: failure} })
 }
