@@ -17,7 +17,7 @@ import (
 // is let in, and this process' own connections need none.
 func TestEncryptedPort(t *testing.T) {
 	c := testkit.NewCertificate(t, t.TempDir())
-	encrypted, err := web.LoadTLS(c.Cert, c.Key)
+	encrypted, err := web.LoadTLS(c.Cert, c.Key, testkit.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}

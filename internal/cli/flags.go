@@ -192,7 +192,7 @@ func (f mqttFlag) open(w webFlags, log *slog.Logger) (*ingest.MQTT, error) {
 	m := &ingest.MQTT{}
 	var err error
 	if cert != "" {
-		if m.TLS, err = web.LoadTLS(cert, key); err != nil {
+		if m.TLS, err = web.LoadTLS(cert, key, log); err != nil {
 			return nil, usageError{err}
 		}
 		m.TLS.NextProtos = nil // those are HTTP's

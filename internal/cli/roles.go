@@ -329,7 +329,7 @@ func (f queueFlags) start(data dataFlag, bound int64, w webFlags, version string
 	if err != nil {
 		return nil, err
 	}
-	encrypted, err := w.queueTLS(f.NATSListen)
+	encrypted, err := w.queueTLS(f.NATSListen, log)
 	if err != nil {
 		return nil, err
 	}

@@ -57,11 +57,11 @@ func (f webFlags) asks() bool {
 
 // queueTLS is how the queue's port is encrypted where other machines can connect to it:
 // by the certificate that HTTP has, if there is one.
-func (f webFlags) queueTLS(listen string) (*tls.Config, error) {
+func (f webFlags) queueTLS(listen string, log *slog.Logger) (*tls.Config, error) {
 	if f.TLSCert == "" || onlyHere(listen) {
 		return nil, nil //nolint:nilnil // not at all
 	}
-	cfg, err := web.LoadTLS(f.TLSCert, f.TLSKey)
+	cfg, err := web.LoadTLS(f.TLSCert, f.TLSKey, log)
 	if err != nil {
 		return nil, usageError{err}
 	}
@@ -110,7 +110,7 @@ func (f webFlags) listen(s *session, address string, roles int, log *slog.Logger
 	}
 	if f.TLSCert != "" {
 		l.scheme = "https"
-		if cfg.TLS, err = web.LoadTLS(f.TLSCert, f.TLSKey); err != nil {
+		if cfg.TLS, err = web.LoadTLS(f.TLSCert, f.TLSKey, log); err != nil {
 			return nil, usageError{err}
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"sync"
 	"time"
@@ -18,16 +19,18 @@ var certificateLook = 10 * time.Second
 // needs no restart.
 type certificate struct {
 	certFile, keyFile string
+	log               *slog.Logger
 
 	mu      sync.Mutex
 	pair    *tls.Certificate
-	changed time.Time // the later of the files' times
+	changed [2]int64 // of the files, in Unix nanoseconds
 	looked  time.Time
+	failed  string // what was logged of the last look
 }
 
 // LoadTLS reads a certificate with its chain, and its key, both as PEM.
-func LoadTLS(certFile, keyFile string) (*tls.Config, error) {
-	c := &certificate{certFile: certFile, keyFile: keyFile}
+func LoadTLS(certFile, keyFile string, log *slog.Logger) (*tls.Config, error) {
+	c := &certificate{certFile: certFile, keyFile: keyFile, log: log}
 	if err := c.load(time.Now()); err != nil {
 		return nil, err
 	}
@@ -38,29 +41,44 @@ func LoadTLS(certFile, keyFile string) (*tls.Config, error) {
 	}, nil
 }
 
-// current is the pair as the files have it. One that cannot be read, because its
-// files are being replaced, leaves the one before.
+// current is the pair as the files have it. One that cannot be read leaves the one
+// before: its files may be about to be replaced. The log tells, or it would be noticed
+// only when the one before expires.
 func (c *certificate) current(now time.Time) *tls.Certificate {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if now.Sub(c.looked) >= certificateLook {
-		_ = c.load(now)
+		err := c.load(now)
+		switch {
+		case err == nil:
+			c.failed = ""
+		case err.Error() != c.failed:
+			c.failed = err.Error()
+			c.log.Warn("the new certificate cannot be used; the one before still is", "error", err)
+		}
 	}
 	return c.pair
 }
 
 func (c *certificate) load(now time.Time) error {
 	c.looked = now
-	changed, err := latest(c.certFile, c.keyFile)
-	if err != nil {
-		return fmt.Errorf("read the certificate: %w", err)
+	var changed [2]int64 // of each, since one that comes from elsewhere may be older than the other
+	for i, file := range []string{c.certFile, c.keyFile} {
+		info, err := os.Stat(file)
+		if err != nil {
+			return fmt.Errorf("read the certificate: %w", err)
+		}
+		changed[i] = info.ModTime().UnixNano()
 	}
-	if c.pair != nil && changed.Equal(c.changed) {
+	if c.pair != nil && changed == c.changed {
 		return nil
 	}
 	pair, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
 		return fmt.Errorf("read the certificate %s with its key %s: %w", c.certFile, c.keyFile, err)
+	}
+	if c.pair != nil {
+		c.log.Info("a new certificate is used", "file", c.certFile, "expires", pair.Leaf.NotAfter)
 	}
 	c.pair, c.changed = &pair, changed
 	return nil
@@ -81,18 +99,4 @@ func answerPlain(err error) {
 		_ = plain.Conn.SetWriteDeadline(time.Now().Add(lingerTimeout))
 		_, _ = io.WriteString(plain.Conn, plainAnswer) // it is refused either way
 	}
-}
-
-// latest is when the last of the files was changed.
-func latest(files ...string) (out time.Time, err error) {
-	for _, file := range files {
-		info, err := os.Stat(file)
-		if err != nil {
-			return out, err
-		}
-		if info.ModTime().After(out) {
-			out = info.ModTime()
-		}
-	}
-	return out, nil
 }

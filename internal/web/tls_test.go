@@ -2,8 +2,10 @@ package web
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -25,7 +27,7 @@ import (
 func serveTLS(t *testing.T, dir string) (s *Server, c *testkit.Certificate) {
 	t.Helper()
 	c = testkit.NewCertificate(t, dir)
-	cfg, err := LoadTLS(c.Cert, c.Key)
+	cfg, err := LoadTLS(c.Cert, c.Key, testkit.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -94,6 +96,58 @@ func TestCertificateIsReadAgain(t *testing.T) {
 	}
 }
 
+// A new certificate is taken whatever its files' times are, and the log tells of it; of
+// one that cannot be used it tells once.
+func TestCertificateChangesAreLogged(t *testing.T) {
+	dir := t.TempDir()
+	made := testkit.NewCertificate(t, dir)
+	began := time.Now()
+	now := began
+	age := func(d time.Duration) { // of the certificate's file; the key's has the same time always
+		t.Helper()
+		if err := errors.Join(os.Chtimes(made.Cert, began.Add(-d), began.Add(-d)), os.Chtimes(made.Key, began, began)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	age(0)
+	var lines bytes.Buffer
+	c := &certificate{certFile: made.Cert, keyFile: made.Key, log: slog.New(slog.NewTextHandler(&lines, nil))}
+	if err := c.load(now); err != nil {
+		t.Fatal(err)
+	}
+	first := c.pair
+	looks := func(want string) *tls.Certificate {
+		t.Helper()
+		for range 3 {
+			now = now.Add(certificateLook)
+			c.current(now)
+		}
+		if want == "" && lines.Len() > 0 || want != "" && (strings.Count(lines.String(), "\n") != 1 || !strings.Contains(lines.String(), want)) {
+			t.Errorf("the log has %q, want %q in one line", lines.String(), want)
+		}
+		lines.Reset()
+		return c.pair
+	}
+	if looks("") != first {
+		t.Error("files that did not change are taken for others")
+	}
+	if err := os.WriteFile(made.Key, []byte("-----BEGIN PRIVATE KEY-----\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if looks("level=WARN") != first {
+		t.Error("what cannot be used takes the place of what can")
+	}
+	second := testkit.NewCertificate(t, dir)
+	age(24 * time.Hour) // it was made long before it came here
+	if looks("level=INFO").Leaf.SerialNumber.Cmp(second.Serial) != 0 {
+		t.Error("a new certificate with an older file is not taken")
+	}
+	if err := os.Remove(made.Cert); err != nil {
+		t.Fatal(err)
+	}
+	looks("level=WARN")
+}
+
 // Who speaks HTTP where HTTPS is spoken is told so, in HTTP.
 func TestPlainHTTPToTLS(t *testing.T) {
 	s, _ := serveTLS(t, t.TempDir())
@@ -130,7 +184,7 @@ func TestPlainHTTPToTLS(t *testing.T) {
 func TestHandshakesThatDoNotEnd(t *testing.T) {
 	const most = 16
 	c := testkit.NewCertificate(t, t.TempDir())
-	cfg, err := LoadTLS(c.Cert, c.Key)
+	cfg, err := LoadTLS(c.Cert, c.Key, testkit.Log(t))
 	if err != nil {
 		t.Fatal(err)
 	}
