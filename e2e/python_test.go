@@ -34,6 +34,36 @@ strong = duckdb.sql(f"select count(*) from '{path}' where (properties->>'mag')::
 print(json.dumps({"rows": rows, "frame": len(frame), "crs": str(frame.crs), "box": len(box), "strong": strong}))
 `
 
+// A parquetRead is what readParquet prints.
+type parquetRead struct {
+	Rows []struct {
+		ID, Name    *string
+		Coordinates []float64
+		Altitude    *float64
+		Time        *int64
+		Position    int64
+		Properties  json.RawMessage
+	}
+	Frame, Box, Strong int
+	CRS                string
+}
+
+// readBack runs readParquet on a file.
+func readBack(t *testing.T, program, file string) (got parquetRead) {
+	t.Helper()
+	c := exec.Command(program, "-c", readParquet, file) //nolint:gosec // ours
+	var stderr bytes.Buffer
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("%v: %s", err, stderr.String())
+	}
+	if err := json.Unmarshal(out, &got); err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
 // What pyarrow, geopandas and DuckDB read of a download is what GET /points has.
 func TestPythonReadsGeoParquet(t *testing.T) {
 	program, err := filepath.Abs("../bin/python/bin/python")
@@ -54,28 +84,7 @@ func TestPythonReadsGeoParquet(t *testing.T) {
 	if err := os.WriteFile(file, download(t, s.Base+"/points.parquet").Body, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	c := exec.Command(program, "-c", readParquet, file) //nolint:gosec // ours
-	var stderr bytes.Buffer
-	c.Stderr = &stderr
-	out, err := c.Output()
-	if err != nil {
-		t.Fatalf("%v: %s", err, stderr.String())
-	}
-	var got struct {
-		Rows []struct {
-			ID, Name    *string
-			Coordinates []float64
-			Altitude    *float64
-			Time        *int64
-			Position    int64
-			Properties  json.RawMessage
-		}
-		Frame, Box, Strong int
-		CRS                string
-	}
-	if err := json.Unmarshal(out, &got); err != nil {
-		t.Fatal(err)
-	}
+	got := readBack(t, program, file)
 	want := map[int64]map[string]any{}
 	for line := range bytes.Lines(download(t, s.Base+"/points.ndjson").Body) {
 		var f map[string]any
