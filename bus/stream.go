@@ -1,6 +1,6 @@
 // Package bus is the client side of the queue: its stream, the collector that
-// writes to it, the consumer that reads it, and announcements. It knows no server:
-// that is bus/server, in this process or in another.
+// writes to it, the consumer that reads it, and announcements. The server is
+// bus/server, in this process or in another; this package does not depend on it.
 package bus
 
 import (

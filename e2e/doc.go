@@ -1,5 +1,5 @@
 // Package e2e tests the program that users run: the built binary is started,
-// asked over HTTP, and killed. What it stands on is real, too: PostGIS, the
+// queried over HTTP, and killed. Its dependencies are real, too: PostGIS, the
 // embedded queue, the nats CLI, curl.
 //
 // The harness is in the files without a subject of their own: process_test.go

@@ -1,5 +1,5 @@
-// Package event is what happens to points: the event, its place in the order of all
-// (a Position), its line in an envelope, and the one reader and writer of GeoJSON.
+// Package event defines what happens to points: the event, its Position in the order
+// of all events, its line in an envelope, and the one reader and writer of GeoJSON.
 package event
 
 import (

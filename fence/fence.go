@@ -1,7 +1,7 @@
-// Package fence has areas, of which the projector tells who enters and leaves them: what
-// an area is and how it is read (here), which of many a place is in ([Set]), and what is
-// said of a crossing ([Event]). It knows no database and no queue: ingest reads fences,
-// the projector asks which a point is in, query shows them.
+// Package fence has the areas for which the projector reports who enters and leaves:
+// an area and its parser (here), the search for the areas that contain a place ([Set]),
+// and the report of a crossing ([Event]). It depends on neither database nor queue:
+// ingest parses fences, the projector evaluates them, query shows them.
 package fence
 
 import (

@@ -1,7 +1,7 @@
-// Package hook tells receivers elsewhere of fences' events, by HTTP: what a hook is and
-// how it is read (here), and how one message is sent, signed as Standard Webhooks has it,
-// to no address of the inside ([Sender]). It knows no database and no queue: which
-// messages there are to send, and what becomes of those that failed, is the projector's.
+// Package hook sends fences' events to receivers by HTTP: a hook and its parser (here),
+// and the sender of one message ([Sender]), which signs it according to Standard Webhooks
+// and refuses internal addresses. It depends on neither database nor queue: the projector
+// decides which messages to send and to retry.
 package hook
 
 import (

@@ -1,11 +1,11 @@
-// Package ingest is where points come in: HTTP → events → the bus. It is the
-// first station of a point's way, and knows nothing of those after the queue.
+// Package ingest accepts points: HTTP → events → the bus. It is the first stage of
+// a point's path, and depends on nothing after the queue.
 //
-// A 2xx answer says that all it counts is on disk. Where the queue is full or
-// away, the answer says so at once for one point, and after queueStall without
-// progress for many; a retry with the same ids, or the same Idempotency-Key,
-// adds nothing twice. Memory stays flat for a body of any length: what the queue
-// does not take is not read from the socket.
+// A 2xx answer says that everything it counts is on disk. If the queue is full or
+// unreachable, the answer says so at once for one point, and after queueStall without
+// progress for many; a retry with the same ids, or the same Idempotency-Key, adds
+// nothing twice. Memory is constant for a body of any length: what the queue does
+// not accept is not read from the socket.
 package ingest
 
 import (

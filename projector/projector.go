@@ -7,8 +7,8 @@
 // broker, Postgres, this process — ends the session; the next one reads the
 // checkpoint and continues after it. There is no other state.
 //
-// Two projectors at once are harmless: one of them waits for its turn, and if both
-// should take it, one meets the fence, rolls back and reads again.
+// Two projectors at once are harmless: one waits for the other to end, and if both
+// should work, the checkpoint's condition makes one of them roll back and read again.
 package projector
 
 import (

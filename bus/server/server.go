@@ -1,6 +1,6 @@
 // Package server runs the queue's server inside this process: a NATS server with
-// JetStream, set so that a message which it acknowledges is on disk. Package bus
-// is its client side, and knows nothing of it.
+// JetStream, configured so that every acknowledged message is on disk. Package bus
+// is its client side and does not depend on it.
 package server
 
 import (

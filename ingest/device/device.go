@@ -1,11 +1,11 @@
 // Package device reads what tracking programs send, unmodified: OwnTracks, Overland,
-// OsmAnd and Traccar Client, and those that can be told to send like them. Each
-// message becomes GeoJSON Features, which the one reader of GeoJSON then takes or
-// refuses: nothing here decides what a point may be.
+// OsmAnd and Traccar Client, and others that are described by forms. Each message is
+// converted to GeoJSON Features, which the one reader of GeoJSON then accepts or
+// refuses: nothing here decides what a valid point is.
 //
-// Fields keep the names that the program's own documentation gives them. The device
-// becomes the point's name, and the time observed its time, so that all programs
-// can be asked for alike.
+// Fields keep the names of the program's own documentation. The device becomes the
+// point's name, and the time of the fix its time, so that the points of all programs
+// can be queried alike.
 package device
 
 import (

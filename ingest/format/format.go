@@ -1,9 +1,9 @@
-// Package format reads points: a row at a time out of a body of any length, in
+// Package format reads points: one row at a time from a body of any length, in
 // little memory, whatever the format. It stands between the bytes that ingest
-// takes from a socket and the events that it makes; "cairn load" uses it on files.
+// reads from a socket and the events that it makes; "cairn load" uses it on files.
 //
-// A row that is wrong is a *event.FieldError and the next row can be read; a body
-// that cannot be read on is a *web.Problem.
+// An invalid row is a *event.FieldError, after which the next row can be read; a body
+// that cannot be read further is a *web.Problem.
 package format
 
 import (

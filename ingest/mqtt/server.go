@@ -1,8 +1,8 @@
-// Package mqtt takes what devices publish by MQTT 3.1.1: the half of a broker that
-// writes. A message of quality 1 or 2 is acknowledged when whoever takes it says that
-// it is on disk, so what was acknowledged is never lost, and a client sends again what
-// was not. It has no sessions that a restart could lose: nothing is delivered to anybody,
-// though subscriptions, which some programs insist on, are accepted.
+// Package mqtt accepts what devices publish by MQTT 3.1.1: the half of a broker that
+// writes. A message of quality 1 or 2 is acknowledged when the Publisher reports that
+// it is on disk, so no acknowledged message is lost, and clients resend the others.
+// There are no sessions that a restart could lose: subscriptions, which some programs
+// insist on, are accepted, but nothing is delivered to them.
 package mqtt
 
 import (

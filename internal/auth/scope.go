@@ -1,9 +1,9 @@
-// Package auth identifies callers and what they may do: access keys, which are kept in
-// the queue, and tokens of an OpenID Connect issuer. It stands between internal/web,
-// which asks it at every route, and cairn keys, which makes the keys.
+// Package auth identifies callers and what they may do, by access keys, which are
+// stored in the queue, and by tokens of an OpenID Connect issuer. internal/web asks it
+// at every route; "cairn keys" creates the keys.
 //
-// It never lets in for lack of knowledge: what cannot be checked now is refused,
-// as unavailable.
+// It never grants access because something is unknown: what cannot be checked now is
+// refused as unavailable.
 package auth
 
 import (

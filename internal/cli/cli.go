@@ -1,5 +1,5 @@
-// Package cli is what the cairn command understands: flags over environment
-// over defaults, one struct a command, and how the roles are put together.
+// Package cli is the cairn command: flags over environment over defaults, with one
+// struct per command, and how the roles are put together.
 package cli
 
 import (

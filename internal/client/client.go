@@ -1,13 +1,12 @@
-// Package client is what "cairn load" and "cairn status" do: it stands before
-// everything else in the flow, on the user's side of POST /point.
+// Package client implements "cairn load" and "cairn status": the user's side of
+// POST /point.
 //
 // Load reads each file with the readers of ingest and sends it as one request of
-// NDJSON, in which each row has an id: its own, or one of its content. So whatever
-// breaks half-way (the connection, the server, a Ctrl-C), sending the same file
-// again is safe and completes it, and so is sending it corrected: what is in
-// already is not added twice. Load retries on its
-// own what may pass, and gives up what will not, saying which file, why and
-// how to fix it.
+// NDJSON, in which each row has an id: its own, or one that is derived from its
+// content. So whatever fails half-way (the connection, the server, a Ctrl-C), sending
+// the same file again is safe and completes it, and so is sending it corrected: rows
+// that are already stored are not added twice. Load retries errors that may pass; for
+// others it ends with the file, the reason and how to fix it.
 package client
 
 import (

@@ -1,6 +1,6 @@
 // Package corpus reads ingest/testdata/corpus: small inputs of the kinds that
-// people send, with what must come of each. Every way in runs all of them, so
-// that no two ways differ.
+// people send, with the expected results. The tests of every way to write run all of
+// them, so that no two ways differ.
 package corpus
 
 import (

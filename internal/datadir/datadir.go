@@ -1,8 +1,8 @@
-// Package datadir finds and guards the folder that holds all that Cairn keeps:
-// the queue's files and the private PostGIS cluster.
+// Package datadir finds and locks the folder that holds all of Cairn's data: the
+// queue's files and the private PostGIS cluster.
 //
-// One process at a time may use it. The guard is a lock of the kernel's, which
-// ends with the process that holds it, however that ends.
+// One process at a time may use it. The lock is the kernel's, and ends with the
+// process that holds it, however that ends.
 package datadir
 
 import (

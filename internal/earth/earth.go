@@ -1,5 +1,5 @@
-// Package earth has what is measured on the ellipsoid of WGS 84 and in degrees: for
-// what readers ask, and for fences, which decide alike.
+// Package earth computes distances and sides on the ellipsoid of WGS 84 and in
+// degrees. Filters and fences share it, so that they decide alike.
 package earth
 
 import "math"

@@ -1,11 +1,10 @@
-// Package hosts reaches the servers of a DATABASE_URL that names several: a
-// primary and its standbys, of which another may be the primary a moment later.
+// Package hosts connects to the servers of a DATABASE_URL that names several: a
+// primary and its standbys, one of which may be the primary a moment later.
 //
-// Who writes connects to the server that takes writes, whatever the URL says of
-// target_session_attrs, so that one URL serves all roles. A [Lineage] tells the
-// primaries of a cluster apart, one after the other: a server whose lineage is older
-// than the newest that was [Seen] was the primary before, and is not used, also
-// where it answers first.
+// Writers connect to the server that accepts writes, whatever target_session_attrs
+// in the URL says, so that one URL serves all roles. A [Lineage] orders the successive
+// primaries of a cluster: a server whose lineage is older than the newest that was
+// [Seen] is a former primary, and is not used, even if it answers first.
 package hosts
 
 import (

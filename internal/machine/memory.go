@@ -1,5 +1,5 @@
-// Package machine says how much memory this process may use, from which the roles and
-// the private cluster take their bounds.
+// Package machine finds how much memory this process may use, from which the roles
+// and the private cluster derive their limits.
 package machine
 
 import (

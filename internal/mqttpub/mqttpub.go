@@ -1,5 +1,5 @@
-// Package mqttpub publishes by MQTT 3.1.1 with quality 1, one message at a time: what
-// the load tool and the tests need of a client.
+// Package mqttpub publishes by MQTT 3.1.1 with quality 1, one message at a time, for
+// the load tool and the tests.
 package mqttpub
 
 import (

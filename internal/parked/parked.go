@@ -1,5 +1,5 @@
-// Package parked is what "cairn parked" does with the events that the projector
-// could not make rows of: show them, publish them again, drop them.
+// Package parked implements "cairn parked": listing, showing, republishing and
+// deleting the events that the projector could not apply.
 package parked
 
 import (

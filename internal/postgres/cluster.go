@@ -1,5 +1,5 @@
-// Package postgres makes, starts and stops the private PostGIS cluster that
-// `cairn serve` keeps under its data folder, for those who bring no database.
+// Package postgres creates, starts and stops the private PostGIS cluster that
+// `cairn serve` keeps under its data folder, if no database is configured.
 //
 // The cluster is Cairn's alone: a data directory, settings and a Unix socket of
 // its own in a folder that only its owner can enter, never the system's
@@ -12,7 +12,7 @@
 // In a cluster's folder:
 //
 //	cluster/      PostgreSQL's data directory
-//	cluster.new/  the same while it is being made; renamed when it is whole
+//	cluster.new/  the same while it is being made; renamed when it is complete
 //	socket/       the socket, unless its path would be too long for one
 //	log/          a file a weekday, and what the last start said
 package postgres

@@ -1,7 +1,8 @@
-// Package fleet is many devices, each of which sends a fix every second or so, as
-// OsmAnd, OwnTracks and Overland do by HTTP and OwnTracks by MQTT, beside people who ask
-// where all of them are. A device keeps what was not acknowledged and sends it again, as
-// those programs do. At the end every acknowledged fix must be in its device's track.
+// Package fleet simulates many devices, each of which sends a fix every second or so,
+// as OsmAnd, OwnTracks and Overland do by HTTP and OwnTracks by MQTT, together with
+// people who query where all of them are. A device keeps what was not acknowledged and
+// sends it again, as those programs do. At the end every acknowledged fix must be in
+// its device's track.
 package fleet
 
 import (

@@ -1,13 +1,11 @@
-// Package load puts load on a server of points, as users who think between
-// their requests or as arrivals that wait for nobody, and measures what comes
-// back: response times, failures, bytes, whether what was acknowledged is there,
-// and how late the package itself was.
+// Package load puts load on a server of points, with users who pause between their
+// requests or with arrivals at a fixed rate, and measures response times, failures,
+// bytes, whether acknowledged points are there, and how late the package itself was.
 //
-// The way of a request: a [Plan] says when it is due, the [Mix] what it asks, a
-// caller sends it over the connection of one user, the recorder takes in the
-// outcome, and once an interval the sampler takes a [Sample] out of it. A
-// failure of the target is a result, never an error: [Run] fails only where it
-// cannot begin.
+// The path of a request: a [Plan] says when it is due, the [Mix] which kind it is, a
+// caller sends it over the connection of one user, the recorder records the outcome,
+// and once an interval the sampler takes a [Sample] of it. A failure of the target
+// is a result, never an error: [Run] fails only if it cannot begin.
 package load
 
 import (

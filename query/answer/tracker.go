@@ -1,10 +1,10 @@
-// Package answer shares answers among callers that ask: requests that are alike
-// run one query, whose encoded body serves until the projection moves past it,
-// in each content coding that is asked for. A [Tracker] knows when that is. It
-// stands between query's HTTP and its statements, and knows neither.
+// Package answer shares answers among callers: equal requests run one query, whose
+// encoded body is served until the projection moves past it, in every requested
+// content coding. A [Tracker] knows when that is. It stands between query's HTTP
+// and its statements, and depends on neither.
 //
-// When the database is unreachable or behind, an older answer serves on, and its age is
-// told.
+// When the database is unreachable or behind, an older answer is served, with
+// its age.
 package answer
 
 import (

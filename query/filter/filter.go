@@ -1,16 +1,16 @@
-// Package filter is the one form that every restriction on points takes: the
+// Package filter is the one form of every restriction on points: the
 // query parameters of GET /points and GET /stream, and CQL2, become an [Expr].
 //
 // An expression has three back ends. [Builder] writes it as SQL for PostGIS, with
 // every value a parameter; [Match] decides it for a row in memory; [Canonical] is its
 // canonical text, which is a cache key. The first two agree on every row, and a
-// property test against PostGIS says so: what a stream tells is what a page shows.
+// property test against PostGIS says so: a stream sends what a page shows.
 //
 // # Comparisons
 //
 // They follow SQL. A comparison with something that a point does not have is
 // neither true nor false, and neither is its negation: a point without a name
-// matches neither name='x' nor not(name='x'). Only [IsNull] tells.
+// matches neither name='x' nor not(name='x'). Only [IsNull] finds it.
 //
 //   - Numbers compare exactly, as decimals: 1, 1.0 and 1e0 are equal.
 //   - Text compares by code point (in "C"), whatever the database's locale.

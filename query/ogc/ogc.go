@@ -1,8 +1,8 @@
-// Package ogc is what OGC API Features says of Cairn beside the points themselves:
+// Package ogc has the documents of OGC API Features other than the points themselves:
 // the landing page, the conformance classes, the collections with their schemas,
 // the API's definition, and the HTML views of all of it. It makes documents from
-// a base URL; it neither reads the database nor knows of HTTP more than which form
-// a client wants.
+// a base URL; it does not read the database, and all it knows of HTTP is which
+// format a client wants.
 //
 // The parts are OGC 17-069r4 (1: core), 18-058r1 (2: reference systems, of which there
 // is one), 19-079r2 (3: filtering), 20-002r1 (4:

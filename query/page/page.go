@@ -1,4 +1,4 @@
-// Package page is the map page at /: static files in the binary, which ask the
+// Package page is the map page at /: static files in the binary, which use the
 // same routes as any client. Its libraries come from npm (package.json) and are
 // put into lib by "make page"; a binary that was built without them says so at /.
 package page

@@ -1,5 +1,5 @@
-// Package lossy is a file system in memory that a power cut takes from what was not
-// synced, for tests of what was acknowledged.
+// Package lossy is a file system in memory that loses what was not synced when its
+// power is cut, for tests of acknowledged writes.
 package lossy
 
 import (
