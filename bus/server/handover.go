@@ -11,6 +11,8 @@ const (
 	// handOverBound is how long a stop waits until others lead. It takes 0.1 s, or 0.6 s
 	// where the one that is told to lead is busy.
 	handOverBound = 3 * time.Second
+	// stepDownTimeout bounds one request, which this node answers itself.
+	stepDownTimeout = 500 * time.Millisecond
 	// handOverLook is how often it looks. It finds what this node knows, and asks nobody.
 	handOverLook = 10 * time.Millisecond
 )
@@ -47,7 +49,7 @@ func (n *node) passOn(passed map[string]bool) (left bool) {
 }
 
 func (n *node) stepDown(subject, to string) {
-	if _, err := n.nc.Request(api+subject, fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, to), handOverBound); err != nil {
+	if _, err := n.nc.Request(api+subject, fmt.Appendf(nil, `{"placement":{"preferred":%q}}`, to), stepDownTimeout); err != nil {
 		n.server.cfg.Log.Debug("hand over", "subject", subject, "to", to, "error", err)
 	}
 }
