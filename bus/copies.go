@@ -100,12 +100,18 @@ func (c Copies) Problem() string {
 // Unanswered reports whether an error is that nobody of the queue answered, as when
 // nobody leads the stream or this client's node is cut off from who does.
 func Unanswered(err error) bool {
-	var api *jetstream.APIError
 	switch {
 	case errors.Is(err, jetstream.ErrNoHeartbeat), errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders),
 		errors.Is(err, nats.ErrTimeout), errors.Is(err, context.DeadlineExceeded):
 		return true
 	}
+	return KnowsNoLeader(err)
+}
+
+// KnowsNoLeader reports whether an error is a node's answer that the cluster has no
+// leader, as far as it knows.
+func KnowsNoLeader(err error) bool {
+	var api *jetstream.APIError
 	return errors.As(err, &api) && api.Code == codeUnavailable
 }
 

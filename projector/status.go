@@ -20,6 +20,11 @@ const (
 	tick = time.Second
 	// lookTimeout bounds one look at the stream.
 	lookTimeout = 5 * time.Second
+	// cutOffAfter is how long the node of the queue that this projector is connected to
+	// may know no leader. One that is cut off from the others still leads its consumer for
+	// 10 to 20 s, so heartbeats come and nothing else does: nothing new was visible for
+	// 15 s (seen). An election that is in order is over, mostly, by then.
+	cutOffAfter = 3 * time.Second
 )
 
 // state is what the projector knows of itself, for /status.
@@ -69,16 +74,26 @@ func (p *projector) note(change func(*state)) {
 }
 
 // housekeeping announces the checkpoint and trims the stream, once a tick. It
-// ends when the consumer has stalled.
+// ends when the consumer has stalled, or the node of the queue is cut off.
 func (p *projector) housekeeping(ctx context.Context, stream jetstream.Stream, e *progress) error {
 	ticker := time.NewTicker(tick)
 	defer ticker.Stop()
 	var detector stallDetector
+	answered := time.Now()
 	for {
 		applied := p.state.Load().Sequence
 		_ = bus.Announce(p.nc, bus.Applied{Sequence: applied, Database: p.lineage.Load().String()}) // a hint
-		if err := p.look(ctx, stream, applied); err != nil && ctx.Err() == nil {
+		err := p.look(ctx, stream, applied)
+		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Warn("housekeeping", "error", err)
+		}
+		switch {
+		case bus.KnowsNoLeader(err):
+			if time.Since(answered) >= cutOffAfter {
+				return fmt.Errorf("the node of the queue does not reach the others: %w", err)
+			}
+		case !bus.Unanswered(err): // what timed out tells neither
+			answered = time.Now()
 		}
 		if info := p.state.Load().Stream; info != nil && detector.stalled(e, info.State.LastSeq, time.Now()) {
 			return fmt.Errorf("%w: %w", errStalled, gap(e.taken.Load()+1))
