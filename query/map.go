@@ -34,16 +34,22 @@ const (
 // GET /collections/points/tiles: the tile sets that there are (OGC API Tiles, part 1,
 // section 9).
 func (s *service) getTileSets(c *fiber.Ctx) error {
-	if err := onlyForm(c); err != nil {
+	sent, err := form(c, ogc.JSON)
+	if err == nil {
+		err = onlyForm(c)
+	}
+	if err != nil {
 		return err
 	}
-	if f := c.Query("f"); f != "json" && c.Context().QueryArgs().Has("f") {
-		return badParameter("f", "f: there is no form %q, only json", f)
+	const path = "/collections/points/tiles"
+	site := s.site(c)
+	if sent == ogc.HTML {
+		sets := ogc.Table{Head: []string{"Tile set", "Its scheme"}, Rows: [][]ogc.Cell{{{Text: "Points as vector tiles", Href: site.Base + tilePath + "?f=html"}, {Text: "WebMercatorQuad"}}}}
+		return sendView(c, site.ViewTiles(path, "Tile sets", sets))
 	}
-	base := s.site(c).Base
 	return sendDocument(c, ogc.JSON, map[string]any{
-		"links":    []any{link(base+"/collections/points/tiles", "self", ogc.JSON, "This document")},
-		"tilesets": []any{tileSet(base, false)},
+		"links":    []any{link(site.Base+path, "self", ogc.JSON, "This document"), link(site.Base+path+"?f=html", "alternate", ogc.HTML, "This document as HTML")},
+		"tilesets": []any{tileSet(site.Base, false)},
 	})
 }
 
@@ -53,23 +59,29 @@ func (s *service) getTileSet(c *fiber.Ctx) error {
 	if err := onlyForm(c); err != nil {
 		return err
 	}
-	base := s.site(c).Base
-	f := c.Query("f", "json")
-	if c.Context().QueryArgs().Has("f") {
-		f = c.Query("f")
-	}
-	switch f {
-	case "json":
-		return sendDocument(c, ogc.JSON, tileSet(base, true))
+	site := s.site(c)
+	addresses := site.Base + tilePath + "/{z}/{y}/{x}"
+	switch f := c.Query("f"); f {
+	case "", "json", "html":
+	default:
+		return badParameter("f", "f: there is no form %q, only json, html and tilejson", f)
 	case "tilejson":
 		return sendDocument(c, tileJSON, map[string]any{
 			"tilejson": "3.0.0", "name": "points", "scheme": "xyz", "minzoom": 0, "maxzoom": maxTileZoom,
-			"tiles": []string{base + tilePath + "/{z}/{y}/{x}"}, "bounds": []float64{-180, -85.051129, 180, 85.051129},
+			"tiles": []string{addresses}, "bounds": []float64{-180, -85.051129, 180, 85.051129},
 			"vector_layers": []any{map[string]any{"id": tiles.LayerName, "fields": tileFields}},
 		})
-	default:
-		return badParameter("f", "f: there is no form %q, only json and tilejson", f)
 	}
+	sent, err := form(c, ogc.JSON)
+	if err != nil {
+		return err
+	}
+	if sent == ogc.HTML {
+		set := ogc.Table{Rows: [][]ogc.Cell{{{Text: "Tiles, by zoom level, row and column"}, {Text: addresses}}, {{Text: "Scheme"}, {Text: "WebMercatorQuad", Href: matrixSet}}, {{Text: "Layer"}, {Text: tiles.LayerName}},
+			{{Text: "For maps"}, {Text: "TileJSON", Href: site.Base + tilePath + "?f=tilejson"}}}}
+		return sendView(c, site.ViewTiles(tilePath, "Points as vector tiles", set))
+	}
+	return sendDocument(c, ogc.JSON, tileSet(site.Base, true))
 }
 
 // maxTileZoom is the deepest zoom level that is told to maps: they enlarge it.
@@ -87,7 +99,7 @@ func tileSet(base string, whole bool) map[string]any {
 	d := map[string]any{
 		"title": "Points", "dataType": "vector", "crs": mercator, "tileMatrixSetURI": matrixSet,
 		"links": []any{self, template, link(matrixSet, "http://www.opengis.net/def/rel/ogc/1.0/tiling-scheme", ogc.JSON, "The tile matrix set"),
-			link(base+tilePath+"?f=tilejson", "describedby", tileJSON, "TileJSON")},
+			link(base+tilePath+"?f=tilejson", "describedby", tileJSON, "TileJSON"), link(base+tilePath+"?f=html", "alternate", ogc.HTML, "The tile set as HTML")},
 	}
 	if whole {
 		d["layers"] = []any{map[string]any{"id": tiles.LayerName, "dataType": "vector", "geometryDimension": 0, "minTileMatrix": "0", "maxTileMatrix": fmt.Sprint(tiles.MaxZoom)}}

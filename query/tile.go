@@ -6,7 +6,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/gofiber/fiber/v2"
 
@@ -60,17 +59,20 @@ func (s *service) tileRequest(c *fiber.Ctx) (*answer.Request, event.Position, er
 	if err := t.Valid(); err != nil {
 		return nil, 0, &web.Problem{Status: http.StatusNotFound, Detail: err.Error()}
 	}
-	list, least, err := parseFilters(string(c.Request().URI().QueryString()))
+	list, cql, least, err := parseFilters(string(c.Request().URI().QueryString()))
 	if err != nil {
 		return nil, 0, err
 	}
-	v, e := viewOf(c), filter.Combine(list)
+	v, e := viewOf(c), filter.All(filter.Combine(list), cql)
 	if err := checkAuthors(c, e); err != nil {
 		return nil, 0, err
 	}
 	key := fmt.Sprintf("%s/%d/%d/%d", tilePath, t.Z, t.Y, t.X)
 	for _, p := range list {
 		key += "&" + url.QueryEscape(p.Name) + "=" + url.QueryEscape(p.Value)
+	}
+	if cql != nil {
+		key += "&filter=" + url.QueryEscape(filter.Canonical(cql))
 	}
 	run := func() (answer.Answer, error) { return s.tiles.tile(s.stopping, t, v.within(e)) }
 	name := ""
@@ -87,37 +89,29 @@ func appendTileName(dst []byte, c *fiber.Ctx) []byte {
 }
 
 // parseFilters reads the parameters that restrict points, and min_position.
-func parseFilters(raw string) (list []filter.Parameter, least event.Position, err error) {
-	var seen []string
-	for part := range strings.SplitSeq(raw, "&") {
-		if part == "" {
-			continue
+func parseFilters(raw string) (list []filter.Parameter, cql filter.Expr, least event.Position, err error) {
+	var text, language string
+	err = eachParameter(raw, tileParameters, func(name, value string) (err error) {
+		switch name {
+		case "min_position":
+			least, err = parsePosition(value)
+		case "filter":
+			text = value
+		case "filter-lang":
+			language, err = parseLanguage(value)
+		default:
+			var p filter.Parameter
+			p, _, err = filter.ParseParameter(name, value)
+			list = append(list, p)
 		}
-		rawName, rawValue, _ := strings.Cut(part, "=")
-		name, err := url.QueryUnescape(rawName)
-		value, err2 := url.QueryUnescape(rawValue)
-		if err != nil || err2 != nil {
-			return nil, 0, web.BadRequest("a parameter is not percent-encoded as RFC 3986 has it")
-		}
-		if slices.Contains(seen, name) {
-			return nil, 0, badParameter(name, "the parameter %s is given more than once", name)
-		}
-		seen = append(seen, name)
-		if name == "min_position" {
-			if least, err = parsePosition(value); err != nil {
-				return nil, 0, badParameter(name, "%s: %v", name, err)
-			}
-			continue
-		}
-		p, known, err := filter.ParseParameter(name, value)
-		if !known {
-			return nil, 0, badParameter(name, "there is no parameter %q; %s", name, suggest(name, append(slices.Clone(filter.ParameterNames), "min_position")))
-		}
-		if err != nil {
-			return nil, 0, badParameter(name, "%s: %v", name, err)
-		}
-		list = append(list, p)
+		return err
+	})
+	if err != nil {
+		return nil, nil, 0, err
 	}
 	filter.Sort(list)
-	return list, least, nil
+	cql, err = parseFilter(text, language)
+	return list, cql, least, err
 }
+
+var tileParameters = append(slices.Clone(filter.ParameterNames), "filter", "filter-lang", "min_position")

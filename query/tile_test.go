@@ -1,6 +1,7 @@
 package query
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -42,7 +43,13 @@ func TestTiles(t *testing.T) {
 	if r := f.get(tilePath + "/10/352/518?datetime=2020-01-01/2020-01-02"); r.status != http.StatusNoContent {
 		t.Errorf("a tile of nothing that passes: %d", r.status)
 	}
-	for path, want := range map[string]int{"/0/0/1": 404, "/a/0/0": 404, "/01/0/0": 404, "/23/0/0": 404, "/0/0/0?bbx=1": 400, "/0/0/0?bbox=1": 400, "/0/0/0?name=a&name=b": 400} {
+	if points, ids := f.tileOf("/10/352/518?filter=position+=+4098+OR+name+=+'nobody'"); points != 1 || ids[0] != "p1.2" {
+		t.Errorf("a tile of what passes a filter: %d %v", points, ids)
+	}
+	if points, _ := f.tileOf(`/10/352/518?filter-lang=cql2-json&filter={"op":"<","args":[{"property":"position"},4098]}`); points != 1 {
+		t.Errorf("a tile of what passes a filter in JSON: %d", points)
+	}
+	for path, want := range map[string]int{"/0/0/0?filter=name+like": 400, "/0/0/0?filter-lang=sql": 400, "/0/0/1": 404, "/a/0/0": 404, "/01/0/0": 404, "/23/0/0": 404, "/0/0/0?bbx=1": 400, "/0/0/0?bbox=1": 400, "/0/0/0?name=a&name=b": 400} {
 		if r := f.get(tilePath + path); r.status != want || !strings.Contains(r.header.Get("Content-Type"), "problem+json") {
 			t.Errorf("%s: %d %s, want %d", path, r.status, r.header.Get("Content-Type"), want)
 		}
@@ -99,6 +106,16 @@ func TestTileSets(t *testing.T) {
 	}
 	if r := f.get(tilePath + "?f=x"); r.status != 400 {
 		t.Errorf("%d %s", r.status, r.body)
+	}
+	for _, path := range []string{"/collections/points/tiles", tilePath} {
+		r := f.do("GET", path, "Accept", "text/html")
+		again := f.get(path + "?f=html")
+		if r.status != 200 || !strings.HasPrefix(r.header.Get("Content-Type"), "text/html") || !bytes.Equal(r.body, again.body) || !bytes.Contains(r.body, []byte("WebMercatorQuad")) {
+			t.Errorf("%s as a page: %d %s", path, r.status, r.body)
+		}
+		if l := linksOf(t, f.get(path).body)["alternate"]; len(l) != 1 || l[0].Type != "text/html" {
+			t.Errorf("%s: %v", path, l)
+		}
 	}
 	if links := linksOf(t, f.get(tilePath).body)["item"]; len(links) != 1 || links[0].Type != tiles.Media {
 		t.Errorf("the template: %v", links)

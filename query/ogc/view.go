@@ -95,6 +95,13 @@ func (s Site) ViewDocument(path string, d map[string]any) *View {
 	return v
 }
 
+// ViewTiles is a page about tiles.
+func (s Site) ViewTiles(path, title string, about Table) *View {
+	v := s.view(title, "", path)
+	v.Tables = []Table{about}
+	return v
+}
+
 func fieldTable(properties map[string]any) Table {
 	t := Table{Head: []string{"Property", "Type", "What it is"}}
 	for _, name := range slices.Sorted(maps.Keys(properties)) {
