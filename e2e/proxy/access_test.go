@@ -20,38 +20,49 @@ import (
 // client is the address that the client of these tests has.
 const client = "127.0.0.77"
 
-// A guarded fleet asks for keys.
+// A guarded fleet asks for keys or tokens.
 type guarded struct {
 	*fleet
 	*running
 	http *http.Client
-	keys map[string]string // by name
+	keys map[string]string // and tokens, by name
 }
 
-// startGuarded starts the roles behind a proxy, and makes the keys.
-func startGuarded(t *testing.T, start func(testing.TB, behind, ...string) *running, keys map[string][]string) *guarded {
+// startGuarded starts the roles behind a proxy. The flags say whom they let in.
+func startGuarded(t *testing.T, start func(testing.TB, behind, ...string) *running, flags ...string) *guarded {
 	t.Helper()
-	f := startFleet(t, "--auth", "keys")
+	f := startFleet(t, flags...)
 	g := &guarded{fleet: f, keys: map[string]string{}, running: start(t, f.behind)}
 	dialer := &net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(client)}}
 	g.http = &http.Client{Transport: &http.Transport{DialContext: dialer.DialContext}, Timeout: patience}
 	t.Cleanup(g.http.CloseIdleConnections)
+	return g
+}
+
+// addKeys makes keys with these flags.
+func (g *guarded) addKeys(t *testing.T, keys map[string][]string) {
+	t.Helper()
 	for name, flags := range keys {
-		p := testrig.Command{Program: cairn, Args: append([]string{"keys", "add", name, "--data", f.data, "--nats-url", f.queue}, flags...)}.Start(t)
+		p := testrig.Command{Program: cairn, Args: append([]string{"keys", "add", name, "--data", g.data, "--nats-url", g.queue}, flags...)}.Start(t)
 		if code := p.Wait(patience); code != 0 {
 			t.Fatal(p.Stderr.Tail())
 		}
 		g.keys[name] = strings.TrimSpace(p.Stdout.String())
 	}
-	for role := range f.roles {
+	g.known(t)
+}
+
+// known waits until every role knows all keys and tokens.
+func (g *guarded) known(t *testing.T) {
+	t.Helper()
+	for role := range g.roles {
 		for name, key := range g.keys {
 			testkit.Eventually(t, patience, role+" knows "+name, func() bool {
-				a := g.ask(t, http.MethodGet, "http://"+f.commands[role].listen+"/metrics", "", "Authorization", "Bearer "+key)
-				return a.Status != http.StatusUnauthorized
+				a := g.ask(t, http.MethodGet, "http://"+g.commands[role].listen+"/metrics", "", "Authorization", "Bearer "+key)
+				return a.Status == http.StatusOK || a.Status == http.StatusForbidden || a.Status == http.StatusTooManyRequests
 			})
 		}
 	}
-	return g
 }
 
 func (g *guarded) ask(t testing.TB, method, url, body string, fields ...string) Answer {
@@ -93,17 +104,22 @@ func ways(target, key string) map[string][]string {
 // Keys hold behind the proxies as they do without.
 func TestKeys(t *testing.T) {
 	each(t, func(t *testing.T, start func(testing.TB, behind, ...string) *running) {
-		g := startGuarded(t, start, map[string][]string{
+		g := startGuarded(t, start, "--auth", "keys")
+		g.addKeys(t, map[string][]string{
 			"reader": {"--scope", "read"}, "writer": {"--scope", "write"}, "editor": {"--scope", "edit"}, "slow": {"--scope", "read", "--rate", "1"},
 			"boss": {"--scope", "read,write,admin"}, "east": {"--scope", "read", "--area=10,-80,170,80"}, "west": {"--scope", "read", "--area=-170,-80,-10,80"},
 		})
 		g.answersDoNotCross(t)
 		g.eachIsForItsOwn(t)
+		testkit.Eventually(t, patience, "the rate of a key is met", func() bool {
+			a := g.ask(t, http.MethodGet, g.base+"/points", "", "Authorization", "Bearer "+g.keys["slow"])
+			return a.Status == http.StatusTooManyRequests && a.Header.Get("Retry-After") != ""
+		})
 		g.logsAreClean(t)
 	})
 }
 
-// eachIsForItsOwn sees that a key lets do, in each way of sending it, what it is for.
+// eachIsForItsOwn sees that a key or token lets do, in each way of sending it, what it is for.
 func (g *guarded) eachIsForItsOwn(t *testing.T) {
 	t.Helper()
 	for _, tt := range []struct {
@@ -136,10 +152,6 @@ func (g *guarded) eachIsForItsOwn(t *testing.T) {
 			}
 		}
 	}
-	testkit.Eventually(t, patience, "the rate of a key is met", func() bool {
-		a := g.ask(t, http.MethodGet, g.base+"/points", "", "Authorization", "Bearer "+g.keys["slow"])
-		return a.Status == http.StatusTooManyRequests && a.Header.Get("Retry-After") != ""
-	})
 }
 
 // logsAreClean sees that the client is known by its address, and its keys are in no
