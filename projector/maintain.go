@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -58,11 +59,15 @@ type maintenance struct {
 	skipHead bool
 	// swept is the floor below which the table latest has nothing any more.
 	swept int64
+	// steps is when the session's last step began.
+	steps       *stepClock
+	silentAfter time.Duration
 }
 
 func newMaintenance(cfg Config, from source, m *segmentMetrics) *maintenance {
 	return &maintenance{source: from, keep: cfg.Keep, sizes: cmp.Or(cfg.sizes, sizes), log: cfg.Log, metrics: m,
-		wake: make(chan struct{}, 1), status: new(atomic.Pointer[SegmentsStatus]), behind: func() bool { return false }}
+		wake: make(chan struct{}, 1), status: new(atomic.Pointer[SegmentsStatus]), behind: func() bool { return false },
+		steps: &stepClock{}, silentAfter: cmp.Or(cfg.silentAfter, silentAfter)}
 }
 
 // A part of the work: sealing has a connection of its own, because a merge may take
@@ -78,7 +83,7 @@ const (
 // only is a maintenance that does a part of the work.
 func (m *maintenance) only(p part) *maintenance {
 	other := *m
-	other.part = p
+	other.part, other.steps = p, &stepClock{}
 	return &other
 }
 
@@ -110,12 +115,28 @@ func (m *maintenance) run(ctx context.Context) {
 	}
 }
 
+// session maintains over one connection, until that fails or falls silent.
 func (m *maintenance) session(ctx context.Context) error {
 	conn, err := m.source.connect(ctx, maintenanceName)
 	if err != nil {
 		return err
 	}
 	m.conn = conn
+	m.steps.tick()
+	within, cancel := context.WithCancelCause(ctx)
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer cancel(nil)
+	watch.Go(func() { m.watch(within, conn.PgConn().PID(), m.steps, cancel) })
+	if err = m.work(within); errors.Is(context.Cause(within), errSilent) {
+		return errSilent
+	}
+	return err
+}
+
+// work maintains over the session's connection, which it closes at its end.
+func (m *maintenance) work(ctx context.Context) error {
+	conn := m.conn
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
 		defer cancel()
@@ -125,7 +146,7 @@ func (m *maintenance) session(ctx context.Context) error {
 		return err
 	}
 	// None of it is a promise to anybody: what a crash undoes is done again.
-	_, err = conn.Exec(ctx, `set synchronous_commit = off; set work_mem = '`+sortMemory+`'; set maintenance_work_mem = '`+sortMemory+`'; set max_parallel_maintenance_workers = 0; set max_parallel_workers_per_gather = 0`)
+	_, err := conn.Exec(ctx, `set synchronous_commit = off; set work_mem = '`+sortMemory+`'; set maintenance_work_mem = '`+sortMemory+`'; set max_parallel_maintenance_workers = 0; set max_parallel_workers_per_gather = 0`)
 	if err != nil {
 		return fmt.Errorf("set up the connection: %w", err)
 	}
@@ -191,6 +212,7 @@ func isLockTimeout(err error) bool { return hasCode(err, lockNotAvailable) }
 
 // step does the first thing that is due, and reports whether there was one.
 func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
+	m.steps.tick()
 	all, err := schema.Segments(ctx, m.conn)
 	if err != nil {
 		return false, err
