@@ -63,14 +63,14 @@ func (s *service) getTileSet(c *fiber.Ctx) error {
 	addresses := site.Base + tilePath + "/{z}/{y}/{x}"
 	switch f := c.Query("f"); f {
 	case "", "json", "html":
-	default:
-		return badParameter("f", "f: there is no form %q, only json, html and tilejson", f)
 	case "tilejson":
 		return sendDocument(c, tileJSON, map[string]any{
 			"tilejson": "3.0.0", "name": "points", "scheme": "xyz", "minzoom": 0, "maxzoom": maxTileZoom,
 			"tiles": []string{addresses}, "bounds": []float64{-180, -85.051129, 180, 85.051129},
 			"vector_layers": []any{map[string]any{"id": tiles.LayerName, "fields": tileFields}},
 		})
+	default:
+		return badParameter("f", "f: there is no form %q, only json, html and tilejson", f)
 	}
 	sent, err := form(c, ogc.JSON)
 	if err != nil {
