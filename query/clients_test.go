@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+
+	"cairn/event"
 )
 
 // clashRows are points whose properties have names of Cairn's, in types of their own.
@@ -133,6 +135,28 @@ func TestSampleOfFew(t *testing.T) {
 			if p, r := f.items("?" + name + "=1"); r.status != http.StatusOK || p.NumberMatched != 1 {
 				t.Errorf("%s: %d %s", name, r.status, clipped(r.body))
 			}
+		}
+	}
+}
+
+// What the points of a new segment have is in the next sample, though the service has
+// read the list of segments before.
+func TestSampleOfNewSegment(t *testing.T) {
+	f := newFixture(t)
+	add := func(sequence uint64, table, property string) {
+		f.exec(`insert into `+table+` (id, position, geom, received_at, properties)
+			values (gen_random_uuid(), $1, ST_SetSRID(ST_MakePoint(1, 2), 4326), now(), jsonb_build_object($2::text, 1))`, int64(event.At(sequence, 0)), property)
+		f.exec("update checkpoint set sequence = $1", int64(sequence))
+		f.tracker.Saw(sequence)
+	}
+	add(1, "points_1", "before")
+	f.get("/points")
+	f.seal(2, 1)
+	add(2, "points_2", "after")
+	schema := f.properties("/collections/points/schema")
+	for _, name := range []string{"before", "after"} {
+		if schema[name]["type"] != "integer" {
+			t.Errorf("%s was not seen: %v", name, schema)
 		}
 	}
 }

@@ -24,6 +24,7 @@ const (
 	SampleLongitude = iota
 	SampleLatitude
 	SampleProperties
+	sampleCatalogue
 )
 
 // Sample hands f some points from all over, each once: what came in together lies together, so
@@ -40,7 +41,16 @@ func (r *Reader) Sample(ctx context.Context, f func(Row) error) error {
 		if err != nil {
 			return noRow(err)
 		}
-		err = r.query(ctx, conn, sampleSQL(c), nil, func(row Row) (bool, error) { return true, f(row) })
+		err = r.query(ctx, conn, sampleSQL(c), nil, func(row Row) (bool, error) {
+			// A segment that has come since the catalogue was read would be left out.
+			if version, ok := row.Int64(sampleCatalogue); !ok || version != c.version {
+				return false, errStale
+			}
+			if row[SampleLongitude] == nil { // there are no points
+				return true, nil
+			}
+			return true, f(row)
+		})
 		if !again(err) {
 			return err
 		}
@@ -68,5 +78,6 @@ func sampleSQL(c *catalogue) string {
 		}
 	}
 	// Where there are few points, most are found from several places.
-	return "select x, y, properties from (select distinct on (position) x, y, properties from (" + strings.Join(parts, " union all ") + ") found order by position) each"
+	return "select x, y, properties, catalogue from checkpoint left join (select distinct on (position) x, y, properties from (" +
+		strings.Join(parts, " union all ") + ") found order by position) each on true where id"
 }
