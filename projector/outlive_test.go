@@ -82,6 +82,10 @@ func TestOutlivesTheBroker(t *testing.T) {
 	stop := b.start(func(c *Config) {
 		c.Bus = bus.Endpoint{URL: "nats://" + cfg.Listen, User: bus.UserProjector, Password: "x"}
 	})
+	testkit.Eventually(t, patience, "the stream", func() bool { // a first request may go unanswered, and is asked again
+		_, err := b.js.Stream(t.Context(), bus.Stream)
+		return err == nil
+	})
 	for i := range 3 {
 		in := bus.NewCollector(b.dial(bus.UserIngest), b.bus.Refusal, prometheus.NewRegistry(), testkit.Log(t))
 		b.in = in
