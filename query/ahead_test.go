@@ -35,7 +35,7 @@ func TestReaderAheadOfTheTail(t *testing.T) {
 	f.replace(3, "p2.0", 4, 4)
 	f.remove(4, "p2.1")
 	f.put(5, [2]float64{5, 5})
-	tail.step(event.EndOf(1))
+	tail.step(t.Context(), event.EndOf(1))
 	if got, want := said(r), []string{fmt.Sprint(updated, " 3"), fmt.Sprint(deleted, " 4"), fmt.Sprint(created, " 5")}; !slices.Equal(got, want) {
 		t.Errorf("who was ahead was told %v, want %v", got, want)
 	}
@@ -73,7 +73,7 @@ func TestReaderJoinsAheadOfABatch(t *testing.T) {
 	if !tail.join(behind) {
 		t.Fatal("not joined")
 	}
-	if !tail.step(event.EndOf(1)) {
+	if !tail.step(t.Context(), event.EndOf(1)) {
 		t.Fatal("nothing was read")
 	}
 	if got, want := said(r), []string{fmt.Sprint(updated, " 3"), fmt.Sprint(deleted, " 4")}; !slices.Equal(got, want) {
@@ -101,9 +101,9 @@ func TestReaderKnowsWhatTheTailNeverHad(t *testing.T) {
 	if !tail.join(steady) {
 		t.Fatal("not joined")
 	}
-	tail.step(0)
+	tail.step(t.Context(), 0)
 	f.replace(2, "p1.0", 21, 21)
-	tail.step(event.EndOf(1))
+	tail.step(t.Context(), event.EndOf(1))
 	said(steady) // without a memory, how the point was created is not known
 	f.replace(3, "p1.0", 5, 5)
 	if b, err := f.changes(event.EndOf(2), newest, r.filter); err != nil || len(b.changes) != 1 { // as the reader does
@@ -113,7 +113,7 @@ func TestReaderKnowsWhatTheTailNeverHad(t *testing.T) {
 	if !tail.join(r) {
 		t.Fatal("not joined")
 	}
-	tail.step(event.EndOf(2))
+	tail.step(t.Context(), event.EndOf(2))
 	if got, want := said(r), []string{fmt.Sprint(updated, " 4")}; !slices.Equal(got, want) {
 		t.Errorf("who saw the point inside was told %v, want %v", got, want)
 	}
@@ -121,7 +121,7 @@ func TestReaderKnowsWhatTheTailNeverHad(t *testing.T) {
 		t.Errorf("who never did was told %v", got)
 	}
 	f.replace(5, "p1.0", 23, 23)
-	tail.step(event.EndOf(4))
+	tail.step(t.Context(), event.EndOf(4))
 	if got := said(r); len(got) != 0 {
 		t.Errorf("of a change outside of its box the reader was told %v", got)
 	}

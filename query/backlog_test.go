@@ -96,3 +96,20 @@ func TestPlacesToCatchUp(t *testing.T) {
 		t.Error("the slow one is still connected")
 	}
 }
+
+// A stop does not wait until all that is behind has been read: who asks for everything
+// since the beginning may be minutes behind.
+func TestStopEndsReading(t *testing.T) {
+	tr := answer.NewTracker(func(context.Context) (uint64, error) { return 0, nil }, func() {})
+	ctx, stop := context.WithCancel(t.Context())
+	readings := 0
+	tail := newTail(tr, func(after, _ event.Position, _ filter.Expr) (batch, error) {
+		if readings++; readings == 2 {
+			stop()
+		}
+		return batch{upTo: after + 1, more: readings < 100}, nil
+	}, nil, nil, newStreamMetrics(prometheus.NewRegistry()))
+	if moved := tail.step(ctx, 0); !moved || readings != 2 {
+		t.Errorf("%d readings, of which the second saw the stop (moved: %t)", readings, moved)
+	}
+}

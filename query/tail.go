@@ -199,7 +199,7 @@ func (t *tail) follow(ctx context.Context) {
 			t.again()
 			pause = 0
 		case t.tracker.Target() > at.Sequence():
-			if !t.step(at) {
+			if !t.step(ctx, at) {
 				pause = answer.RecheckEvery // the database is behind, or away
 			}
 		case t.memory.needsFloor():
@@ -229,10 +229,13 @@ func (t *tail) again() {
 	t.at = event.EndOf(t.memory.restart(t.tracker.Confirmed(), t.epoch.Load()))
 }
 
-// step reads all there is after at, and reports whether that was something.
-func (t *tail) step(at event.Position) bool {
+// step reads all there is after at, unless ctx ends, and reports whether that was something.
+func (t *tail) step(ctx context.Context, at event.Position) bool {
 	rows := 0
 	for moved := false; ; moved = true {
+		if ctx.Err() != nil {
+			return moved // it may be minutes to the end, as where one began with since=0
+		}
 		epoch := t.epoch.Load()
 		b, err := t.changes(at, t.ahead(at), nil)
 		if err != nil || b.upTo <= at || epoch != t.epoch.Load() {
