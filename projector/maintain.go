@@ -60,14 +60,14 @@ type maintenance struct {
 	// swept is the floor below which the table latest has nothing any more.
 	swept int64
 	// steps is when the session's last step began.
-	steps       *stepClock
-	silentAfter time.Duration
+	steps     *stepClock
+	hungAfter time.Duration
 }
 
 func newMaintenance(cfg Config, from source, m *segmentMetrics) *maintenance {
 	return &maintenance{source: from, keep: cfg.Keep, sizes: cmp.Or(cfg.sizes, sizes), log: cfg.Log, metrics: m,
 		wake: make(chan struct{}, 1), status: new(atomic.Pointer[SegmentsStatus]), behind: func() bool { return false },
-		steps: &stepClock{}, silentAfter: cmp.Or(cfg.silentAfter, silentAfter)}
+		steps: &stepClock{}, hungAfter: cmp.Or(cfg.hungAfter, hungAfter)}
 }
 
 // A part of the work: sealing has a connection of its own, because a merge may take
@@ -115,7 +115,7 @@ func (m *maintenance) run(ctx context.Context) {
 	}
 }
 
-// session maintains over one connection, until that fails or falls silent.
+// session maintains over one connection, until that fails or hangs.
 func (m *maintenance) session(ctx context.Context) error {
 	conn, err := m.source.connect(ctx, maintenanceName)
 	if err != nil {
@@ -124,12 +124,12 @@ func (m *maintenance) session(ctx context.Context) error {
 	m.conn = conn
 	m.steps.tick()
 	within, cancel := context.WithCancelCause(ctx)
-	var watch sync.WaitGroup
-	defer watch.Wait()
+	var group sync.WaitGroup
+	defer group.Wait()
 	defer cancel(nil)
-	watch.Go(func() { m.watch(within, conn.PgConn().PID(), m.steps, cancel) })
-	if err = m.work(within); errors.Is(context.Cause(within), errSilent) {
-		return errSilent
+	group.Go(func() { m.monitor(within, conn.PgConn().PID(), m.steps, cancel) })
+	if err = m.work(within); errors.Is(context.Cause(within), errHung) {
+		return errHung
 	}
 	return err
 }

@@ -86,8 +86,8 @@ type Config struct {
 	HookNetworks []netip.Prefix
 	Log          *slog.Logger
 
-	sizes       segmentSizes  // of tests; else the usual ones
-	silentAfter time.Duration // of tests; else the usual one
+	sizes     segmentSizes  // of tests; else the usual ones
+	hungAfter time.Duration // of tests; else the usual one
 }
 
 func (c Config) replicas() int { return max(c.Replicas, c.Bus.Replicas(), 1) }

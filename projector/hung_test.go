@@ -17,16 +17,16 @@ import (
 
 // Maintenance goes on over another connection where the one it has carries nothing any
 // more, without either end being told.
-func TestMaintenanceLeavesASilentConnection(t *testing.T) {
+func TestMaintenanceLeavesAHungConnection(t *testing.T) {
 	const headRows = 20
 	b := newBench(t)
 	through := newMute(t, b.url)
 	database := b.url
 	b.url = through.url
-	b.start(func(c *Config) { c.sizes, c.silentAfter = smallSizes(headRows), 3*time.Second })
+	b.start(func(c *Config) { c.sizes, c.hungAfter = smallSizes(headRows), 3*time.Second })
 	b.url = database
 	b.waitFor(b.publish(line("p-0", `{}`)))
-	// It falls silent in the middle of a step: while an index waits for a lock.
+	// It hangs in the middle of a step: while an index waits for a lock.
 	held, err := b.pool.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -55,7 +55,7 @@ func TestMaintenanceLeavesASilentConnection(t *testing.T) {
 type mute struct {
 	url  string
 	ln   net.Listener
-	past atomic.Int64 // connections that came before it carry nothing
+	upTo atomic.Int64 // connections that came before it carry nothing
 	n    atomic.Int64
 
 	mu    sync.Mutex
@@ -98,7 +98,7 @@ func newMute(t *testing.T, database string) *mute {
 	return m
 }
 
-func (m *mute) muteAll() { m.past.Store(m.n.Load()) }
+func (m *mute) muteAll() { m.upTo.Store(m.n.Load()) }
 
 // end closes all connections.
 func (m *mute) end() {
@@ -115,7 +115,7 @@ func (m *mute) carry(n int64, from, to net.Conn) {
 	buf := make([]byte, 32<<10)
 	for {
 		k, err := from.Read(buf)
-		if n > m.past.Load() {
+		if n > m.upTo.Load() {
 			if _, err := to.Write(buf[:k]); err != nil {
 				return
 			}

@@ -16,12 +16,12 @@ import (
 // segment would be sealed, merged or dropped any more. Whether the database still works
 // at a step, or has an answer on its way, is asked on another connection.
 
-// silentAfter is how long a step goes on before that is asked, and how long a server
+// hungAfter is how long a step goes on before that is asked, and how long a server
 // process may have waited for us by then: maintenance says something each second.
-const silentAfter = 30 * time.Second
+const hungAfter = 30 * time.Second
 
-// errSilent says that the database does not work at what we wait for.
-var errSilent = errors.New("the connection carries nothing any more: the database has ended it, or waits for a request")
+// errHung says that the database does not work at what we wait for.
+var errHung = errors.New("the connection carries nothing any more: the database has ended it, or waits for a request")
 
 // A stepClock notes when a session of maintenance went on last.
 type stepClock struct{ at atomic.Int64 }
@@ -30,9 +30,9 @@ func (c *stepClock) tick() { c.at.Store(time.Now().UnixNano()) }
 
 func (c *stepClock) since() time.Duration { return time.Since(time.Unix(0, c.at.Load())) }
 
-// watch ends a session whose connection has fallen silent, by cancel.
-func (m *maintenance) watch(ctx context.Context, pid uint32, clock *stepClock, cancel context.CancelCauseFunc) {
-	ticker := time.NewTicker(m.silentAfter / 3)
+// monitor ends a session whose connection hangs, by cancel.
+func (m *maintenance) monitor(ctx context.Context, pid uint32, clock *stepClock, cancel context.CancelCauseFunc) {
+	ticker := time.NewTicker(m.hungAfter / 3)
 	defer ticker.Stop()
 	for {
 		select {
@@ -40,13 +40,13 @@ func (m *maintenance) watch(ctx context.Context, pid uint32, clock *stepClock, c
 			return
 		case <-ticker.C:
 		}
-		if clock.since() < m.silentAfter {
+		if clock.since() < m.hungAfter {
 			continue
 		}
-		silent, err := m.silent(ctx, pid)
+		hung, err := m.hung(ctx, pid)
 		switch {
-		case silent:
-			cancel(errSilent)
+		case hung:
+			cancel(errHung)
 			return
 		case err != nil && ctx.Err() == nil:
 			m.log.Debug("look whether maintenance goes on", "error", err)
@@ -54,12 +54,12 @@ func (m *maintenance) watch(ctx context.Context, pid uint32, clock *stepClock, c
 	}
 }
 
-// silent reports whether a server process is gone, or waits for us. One that waits is
+// hung reports whether a server process is gone, or waits for us. One that waits is
 // ended: it has the lock that the next session needs.
-func (m *maintenance) silent(ctx context.Context, pid uint32) (silent bool, err error) {
+func (m *maintenance) hung(ctx context.Context, pid uint32) (hung bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	conn, err := m.source.connect(ctx, maintenanceName+"-watch")
+	conn, err := m.source.connect(ctx, maintenanceName+"-monitor")
 	if err != nil {
 		return false, err
 	}
@@ -73,8 +73,8 @@ func (m *maintenance) silent(ctx context.Context, pid uint32) (silent bool, err 
 	if err != nil {
 		return false, fmt.Errorf("look what a server process does: %w", err)
 	}
-	if silent = seconds >= m.silentAfter.Seconds(); silent {
+	if hung = seconds >= m.hungAfter.Seconds(); hung {
 		_, err = conn.Exec(ctx, `select pg_terminate_backend($1)`, pid)
 	}
-	return silent, err
+	return hung, err
 }
