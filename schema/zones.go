@@ -90,3 +90,20 @@ func (s *Segment) PositionsWithin(from, to int64) (low, high int64) {
 	width := ZoneWidth(s.Low, s.High, n)
 	return s.Low + int64(first)*width, min(s.High, s.Low+int64(last+1)*width)
 }
+
+// ShareWithin is about which part of the segment's points have a time between the two,
+// in microseconds since 1970, as if those of each zone lay evenly over its own times. A
+// single point of another time widens its zone only, and the segment's times whole. ok is
+// false without zones.
+func (s *Segment) ShareWithin(from, to int64) (share float64, ok bool) {
+	n := s.zoneCount()
+	if n == 0 {
+		return 0, false
+	}
+	for i := range n {
+		if least, most := Zone(s.Zones, i); least <= to && most >= from {
+			share += (float64(min(to, most)) - float64(max(from, least)) + 1) / (float64(most) - float64(least) + 1)
+		}
+	}
+	return share / float64(n), true
+}

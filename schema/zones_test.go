@@ -45,7 +45,25 @@ func TestZones(t *testing.T) {
 			}
 		})
 	}
+	for _, test := range []struct {
+		name     string
+		from, to int64
+		share    float64
+	}{
+		{"any time", math.MinInt64, math.MaxInt64, 1},
+		{"half of the first zone", 1000 * second, 1050 * second, 0.05},
+		{"no time", 2000 * second, math.MaxInt64, 0},
+	} {
+		t.Run("the share of "+test.name, func(t *testing.T) {
+			if share, ok := s.ShareWithin(test.from, test.to); !ok || math.Abs(share-test.share) > 0.01 {
+				t.Errorf("%.3f, want %.3f", share, test.share)
+			}
+		})
+	}
 	unknown := schema.Segment{Low: 5, High: 9}
+	if _, ok := unknown.ShareWithin(0, 0); ok {
+		t.Error("without zones, a share is known")
+	}
 	if low, high := unknown.PositionsWithin(0, 0); low != 5 || high != 9 {
 		t.Errorf("without zones: %d to %d", low, high)
 	}

@@ -170,13 +170,18 @@ func overlap(from, to, begin float64) float64 {
 }
 
 // inTime is which part of the segment's rows lies between the two times, as if they
-// lay evenly; 0 says that none does.
+// lay evenly, in each zone or in all of it; 0 says that none does.
 func (s *segment) inTime(from, to int64) float64 {
 	if from > s.to || to < s.from {
 		return 0
 	}
 	if from <= s.from && s.to <= to {
 		return 1
+	}
+	if s.zones != nil {
+		if share, ok := s.zones.ShareWithin(unixMicro(from), unixMicro(to)); ok {
+			return max(1e-6, share)
+		}
 	}
 	if s.from == math.MinInt64 || s.to == s.from {
 		return 0.5 // unknown
