@@ -28,9 +28,9 @@ const (
 	// firstSegments bounds the segments of a page's first statement, and
 	// maxSegments those of the others: what is not opened costs 10 µs each.
 	firstSegments, maxSegments = 6, 16
-	// unsureTime: without zones, at least this part of a segment's rows is assumed to have
-	// the times that are asked for. One point of another year, as from a clock that is wrong,
-	// makes all others seem few.
+	// unsureTime: at least this part of the rows among which they are is assumed to have the
+	// times that are asked for. One point of another year, as from a clock that is wrong or by
+	// a change, makes the others of its zone, or of a segment without zones, seem few.
 	unsureTime = 1.0 / 8
 	// namedPart is about which part of the rows has one name.
 	namedPart = 1e-3
@@ -110,11 +110,11 @@ func (s *segment) choose(g *goal) (st step, ok bool) {
 	}
 	walk, cost := st.visit, math.Inf(1)
 	st.consider(&cost, byBox, inBoxes, x.Boxes != nil)
-	byTimes := inTime
-	if s.zones == nil && x.Boxes != nil {
-		byTimes = max(inTime, unsureTime)
+	byTimes := s.rows * inTime
+	if x.Boxes != nil {
+		byTimes = max(byTimes, st.within.rows*unsureTime)
 	}
-	st.consider(&cost, byTime, s.rows*byTimes, indexed && x.Timed())
+	st.consider(&cost, byTime, byTimes, indexed && x.Timed())
 	st.consider(&cost, byName, s.rows*namedPart*float64(len(x.Names)), indexed && x.Names != nil)
 	if math.IsInf(cost, 1) {
 		return st, true // there is nothing to gather by
