@@ -46,7 +46,8 @@ type writer struct {
 	// fences are those whose crossings are told, and crossed are those of the batch.
 	fences   fences
 	crossed  []fence.Event
-	flush    bool // the current batch updates the table latest
+	flush    bool   // the current batch updates the table latest
+	number   uint64 // of the current batch, by which it is remembered
 	bracket  bracket
 	patience time.Duration // with another holder of the checkpoint
 }
@@ -153,7 +154,7 @@ func (w *writer) transaction(ctx context.Context, b *batch, do func() error) err
 	if err := do(); err != nil {
 		return w.rollback(ctx, err)
 	}
-	if _, err := w.conn.PgConn().Exec(ctx, w.bracket.commit()).ReadAll(); err != nil {
+	if _, err := w.conn.PgConn().Exec(ctx, w.remember(b)+w.bracket.commit()).ReadAll(); err != nil {
 		return fmt.Errorf("%s: %w", w.bracket.commit(), err)
 	}
 	w.at.sequence, w.at.messageID = b.last, b.lastID
@@ -178,7 +179,7 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 		}
 		opening = fmt.Sprintf(`begin; set local lock_timeout = %d;
 			update checkpoint set sequence = %d, message_id = '%s', latest = %d, updated_at = now()
-			where sequence = %d and stream_created = '%s' returning catalogue, fences`,
+			where sequence = %d and stream_created = '%s' returning catalogue, fences, nextval('applied_messages_number')`,
 			w.patience.Milliseconds(), b.last, quote(b.lastID), latest, w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
 	}
 	results, err := w.conn.PgConn().Exec(ctx, opening).ReadAll()
@@ -199,6 +200,11 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 		}
 	}
 	w.crossed = nil
+	if w.bracket == fenced {
+		if w.number, err = strconv.ParseUint(string(moved.Rows[0][2]), 10, 64); err != nil {
+			return fmt.Errorf("read the batch's number: %w", err)
+		}
+	}
 	return w.readFences(ctx, string(moved.Rows[0][1]))
 }
 

@@ -11,6 +11,7 @@ import (
 	"cairn/bus"
 	"cairn/event"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
@@ -26,11 +27,10 @@ type Salvaged struct {
 
 // Salvage puts a new stream in the place of one that the database was not fed
 // from, or that is damaged or gone. What the old one still has is published
-// again, with new positions, but for what the database has applied: that is known
-// where the message of the checkpoint is the one that it applied. Else all is, in its
-// order: what is there already adds nothing. Positions that either has seen are not
-// used again. Conditions that name the revision of an event which is published again
-// name its new one.
+// again, with new positions, but for what the database has applied (see applied.go):
+// applied once more it would bring back what was dropped, and replace what is newer.
+// Positions that either has seen are not used again. Conditions that name the revision
+// of an event which is published again name its new one.
 //
 // It may be ended at any point and run again: the old stream's messages are
 // copied to a stream of their own before it is deleted, and that one goes last.
@@ -75,7 +75,7 @@ func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, max
 	if err != nil {
 		return done, fmt.Errorf("look for the last position: %w", err)
 	}
-	s := &salvage{js: js, log: log, done: &done, at: at, acknowledged: acknowledged, above: max(at.sequence, event.Position(highest).Sequence(), acknowledged)}
+	s := &salvage{js: js, conn: conn, log: log, done: &done, at: at, acknowledged: acknowledged, above: max(at.sequence, event.Position(highest).Sequence(), acknowledged)}
 	if err := s.copyOld(ctx); err != nil {
 		return done, err
 	}
@@ -95,6 +95,7 @@ func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, max
 
 type salvage struct {
 	js   jetstream.JetStream
+	conn *pgx.Conn
 	log  *slog.Logger
 	done *Salvaged
 	at   checkpoint
@@ -159,25 +160,6 @@ func (s *salvage) copyOld(ctx context.Context) error {
 	}
 	s.log.Info("salvage: copied the old stream", "messages", s.done.Read, "applied", s.done.Applied, "missing", s.done.Missing)
 	return s.js.DeleteStream(ctx, bus.Stream)
-}
-
-// applied is the sequence up to which the database has all of the stream for certain:
-// it was fed from it, and the message at the checkpoint is still the one that it
-// applied last. Where that message is lost, nothing has come in its place if the mark
-// of what was acknowledged is there: a store that ends before it takes no writes.
-func (s *salvage) applied(ctx context.Context, old jetstream.Stream) (uint64, error) {
-	created := bus.CreatedAt(old.CachedInfo())
-	if s.at.messageID == "" || !s.at.streamCreated.Equal(created) {
-		return 0, nil
-	}
-	id, err := bus.MessageID(ctx, old, s.at.sequence)
-	switch {
-	case errors.Is(err, bus.ErrNoMessage) && s.acknowledged >= s.at.sequence:
-		return s.at.sequence, nil
-	case errors.Is(err, bus.ErrNoMessage) || err == nil && id != s.at.messageID:
-		return 0, nil
-	}
-	return s.at.sequence, err
 }
 
 // newStream makes the stream, closed to writers, or finds the one that an earlier salvage made.

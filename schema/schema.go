@@ -23,7 +23,7 @@ var files embed.FS
 
 // Version is the migration that this binary needs the database to be at: the
 // number of the newest file.
-const Version = 8
+const Version = 9
 
 // versionTable is where the migrator keeps its count.
 const versionTable = "public.cairn_schema_version"

@@ -86,7 +86,7 @@ func old(t *testing.T) *pgx.Conn {
 // migrateTo makes the database as a version left it.
 func migrateTo(t *testing.T, conn *pgx.Conn, version int32) {
 	t.Helper()
-	exec(t, conn, `drop view points`, `drop sequence segment_ids`, `drop table points_1, segments, segment_cells, checkpoint, parked, trim_hold, latest, hook_retries, hook_secrets, hooks, fence_events, fences, cairn_schema_version`)
+	exec(t, conn, `drop view points`, `drop sequence segment_ids, applied_messages_number`, `drop table points_1, applied_messages, segments, segment_cells, checkpoint, parked, trim_hold, latest, hook_retries, hook_secrets, hooks, fence_events, fences, cairn_schema_version`)
 	m, err := migrate.NewMigrator(t.Context(), conn, "public.cairn_schema_version")
 	if err != nil {
 		t.Fatal(err)
