@@ -9,7 +9,6 @@ import (
 
 	"cairn/bus"
 	"cairn/event"
-	"cairn/internal/testkit"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go"
@@ -59,17 +58,6 @@ func (b *bench) conn() *pgx.Conn {
 	return conn
 }
 
-// dropOldest makes the oldest segment too old, and runs a projector with --keep until
-// it is gone.
-func (b *bench) dropOldest(sizes segmentSizes) (stop func() error) {
-	b.t.Helper()
-	floor := b.count("select floor from checkpoint")
-	b.exec(`update segments set received_to = now() - interval '2 days' where id = (select id from segments where state = 'sealed' order by low limit 1)`)
-	stop = b.start(func(c *Config) { c.sizes, c.Keep = sizes, 24*time.Hour })
-	testkit.Eventually(b.t, patience, "the oldest points to go", func() bool { return b.count("select floor from checkpoint") > floor })
-	return stop
-}
-
 // What the database has applied is not applied again by a salvage, wherever the store
 // went back to: what retention dropped does not come back by its creation, by a change
 // of it or by a retry, what was deleted does not by a condition that holds today, and
@@ -89,8 +77,7 @@ func TestSalvageKeepsWhatIsThere(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			const headRows = 100
 			b := newBench(t)
-			small := smallSizes(headRows)
-			small.fan = 100 // no merge: there is an oldest segment, and more
+			small := unmerged(headRows)
 			stop := b.start(func(c *Config) { c.sizes = small })
 			random := rand.New(rand.NewPCG(5, 6))
 			ids := someIDs(600)
@@ -111,9 +98,7 @@ func TestSalvageKeepsWhatIsThere(t *testing.T) {
 				b.waitFor(change(1))
 			}
 			if tt.drop {
-				testkit.Eventually(t, patience, "some segments to be sealed", func() bool {
-					return b.count("select count(*) from segments where state = 'sealed' and rows is not null") >= 3
-				})
+				b.waitSealed()
 				if err := stop(); err != nil {
 					t.Fatal(err)
 				}

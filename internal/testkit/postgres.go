@@ -51,8 +51,28 @@ func Postgres(t testing.TB) string {
 	if shared.err != nil {
 		t.Fatalf("PostGIS for the tests: %v", shared.err)
 	}
+	return like(t, shared.template)
+}
+
+// Backup makes a copy of a test's database, as a backup restores it. Nobody may write
+// to the database meanwhile; other connections to it are ended.
+func Backup(t testing.TB, of string) string {
+	t.Helper()
+	u, err := url.Parse(of)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.TrimPrefix(u.Path, "/")
+	if err := shared.exec("select pg_terminate_backend(pid) from pg_stat_activity where datname = '" + name + "'"); err != nil {
+		t.Fatalf("end the connections to the test's database: %v", err)
+	}
+	return like(t, name)
+}
+
+func like(t testing.TB, template string) string {
+	t.Helper()
 	name := fmt.Sprintf("%s_%d", shared.prefix, shared.count.Add(1))
-	if err := shared.exec("create database " + name + " template " + shared.template); err != nil {
+	if err := shared.exec("create database " + name + " template " + template); err != nil {
 		t.Fatalf("make the test's database: %v", err)
 	}
 	t.Cleanup(func() {
