@@ -15,7 +15,7 @@ const headerIdempotencyKey = "Idempotency-Key"
 // It may come bare, or as a string of RFC 9651, section 3.3.3, as the draft of
 // the field has it: both are the same key.
 func idempotencyKey(c *fiber.Ctx) (string, error) {
-	raw := c.Request().Header.Peek(headerIdempotencyKey)
+	raw := web.FieldOf(c, web.IdempotencyKey)
 	if raw == nil {
 		return "", nil
 	}

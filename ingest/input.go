@@ -70,7 +70,7 @@ var (
 
 // openInput reads Content-Encoding. Close what it returns.
 func openInput(c *fiber.Ctx) (*input, error) {
-	coding := c.Request().Header.Peek(fiber.HeaderContentEncoding)
+	coding := web.FieldOf(c, web.ContentEncoding)
 	in := inputs.Get().(*input)
 	*in = input{body: web.RequestBody(c), turn: format.ReadBuffer}
 	if len(coding) == 0 {

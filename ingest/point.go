@@ -155,6 +155,7 @@ func (r *pointRequest) accept(c *fiber.Ctx, position event.Position, prefix stri
 		head.SetBytesV(fiber.HeaderLocation, a)
 	}
 	head.SetContentType(fiber.MIMEApplicationJSON)
+	web.Unshared(c)
 
 	a = append(a[:0], `{"id":`...)
 	a = appendShownID(a, e)

@@ -6,6 +6,8 @@ import (
 	"time"
 
 	"github.com/gofiber/fiber/v2"
+
+	"cairn/internal/web"
 )
 
 const (
@@ -30,7 +32,7 @@ type wait struct {
 // waitOf reads the preferences. One that cannot be read is none: a preference is
 // never a reason to refuse (RFC 7240, section 2).
 func waitOf(c *fiber.Ctx) wait {
-	field := c.Request().Header.Peek(headerPrefer)
+	field := web.FieldOf(c, web.Prefer)
 	if len(field) == 0 {
 		return wait{}
 	}

@@ -104,7 +104,7 @@ func pathID(c *fiber.Ctx) (string, error) {
 // minPosition reads the header field of that name: what a client carries that
 // never wants to see less than it has seen.
 func minPosition(c *fiber.Ctx) (event.Position, error) {
-	field := c.Request().Header.Peek(headerMinPosition)
+	field := web.FieldOf(c, web.MinPosition)
 	if len(field) == 0 {
 		return 0, nil
 	}
@@ -131,14 +131,13 @@ func (s *service) send(c *fiber.Ctx, r *answer.Request, a *answer.Cached, media 
 		}
 		return &web.Problem{Status: http.StatusNotFound, Detail: fmt.Sprintf("there is no point %q", id)}
 	}
-	in := &c.Request().Header
-	f := s.cache.Form(r, a, in.Peek(fiber.HeaderAcceptEncoding))
+	f := s.cache.Form(r, a, web.FieldOf(c, web.AcceptEncoding))
 	h.SetBytesV(fiber.HeaderETag, f.Tag)
 	web.Revalidated(c, f.Varies) // ask every time: it costs a 304
 	if a.Next != "" {
 		h.Set(fiber.HeaderLink, `<`+a.Next+`>; rel="next"; type="`+mediaGeoJSON+`"`) // RFC 8288
 	}
-	if field := in.Peek(fiber.HeaderIfNoneMatch); len(field) > 0 && answer.Matches(field, f.Tag) {
+	if field := web.FieldOf(c, web.IfNoneMatch); len(field) > 0 && answer.Matches(field, f.Tag) {
 		c.Response().SetStatusCode(http.StatusNotModified)
 		return nil
 	}

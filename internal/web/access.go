@@ -18,7 +18,7 @@ import (
 // errNoConn refuses what came on no connection of the server's, where the caller is noted.
 var errNoConn = errors.New("the request came on no connection of this server")
 
-// guard lets through who may use the route, and notes who that is.
+// guard calls the route's handler for who may use it, and notes who that is.
 func (s *Server) guard(r Route) fiber.Handler {
 	return func(c *fiber.Ctx) error {
 		conn, ok := c.Context().Conn().(*conn)
@@ -27,7 +27,7 @@ func (s *Server) guard(r Route) fiber.Handler {
 		}
 		err := s.admit(c, r, conn)
 		if err == nil {
-			err = c.Next()
+			err = r.Handler(c)
 		}
 		if !conn.varies {
 			varyByAuthorization(&c.Response().Header)
@@ -92,6 +92,17 @@ func Revalidated(c *fiber.Ctx, byCoding bool) {
 	h.SetCanonical(fieldCacheControl, noCache)
 	if byCoding {
 		h.SetCanonical(fieldVary, byCodingOnly)
+	}
+}
+
+// Unshared marks the answer to a write, which nothing else marks. It is what the guard
+// does else, without a look at what is there, which only an Origin adds to.
+func Unshared(c *fiber.Ctx) {
+	if conn, ok := c.Context().Conn().(*conn); ok && conn.caller != nil && !conn.has(Origin) {
+		conn.varies = true
+		h := &c.Response().Header
+		h.SetCanonical(fieldCacheControl, noStore)
+		h.SetCanonical(fieldVary, byAuthorization)
 	}
 }
 
@@ -177,7 +188,7 @@ var (
 // tokenOf is what the request has of a key or token: as bearer, as the password
 // of any user, or, for what cannot send header fields, as a parameter.
 func tokenOf(c *fasthttp.RequestCtx) []byte {
-	field := c.Request.Header.Peek(fiber.HeaderAuthorization)
+	field := fieldOf(c, Authorization)
 	switch {
 	case hasScheme(field, bearer):
 		return bytes.TrimSpace(field[len(bearer):])

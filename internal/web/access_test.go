@@ -49,7 +49,7 @@ func newDoor(t *testing.T, keys ...*auth.Identity) *door {
 		t.Fatal(err)
 	}
 	t.Cleanup(end)
-	if d.server, err = Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), Access: authority}, 1); err != nil {
+	if d.server, err = Listen(Config{Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler), Access: authority, Origins: Origins{"https://maps.example"}}, 1); err != nil {
 		t.Fatal(err)
 	}
 	says := func(c *fiber.Ctx) error {
@@ -59,6 +59,7 @@ func newDoor(t *testing.T, keys ...*auth.Identity) *door {
 		{Method: http.MethodGet, Path: "/read", Scope: auth.Read, Areas: true, Handler: says},
 		{Method: http.MethodGet, Path: "/everywhere", Scope: auth.Read, Handler: says},
 		{Method: http.MethodPost, Path: "/write", Scope: auth.Write, Areas: true, Handler: says},
+		{Method: http.MethodPost, Path: "/stored", Scope: auth.Write, Areas: true, Handler: func(c *fiber.Ctx) error { Unshared(c); return says(c) }},
 		{Method: http.MethodDelete, Path: "/edit", Scope: auth.Edit, Handler: says},
 		{Method: http.MethodGet, Path: "/open", Scope: auth.Open, Handler: says},
 		{Method: http.MethodGet, Path: "/cached", Scope: auth.Read, Areas: true, Handler: func(c *fiber.Ctx) error { Revalidated(c, true); return says(c) }},
@@ -160,6 +161,8 @@ func TestCallersShareAConnection(t *testing.T) {
 		{"GET /cached", "", 401, "", "no-store", "Authorization"},
 		{"GET /open", "", 200, "", "", ""},
 		{"POST /write", "writer", 200, "writer", "no-store", "Authorization"},
+		{"POST /stored", "writer", 200, "writer", "no-store", "Authorization"},
+		{"POST /stored", "reader", 403, "", "no-store", "Authorization"},
 		{"GET /cached/open", "reader", 200, "", "no-cache", "Accept-Encoding"},
 		{"GET /read", "writer", 403, "", "no-store", "Authorization"},
 		{"GET /read", "reader", 200, "reader", "no-store", "Authorization"},
@@ -191,6 +194,56 @@ func TestCallersShareAConnection(t *testing.T) {
 		if cached, vary := a.Header.Get("Cache-Control"), a.Header.Get("Vary"); a.StatusCode != r.status || r.status == 200 && name != r.name || cached != r.cached || vary != r.vary {
 			t.Errorf("%s by %q: %d %q, %q, %q", r.request, r.key, a.StatusCode, body, cached, vary)
 		}
+	}
+}
+
+// An answer that an origin's pages may read depends on the origin too.
+func TestUnsharedByOrigin(t *testing.T) {
+	d := newDoor(t, &auth.Identity{Name: "writer", Scopes: auth.Write})
+	for _, path := range []string{"/write", "/stored"} {
+		a := d.ask("POST", path, "writer", "Origin", "https://maps.example", "Content-Type", "application/json")
+		if a.status != 200 || a.header.Get("Cache-Control") != "no-store" || a.header.Get("Vary") != "Origin, Authorization" || a.header.Get("Access-Control-Allow-Origin") != "https://maps.example" {
+			t.Errorf("%s: %d %v", path, a.status, a.header)
+		}
+	}
+}
+
+// Who was known on a connection is known no longer once the key was removed or has
+// expired, without another connection.
+func TestKeyEndsOnAnOpenConnection(t *testing.T) {
+	const expiry = 3 * time.Second // time to use it once, on a busy machine
+	d := newDoor(t, &auth.Identity{Name: "removed", Scopes: auth.Read}, &auth.Identity{Name: "expired", Scopes: auth.Read, Expires: time.Now().Add(expiry)})
+	for name, end := range map[string]func() error{
+		"removed": func() error { return d.bucket.Remove(t.Context(), "removed") },
+		"expired": func() error { return nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", d.server.Addr())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			_ = conn.SetDeadline(time.Now().Add(20 * time.Second))
+			answers := bufio.NewReader(conn)
+			ask := func() int {
+				if _, err := fmt.Fprintf(conn, "GET /read HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\n\r\n", d.keys[name]); err != nil {
+					t.Fatal(err)
+				}
+				a, err := http.ReadResponse(answers, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				_, _ = io.Copy(io.Discard, a.Body)
+				return a.StatusCode
+			}
+			if status := ask(); status != http.StatusOK {
+				t.Fatalf("before: %d", status)
+			}
+			if err := end(); err != nil {
+				t.Fatal(err)
+			}
+			testkit.Eventually(t, 10*time.Second, "it is refused", func() bool { return ask() == http.StatusUnauthorized })
+		})
 	}
 }
 

@@ -47,17 +47,16 @@ func (s *Server) appendRequestBase(dst []byte, c *fiber.Ctx) []byte {
 	if isEncrypted(c) {
 		scheme = "https://"
 	}
-	header := &c.Request().Header
-	host := header.Host()
+	host := c.Request().Header.Host()
 	if s.cfg.Proxies.trust(addressOf(c.Context().RemoteAddr())) {
-		element := first(header.Peek(fieldForwarded)) // RFC 7239; X-Forwarded-* win
-		switch proto := either(header.Peek(fiber.HeaderXForwardedProto), pairOf(element, "proto")); string(bytes.ToLower(proto)) {
+		element := first(FieldOf(c, Forwarded)) // X-Forwarded-* win
+		switch proto := either(FieldOf(c, ForwardedProto), pairOf(element, "proto")); string(bytes.ToLower(proto)) {
 		case "http":
 			scheme = "http://"
 		case "https":
 			scheme = "https://"
 		}
-		if h := either(header.Peek(fiber.HeaderXForwardedHost), pairOf(element, "host")); isHost(h) {
+		if h := either(FieldOf(c, ForwardedHost), pairOf(element, "host")); isHost(h) {
 			host = h
 		}
 		prefix = forwardedPrefix(c)
@@ -68,11 +67,8 @@ func (s *Server) appendRequestBase(dst []byte, c *fiber.Ctx) []byte {
 	return append(append(append(dst, scheme...), host...), prefix...)
 }
 
-// fieldForwarded is that of RFC 7239.
-const fieldForwarded = "Forwarded"
-
 func forwardedPrefix(c *fiber.Ctx) []byte {
-	if p := first(c.Request().Header.Peek("X-Forwarded-Prefix")); len(p) > 1 && isPrefix(p) {
+	if p := first(FieldOf(c, ForwardedPrefix)); len(p) > 1 && isPrefix(p) {
 		return bytes.TrimRight(p, "/")
 	}
 	return nil

@@ -74,10 +74,9 @@ func (p Proxies) client(peer netip.Addr, c *fiber.Ctx) netip.Addr {
 	if !p.trust(peer) {
 		return peer
 	}
-	header := &c.Request().Header
-	fields, named := header.PeekAll(fiber.HeaderXForwardedFor), false
+	fields, named := fieldsOf(c, ForwardedFor), false
 	if len(fields) == 0 {
-		fields, named = header.PeekAll(fieldForwarded), true
+		fields, named = fieldsOf(c, Forwarded), true
 	}
 	hops := 0
 	for i := len(fields) - 1; i >= 0; i-- {

@@ -59,11 +59,12 @@ type conn struct {
 	peer     net.Addr
 	text     string // of peer, which each request's line in the log has
 
-	// Of the request that is served. caller is who asks: nil until that is known, and
+	// Of the request that is served. fields are those that it has. caller is who asks: nil until that is known, and
 	// where nobody is asked who they are. varies says that the answer's fields tell
 	// already that it depends on the caller.
 	caller *auth.Identity
 	varies bool
+	fields uint32 // bits, by [Field]
 }
 
 // peerText is the text of the other end's address.

@@ -17,8 +17,6 @@ const (
 	// a page may ask. Who may write can be taken back, so that is asked sooner.
 	readAge  = 24 * 60 * 60
 	writeAge = 10 * 60
-
-	headerFetchSite = "Sec-Fetch-Site"
 )
 
 // exposed are the fields that a page of another origin may read.
@@ -63,10 +61,10 @@ var (
 // writeOrigins marks the answers for pages that may write, and refuses what a
 // browser sends for other pages without asking first.
 func (s *Server) writeOrigins(c *fiber.Ctx) error {
-	origin := c.Get(fiber.HeaderOrigin)
+	origin := string(FieldOf(c, Origin))
 	switch {
 	case s.cfg.Origins.allow(origin):
-		c.Set(fiber.HeaderAccessControlAllowOrigin, strings.Clone(origin))
+		c.Set(fiber.HeaderAccessControlAllowOrigin, origin)
 		c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
 		c.Vary(fiber.HeaderOrigin)
 	case s.isForeign(c, origin) && isSimpleRequest(c):
@@ -82,7 +80,7 @@ func (s *Server) writeOrigins(c *fiber.Ctx) error {
 // Newer ones say so, whatever a proxy has changed on the way, and also where they
 // send no Origin, as for an image (Fetch Metadata, section 2.3).
 func (s *Server) isForeign(c *fiber.Ctx, origin string) bool {
-	switch c.Get(headerFetchSite) {
+	switch string(FieldOf(c, FetchSite)) {
 	case "same-origin", "none":
 		return false
 	case "":

@@ -34,7 +34,7 @@ func (s *Server) handlers(r Route) []fiber.Handler {
 		out[0] = readOrigins
 	}
 	if s.cfg.Access != nil && r.Scope != auth.Open {
-		out = append(out, s.guard(r))
+		return append(out, s.guard(r))
 	}
 	return append(out, r.Handler)
 }

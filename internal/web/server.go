@@ -144,11 +144,12 @@ func Listen(cfg Config, roles int) (*Server, error) {
 }
 
 func (s *Server) handle(c *fasthttp.RequestCtx) {
-	if conn, ok := c.Conn().(*conn); ok {
-		conn.caller, conn.varies = nil, false // who asked before
-	}
 	if s.cfg.Access != nil {
 		takeKey(c)
+	}
+	if conn, ok := c.Conn().(*conn); ok {
+		conn.caller, conn.varies = nil, false // who asked before
+		conn.noteFields(&c.Request.Header)
 	}
 	if !slices.Contains(methodsKnown, string(c.Method())) {
 		c.Request.Header.SetMethod(methodOther)
