@@ -45,16 +45,18 @@ func (w *writer) move(ctx context.Context, segment int, c *changesOf) error {
 	}
 	revisions := append(c.revisions[:len(c.revisions):len(c.revisions)], c.goneAt...)
 	authors := append(make([]*string, len(c.puts)), c.authors...)
+	ids := append(c.ids[:len(c.ids):len(c.ids)], c.goneIDs...)
 	err := w.changeAll(ctx, len(rows), `with old as (
-			delete from only `+schema.Table(segment)+` p using unnest($1::text[]::tid[], $2::text[]::tid[], $3::bigint[], $4::text[]) d(tid, source, revision, author)
-			where p.ctid = d.tid and coalesce(p.revision, p.position) < d.revision
+			delete from only `+schema.Table(segment)+` p using unnest($1::text[]::tid[], $2::text[]::tid[], $3::bigint[], $4::text[], $5::uuid[]) d(tid, source, revision, author, id)
+			where p.ctid = d.tid and p.id = d.id and coalesce(p.revision, p.position) < d.revision
 			returning p.id, p.position, p.external_id, p.external_id_number, p.received_at, d.source, d.revision, d.author)
 		insert into `+schema.ChangedTable(segment)+` (id, position, revision, external_id, external_id_number, received_at, author,
 			name, geom, altitude, observed_at, properties, members)
 		select o.id, o.position, o.revision, case when o.source is null then o.external_id else s.external_id end,
 			case when o.source is null then o.external_id_number else s.external_id_number end, coalesce(s.received_at, o.received_at),
 			case when o.source is null then o.author else s.author end, s.name, s.geom, s.altitude, s.observed_at, s.properties, s.members
-		from old o left join staged s on s.ctid = o.source order by o.position`, rows, sources, revisions, authors)
+		from old o left join staged s on s.ctid = o.source
+		where o.source is null or s.position = o.revision order by o.position`, rows, sources, revisions, authors, parameter(ids))
 	if err != nil {
 		return fmt.Errorf("move changed points of segment %d: %w", segment, err)
 	}

@@ -41,6 +41,10 @@ type writer struct {
 	// is loaded again; the next probably has too, so it does not try the
 	// straight way first.
 	staging bool
+	// ahead is what was read for the next batch while the one before was applied; nil:
+	// nothing. readAhead counts the batches that it served.
+	ahead     *lookahead
+	readAhead int
 	// pending is what the table latest does not have yet; nil: not read yet.
 	pending *pending
 	// fences are those whose crossings are told, and crossed are those of the batch.
@@ -103,7 +107,7 @@ func (w *writer) applyStraight(ctx context.Context, b *batch) error {
 	for i := range b.rows {
 		ids[i] = b.rows[i].id
 	}
-	found, err := w.lookUp(ctx, ids, false)
+	found, err := w.catalogue.lookUp(ctx, w.conn, ids, false)
 	if err != nil {
 		return err
 	}

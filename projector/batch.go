@@ -30,6 +30,7 @@ type batch struct {
 	named  int           // how many of them create or replace a point that has a name
 	parked []parkedEvent // what could not be read
 	bytes  int           // of the messages
+	most   int           // rows from which on it is full
 	// changes: some events are not plain creations.
 	changes bool
 	ack     func() error
@@ -60,7 +61,7 @@ type parkedEvent struct {
 }
 
 func newBatch(first uint64) *batch {
-	b := &batch{first: first, last: first - 1}
+	b := &batch{first: first, last: first - 1, most: maxBatchRows}
 	b.copy = append(make([]byte, 0, 64<<10), copyHeader...)
 	return b
 }
@@ -125,7 +126,7 @@ func newer(at event.Position, what error) error {
 
 func (b *batch) park(p parkedEvent) { b.parked = append(b.parked, p) }
 
-func (b *batch) full() bool { return len(b.rows) >= maxBatchRows || b.bytes >= maxBatchBytes }
+func (b *batch) full() bool { return len(b.rows) >= b.most || b.bytes >= maxBatchBytes }
 
 func (b *batch) empty() bool { return b.last < b.first }
 

@@ -176,11 +176,11 @@ func parameter(ids []uuid.UUID) []pgtype.UUID {
 // lookUp finds which of the ids the sealed segments have. A range of ids side by
 // side costs one look into an index, whatever it holds. With guess, an id of version
 // 7 is taken to be where it may be, since the caller reads its row there anyhow.
-func (w *writer) lookUp(ctx context.Context, ids []uuid.UUID, guess bool) ([]holding, error) {
+func (c *catalogue) lookUp(ctx context.Context, conn *pgx.Conn, ids []uuid.UUID, guess bool) ([]holding, error) {
 	v7, others := ranges(ids)
 	var out []holding
 	if guess {
-		for _, s := range w.catalogue.sealed {
+		for _, s := range c.sealed {
 			var h holding
 			for _, r := range mayHold(s, v7, nil) {
 				h.segment, h.ids = s.ID, append(h.ids, r.from)
@@ -191,16 +191,16 @@ func (w *writer) lookUp(ctx context.Context, ids []uuid.UUID, guess bool) ([]hol
 		}
 		v7 = nil
 	}
-	found, err := w.probe(ctx, ids, v7, others)
+	found, err := c.probe(ctx, conn, ids, v7, others)
 	return append(out, found...), err
 }
 
 // probe asks the segments.
-func (w *writer) probe(ctx context.Context, ids, v7 []uuid.UUID, others []idRange) ([]holding, error) {
+func (c *catalogue) probe(ctx context.Context, conn *pgx.Conn, ids, v7 []uuid.UUID, others []idRange) ([]holding, error) {
 	var parts []string
 	var args []any
 	asked := map[int][]idRange{}
-	for _, s := range w.catalogue.sealed {
+	for _, s := range c.sealed {
 		r := mayHold(s, v7, others)
 		if len(r) == 0 {
 			continue
@@ -219,7 +219,7 @@ func (w *writer) probe(ctx context.Context, ids, v7 []uuid.UUID, others []idRang
 	if len(parts) == 0 {
 		return nil, nil
 	}
-	rows, err := w.conn.Query(ctx, strings.Join(parts, " union all ")+" order by 1, 2", args...)
+	rows, err := conn.Query(ctx, strings.Join(parts, " union all ")+" order by 1, 2", args...)
 	if err != nil {
 		return nil, fmt.Errorf("look for ids in older segments: %w", err)
 	}

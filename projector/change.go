@@ -7,60 +7,31 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
-	"time"
 
 	"cairn/bus"
 	"cairn/event"
 	"cairn/schema"
 
 	"github.com/google/uuid"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// readPoints reads what the database has of the batch's ids, and gives numbers to
+// readPoints finds out what the database has of the batch's ids, and gives numbers to
 // contents: rows of one id, staged or there, with the same number say the same.
 func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) error {
-	ids := make([]uuid.UUID, 0, len(b.rows))
-	for i := range b.rows {
-		if id := b.rows[i].id; v.points[id] == nil {
-			p := &point{id: id, source: stored}
-			v.points[id], v.order = p, append(v.order, p)
-			ids = append(ids, id)
-		}
-	}
-	holdings, err := w.lookUp(ctx, slices.Clone(ids), true)
-	if err != nil {
-		return err
-	}
-	if ids := w.catalogue.inHead(ids); len(ids) > 0 {
-		holdings = append(holdings, holding{segment: w.catalogue.head.ID, ids: ids})
-	}
-	sql, args := w.comparison(holdings, len(ids) < len(b.rows))
-	rows, err := w.conn.Query(ctx, sql, args...)
-	if err != nil {
-		return fmt.Errorf("compare with what is there: %w", err)
+	for _, id := range b.ids() {
+		p := &point{id: id, source: stored}
+		v.points[id], v.order = p, append(v.order, p)
 	}
 	v.staged = make(map[event.Position]stagedRow, len(b.rows))
-	var position *int64
-	var number *int
-	var tid *string
-	var s storedRow
-	_, err = pgx.ForEachRow(rows, []any{&position, &tid, &number, &s.same, &s.segment, &s.moved, &s.tid, &s.id, &s.position, &s.revision, &s.deleted, &s.at, &s.name}, func() error {
-		if position != nil {
-			v.staged[event.Position(*position)] = stagedRow{*number, *tid}
+	return w.compare(ctx, b, v, func(c *compared) {
+		if c.position != nil {
+			v.staged[event.Position(*c.position)] = stagedRow{*c.number, *c.staged}
 		}
-		if s.segment != nil {
-			v.points[s.id.Bytes].found(&s, number)
+		if c.stored.segment != nil {
+			v.points[c.stored.id.Bytes].found(c)
 		}
-		return nil
 	})
-	if err != nil {
-		return fmt.Errorf("compare with what is there: %w", err)
-	}
-	return nil
 }
 
 // A stagedRow is a row of the batch as the temporary table has it.
@@ -69,28 +40,13 @@ type stagedRow struct {
 	tid     string // where it lies
 }
 
-// A storedRow is what the database has of an id. The pointers are null where it has
-// nothing.
-type storedRow struct {
-	same     bool // it says what the staged row beside it says
-	segment  *int
-	moved    *bool
-	tid      *string
-	id       pgtype.UUID // a *[16]byte would be scanned by way of its text
-	position *int64
-	revision *int64
-	deleted  *bool
-	at       *time.Time
-	name     *string
-}
-
 // unlike is the number of a content that no staged row of the id has.
 const unlike = 0
 
 // found takes in what the database has. An id that is staged several times comes as
 // often, and one of them may say the same.
-func (p *point) found(s *storedRow, number *int) {
-	if !p.there {
+func (p *point) found(c *compared) {
+	if s := &c.stored; !p.there {
 		p.there, p.exists, p.segment, p.position, p.deleted, p.content = true, true, *s.segment, event.Position(*s.position), *s.deleted, unlike
 		p.was, p.at, p.moved, p.tid, p.revision = !*s.deleted, *s.at, *s.moved, *s.tid, p.position
 		if s.name != nil {
@@ -100,33 +56,9 @@ func (p *point) found(s *storedRow, number *int) {
 			p.revision, p.changed = event.Position(*s.revision), true
 		}
 	}
-	if s.same {
-		p.content = *number
+	if c.same {
+		p.content = *c.number
 	}
-}
-
-// comparison selects what is staged, and beside each row what the database has of its
-// id. Contents of staged rows have to be compared with each other only where an id is
-// staged more than once: that sorts all of them.
-func (w *writer) comparison(holdings []holding, repeated bool) (sql string, args []any) {
-	content, number := schema.List("", schema.Content), "1"
-	if repeated {
-		number = "dense_rank() over (partition by id order by " + content + ")"
-	}
-	parts := []string{`select null::int as segment, null::bool as moved, null as tid, null::bigint as revision, null::timestamptz as at, * from (select id, position, name, ` + content + ` from staged limit 0) none`}
-	for _, h := range holdings {
-		args = append(args, parameter(h.ids))
-		moved := "false"
-		if w.catalogue.parted[h.segment] {
-			moved = fmt.Sprintf("tableoid <> '%s'::regclass", schema.Table(h.segment))
-		}
-		parts = append(parts, fmt.Sprintf(`select %d, %s, ctid::text, revision, coalesce(observed_at, received_at), id, position, name, %s from %s where id = any($%d::uuid[])`,
-			h.segment, moved, content, schema.Table(h.segment), len(args)))
-	}
-	return `select s.position, s.tid, s.number, (` + schema.List("s.", schema.Content) + `) is not distinct from (` + schema.List("p.", schema.Content) + `) and s.id is not null and p.id is not null,
-			p.segment, p.moved, p.tid, p.id, p.position, p.revision, p.geom is null, p.at, p.name
-		from (select id, position, ctid::text as tid, ` + number + ` as number, ` + content + ` from staged) s
-		full join (` + strings.Join(parts, " union all ") + `) p on p.id = s.id`, args
 }
 
 // decide goes through the events in their order.
@@ -207,13 +139,15 @@ type location struct {
 // changesOf are a batch's changes of the rows in one place.
 type changesOf struct {
 	puts      []string // where the rows lie (ctid)
+	ids       []uuid.UUID
 	sources   []string // where their new content does, in staged: to join by it needs no hash of all that is staged
 	revisions []int64
 	at        []*point // of puts
 	gone      []string
 	goneAt    []int64
 	authors   []*string // of those gone
-	more      int64     // points that came back, less those that went
+	goneIDs   []uuid.UUID
+	more      int64 // points that came back, less those that went
 }
 
 // change replaces and deletes points where they are, or moves them to the table of
@@ -256,7 +190,7 @@ func (c *changesOf) add(p *point, b *batch, v *verdict) {
 		c.more++
 	}
 	if !p.deleted {
-		c.at = append(c.at, p)
+		c.at, c.ids = append(c.at, p), append(c.ids, p.id)
 		c.puts, c.sources, c.revisions = append(c.puts, p.tid), append(c.sources, v.staged[b.rows[p.source].position].tid), append(c.revisions, int64(p.revision))
 		return
 	}
@@ -265,15 +199,17 @@ func (c *changesOf) add(p *point, b *batch, v *verdict) {
 		author = &p.author
 	}
 	c.gone, c.goneAt, c.authors = append(c.gone, p.tid), append(c.goneAt, int64(p.revision)), append(c.authors, author)
+	c.goneIDs = append(c.goneIDs, p.id)
 }
 
-// changeIn changes rows where they are. They are found by where they lie: that was
-// read in this transaction, and nobody else changes points.
+// changeIn changes rows where they are. They are found by where they lie, which was read
+// in this transaction or ahead of it, when nobody else can have changed points since: their
+// ids are checked all the same, as a person may have rewritten the table.
 func (w *writer) changeIn(ctx context.Context, table string, c *changesOf) error {
 	if len(c.puts) > 0 {
 		err := w.changeAll(ctx, len(c.puts), `update only `+table+` p set (`+schema.List("", schema.State)+`, revision) = (`+schema.List("s.", schema.State)+`, d.revision)
 			from unnest($1::text[]::tid[], $2::text[]::tid[], $3::bigint[]) d(tid, source, revision) join staged s on s.ctid = d.source
-			where p.ctid = d.tid and p.id = s.id and coalesce(p.revision, p.position) < d.revision`, c.puts, c.sources, c.revisions)
+			where p.ctid = d.tid and p.id = s.id and s.position = d.revision and coalesce(p.revision, p.position) < d.revision`, c.puts, c.sources, c.revisions)
 		if err != nil {
 			return fmt.Errorf("replace points in %s: %w", table, err)
 		}
@@ -281,8 +217,8 @@ func (w *writer) changeIn(ctx context.Context, table string, c *changesOf) error
 	if len(c.gone) > 0 {
 		err := w.changeAll(ctx, len(c.gone), `update only `+table+` p set name = null, geom = null, altitude = null, observed_at = null, properties = null,
 				members = null, author = d.author, revision = d.revision
-			from unnest($1::text[]::tid[], $2::bigint[], $3::text[]) d(tid, revision, author)
-			where p.ctid = d.tid and coalesce(p.revision, p.position) < d.revision`, c.gone, c.goneAt, c.authors)
+			from unnest($1::text[]::tid[], $2::bigint[], $3::text[], $4::uuid[]) d(tid, revision, author, id)
+			where p.ctid = d.tid and p.id = d.id and coalesce(p.revision, p.position) < d.revision`, c.gone, c.goneAt, c.authors, parameter(c.goneIDs))
 		if err != nil {
 			return fmt.Errorf("delete points in %s: %w", table, err)
 		}
@@ -302,7 +238,8 @@ func (w *writer) changeAll(ctx context.Context, rows int, sql string, args ...an
 // noteChanges keeps what the catalogue says of the changed segments true, within
 // the batch's transaction.
 func (w *writer) noteChanges(ctx context.Context, b *batch, locations map[location]*changesOf) error {
-	wider := false
+	// Where anyone but the projection changes points, what it has read ahead is old.
+	wider := w.bracket != fenced && len(locations) > 0
 	for at, c := range locations {
 		id := at.segment
 		s := w.catalogue.find(id)

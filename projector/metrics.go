@@ -19,6 +19,7 @@ type metrics struct {
 	bytes    prometheus.Gauge
 	trimmed  prometheus.Counter
 	crossed  *prometheus.CounterVec
+	ahead    prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -42,10 +43,12 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "cairn_stream_bytes", Help: "Size of the stream."}),
 		trimmed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "cairn_stream_trimmed_messages_total", Help: "Projected messages removed from the stream."}),
+		ahead: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_batches_read_ahead_total", Help: "Batches whose points were found while the batch before was applied."}),
 	}
 	m.crossed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cairn_fence_events_total", Help: "Names that entered or left an area, by which of the two."}, []string{"kind"})
-	r.MustRegister(m.rows, m.parked, m.outcomes, m.seconds, m.sessions, m.sequence, m.behind, m.bytes, m.trimmed, m.crossed)
+	r.MustRegister(m.rows, m.parked, m.outcomes, m.seconds, m.sessions, m.sequence, m.behind, m.bytes, m.trimmed, m.crossed, m.ahead)
 	return m
 }
 

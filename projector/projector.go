@@ -12,6 +12,7 @@
 package projector
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -88,6 +89,7 @@ type Config struct {
 
 	sizes     segmentSizes  // of tests; else the usual ones
 	hungAfter time.Duration // of tests; else the usual one
+	batchRows int           // of tests; else maxBatchRows
 }
 
 func (c Config) replicas() int { return max(c.Replicas, c.Bus.Replicas(), 1) }
@@ -365,7 +367,7 @@ func (p *projector) work(ctx context.Context, w *writer, lineage hosts.Lineage, 
 	messages, full, any := make(chan jetstream.Msg), make(chan *batch), make(chan *batch)
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return fetch(ctx, consumer, p.pull(), messages, e) })
-	group.Go(func() error { return build(ctx, begun, messages, full, any, e) })
+	group.Go(func() error { return build(ctx, begun, cmp.Or(p.cfg.batchRows, maxBatchRows), messages, full, any, e) })
 	group.Go(func() error { return p.write(ctx, w, full, any) })
 	group.Go(func() error { return p.housekeeping(ctx, stream, e) })
 	group.Go(func() error {
@@ -404,22 +406,35 @@ func (p *projector) turn(ctx context.Context) error {
 // unless a batch is full.
 func (p *projector) write(ctx context.Context, w *writer, full, any <-chan *batch) error {
 	pace := time.NewTimer(0)
+	ahead := &scout{source: p.source, lineage: *p.lineage.Load(), log: p.cfg.Log}
+	defer ahead.close()
+	var next *batch // that was taken ahead
 	for {
-		var b *batch
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case b = <-full:
-		case <-pace.C:
+		b := next
+		if b == nil {
 			var err error
-			if b, err = p.next(ctx, w, full, any); err != nil {
+			if b, err = p.due(ctx, w, pace, full, any); err != nil {
 				return err
 			}
 		}
 		pace.Reset(commitInterval)
-		if err := p.applyBatch(ctx, w, b); err != nil {
+		mission := ahead.begin(ctx, w, b, full)
+		err := p.applyBatch(ctx, w, b)
+		if next = mission.end(w); err != nil {
 			return err
 		}
+	}
+}
+
+// due waits for a batch that is full, or for the time to take any.
+func (p *projector) due(ctx context.Context, w *writer, pace *time.Timer, full, any <-chan *batch) (*batch, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case b := <-full:
+		return b, nil
+	case <-pace.C:
+		return p.next(ctx, w, full, any)
 	}
 }
 
@@ -463,6 +478,8 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 		return err
 	}
 	p.metrics.observe(b, v, time.Since(start))
+	p.metrics.ahead.Add(float64(w.readAhead))
+	w.readAhead = 0
 	p.rate.add(time.Now(), v)
 	for i := range w.crossed {
 		p.metrics.crossed.WithLabelValues(w.crossed[i].Kind()).Inc()

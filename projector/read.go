@@ -58,12 +58,17 @@ func fetch(ctx context.Context, consumer jetstream.Consumer, pull []jetstream.Pu
 }
 
 // build decodes messages into batches while the writer is busy with the one
-// before. A batch goes out as soon as the writer wants one: on full when it has
+// before. A batch has so many rows at most, or somewhat more. It goes out as soon as the writer wants one: on full when it has
 // all it may have, on any with what there is. What stops the projection does so
 // when all before it is on its way.
-func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any chan<- *batch, e *progress) error {
+func build(ctx context.Context, after uint64, rows int, in <-chan jetstream.Msg, full, any chan<- *batch, e *progress) error {
 	var decoder event.Decoder
-	b := newBatch(after + 1)
+	begin := func(first uint64) *batch {
+		b := newBatch(first)
+		b.most = rows
+		return b
+	}
+	b := begin(after + 1)
 	var stop error
 	for {
 		messages, toFull, toAny := in, full, any
@@ -83,9 +88,9 @@ func build(ctx context.Context, after uint64, in <-chan jetstream.Msg, full, any
 		case <-ctx.Done():
 			return ctx.Err()
 		case toFull <- b:
-			b = newBatch(b.last + 1)
+			b = begin(b.last + 1)
 		case toAny <- b:
-			b = newBatch(b.last + 1)
+			b = begin(b.last + 1)
 		case m := <-messages:
 			var newer *Mismatch
 			if err := b.take(&decoder, m); errors.As(err, &newer) {
