@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -151,8 +153,9 @@ func (g *growth) memory(context.Context) error {
 		return err
 	}
 	sum := int64(0)
-	for _, peak := range peaks {
-		sum += peak
+	for _, role := range slices.Sorted(maps.Keys(peaks)) {
+		sum += peaks[role]
+		g.note("peak memory of "+role, float64(peaks[role])/(1<<20), "MiB")
 	}
 	g.note("peak memory of the roles together", float64(sum)/(1<<20), "MiB")
 	return nil
