@@ -18,7 +18,7 @@ import (
 var smallSegments = []struct{ file, from, to string }{
 	{"projector/sizes.go", "head: 128 << 10", "head: 700"},
 	{"projector/sizes.go", "fan: 8", "fan: 3"},
-	{"projector/sizes.go", "lazy: 128", "lazy: 4"},
+	{"projector/sizes.go", "lazy: 256", "lazy: 4"},
 	{"projector/sizes.go", "grace: 15 * time.Second", "grace: 12 * time.Second"},
 	{"projector/maintain.go", "maintainEvery = time.Second", "maintainEvery = 100 * time.Millisecond"},
 }
