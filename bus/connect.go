@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -121,6 +122,21 @@ func (e Endpoint) Several() bool { return strings.Contains(e.URL, ",") }
 // succeed at first, and recovers on its own for as long as it takes.
 // While there is no server, a publish fails at once rather than wait in memory.
 func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, error) {
+	var told atomic.Int64 // when, in nanoseconds since 1970
+	return connect(e, log, func(err error) {
+		now, before := time.Now().UnixNano(), told.Load()
+		if now-before >= int64(unreachedEvery) && told.CompareAndSwap(before, now) {
+			log.Warn("the queue is not reachable; trying again", "address", e.Address(), "user", e.User, "error", err)
+		}
+	}, opts...)
+}
+
+// unreachedEvery is the least time between two warnings that no server is reached:
+// attempts are several a second.
+const unreachedEvery = time.Minute
+
+// connect tells failed of each attempt that failed.
+func connect(e Endpoint, log *slog.Logger, failed func(error), opts ...nats.Option) (*nats.Conn, error) {
 	ping := pingEvery
 	if e.Several() {
 		ping = clusterPing
@@ -134,6 +150,11 @@ func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, err
 		nats.PingInterval(ping),
 		nats.MaxPingsOutstanding(pingsLost),
 		nats.IgnoreAuthErrorAbort(),
+		nats.ReconnectErrHandler(func(_ *nats.Conn, err error) {
+			if !errors.Is(err, nats.ErrNoServers) { // the next attempt says why
+				failed(err)
+			}
+		}),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("lost the NATS server", "error", err)
@@ -164,7 +185,7 @@ func Connect(e Endpoint, log *slog.Logger, opts ...nats.Option) (*nats.Conn, err
 	nc, err := nats.Connect(e.URL, opts...)
 	if err != nil {
 		if errors.Is(err, nats.ErrNoServers) {
-			err = fmt.Errorf("no server at %s", e.URL)
+			err = fmt.Errorf("no server at %s", e.Address())
 		}
 		return nil, fmt.Errorf("connect to NATS: %w", err)
 	}

@@ -43,7 +43,7 @@ type Rebuilt struct {
 // begin right behind what the old rows cover, and leaves nothing behind when it
 // fails.
 func Rebuild(ctx context.Context, endpoint bus.Endpoint, databaseURL string, log *slog.Logger) (done Rebuilt, err error) {
-	nc, err := bus.Connect(endpoint, log)
+	nc, err := bus.Reach(ctx, endpoint, log)
 	if err != nil {
 		return done, err
 	}

@@ -40,7 +40,7 @@ type Salvaged struct {
 // acknowledged is the highest sequence that writers were told, where that is
 // known (see server.ReadAcknowledged); 0 where not.
 func Salvage(ctx context.Context, endpoint bus.Endpoint, databaseURL string, maxBytes int64, acknowledged uint64, log *slog.Logger) (done Salvaged, err error) {
-	nc, err := bus.Connect(endpoint, log)
+	nc, err := bus.Reach(ctx, endpoint, log)
 	if err != nil {
 		return done, err
 	}

@@ -57,14 +57,11 @@ func (c *clusterStatusCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	nc, err := bus.Connect(endpoint, c.logger(s))
+	nc, err := bus.Reach(s.ctx, endpoint, c.logger(s))
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	if err := nc.FlushTimeout(repairTimeout); err != nil {
-		return fmt.Errorf("no node of the queue is reachable at %s: %w", endpoint.URL, err)
-	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err

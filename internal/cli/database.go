@@ -33,14 +33,11 @@ func (c *clusterDatabaseCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	nc, err := bus.Connect(endpoint, c.logger(s))
+	nc, err := bus.Reach(s.ctx, endpoint, c.logger(s))
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	if err := nc.FlushTimeout(repairTimeout); err != nil {
-		return fmt.Errorf("the queue is not reachable: %w", err)
-	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err

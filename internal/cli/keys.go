@@ -42,14 +42,11 @@ func (f *keysFlags) withBucket(s *session, do func(context.Context, *auth.Bucket
 	if err != nil {
 		return err
 	}
-	nc, err := bus.Connect(endpoint, f.logger(s))
+	nc, err := bus.Reach(s.ctx, endpoint, f.logger(s))
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	if err := nc.FlushTimeout(repairTimeout); err != nil {
-		return fmt.Errorf("the queue is not reachable, and the keys are kept there: %w", err)
-	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err

@@ -174,14 +174,11 @@ func (c *parkedRetryCmd) Run(s *session) error {
 		return err
 	}
 	log := c.logger(s)
-	nc, err := bus.Connect(endpoint, log)
+	nc, err := bus.Reach(s.ctx, endpoint, log)
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	if err := nc.FlushTimeout(repairTimeout); err != nil {
-		return fmt.Errorf("the queue is not reachable: %w", err)
-	}
 	js, err := jetstream.New(nc)
 	if err != nil {
 		return err
