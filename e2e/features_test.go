@@ -45,6 +45,22 @@ const (
 func edit(t *testing.T, base string) {
 	t.Helper()
 	items := base + "/collections/points/items"
+	editAllowed(t, items)
+	location := editAdd(t, items)
+	editChange(t, location)
+	editReplace(t, location, strings.TrimPrefix(location, items+"/"))
+	editRefused(t, items)
+	if a := write(t, http.MethodDelete, location, "", ""); a.Status != http.StatusNoContent {
+		t.Errorf("DELETE: %d %s", a.Status, a.Body)
+	}
+	if a := write(t, http.MethodGet, location, "", ""); a.Status != http.StatusGone {
+		t.Errorf("deleted: %d %s", a.Status, a.Body)
+	}
+}
+
+// editAllowed asks what may be done.
+func editAllowed(t *testing.T, items string) {
+	t.Helper()
 	for path, methods := range map[string][]string{items: {"POST"}, items + "/unknown_id": {"PUT", "PATCH", "DELETE"}} {
 		allow := strings.Split(write(t, http.MethodOptions, path, "", "").Header.Get("Allow"), ", ")
 		for _, m := range methods {
@@ -53,9 +69,14 @@ func edit(t *testing.T, base string) {
 			}
 		}
 	}
+}
+
+// editAdd adds a point and says where it is.
+func editAdd(t *testing.T, items string) (location string) {
+	t.Helper()
 	a := write(t, http.MethodPost, items, geoJSON, `{"type":"Feature","geometry":{"type":"Point","coordinates":[2.35,48.85]},
 		"properties":{"name":"Paris","n":1,"id":null,"time":"2026-01-02T03:04:05Z","received":null,"position":null,"revision":null}}`)
-	location := a.Header.Get("Location")
+	location = a.Header.Get("Location")
 	if a.Status != http.StatusCreated || !strings.HasPrefix(location, items+"/") || strings.Contains(location, "?") {
 		t.Fatalf("POST: %d %s %s", a.Status, location, a.Body)
 	}
@@ -64,8 +85,13 @@ func edit(t *testing.T, base string) {
 	if f.Properties["name"] != "Paris" || len(f.Properties) != 2 || f.Time == nil || f.Position == 0 {
 		t.Errorf("created: %+v", f)
 	}
-	tag := testTag(t, location)
+	return location
+}
 
+// editChange moves the point and changes an attribute of it, also under a stale tag.
+func editChange(t *testing.T, location string) {
+	t.Helper()
+	tag := testTag(t, location)
 	if a := write(t, http.MethodPatch, location, mergePatch, `{"geometry":{"type":"Point","coordinates":[3,49]}}`, "If-Match", tag); a.Status != http.StatusOK {
 		t.Errorf("PATCH: %d %s", a.Status, a.Body)
 	}
@@ -75,6 +101,7 @@ func edit(t *testing.T, base string) {
 	if a := write(t, http.MethodPatch, location, mergePatch, `{"properties":{"n":2}}`); a.Status != http.StatusOK {
 		t.Errorf("PATCH: %d %s", a.Status, a.Body)
 	}
+	var f testrig.Feature
 	testrig.MustGet(t, location, &f)
 	if f.Geometry.Coordinates[0] != "3" || f.Properties["n"].(interface{ String() string }).String() != "2" || f.Properties["name"] != "Paris" || f.Revision <= f.Position {
 		t.Errorf("changed: %+v", f)
@@ -85,8 +112,13 @@ func edit(t *testing.T, base string) {
 			t.Fatalf("PATCH %d: %d, the tag is %s, and then %s", n, a.Status, a.Header.Get("ETag"), tag)
 		}
 	}
+}
+
+// editReplace replaces and changes the point in reference systems that are taken and
+// that are not.
+func editReplace(t *testing.T, location, id string) {
+	t.Helper()
 	const replacement = `{"type":"Feature","geometry":{"type":"Point","coordinates":[4,50]},"properties":{"name":"Elsewhere","id":"%[1]s","position":1,"received":"2020-01-01T00:00:00Z"},"id":"%[1]s"}`
-	id := strings.TrimPrefix(location, items+"/")
 	for crs, want := range map[string]int{"http://www.opengis.net/def/crs/EPSG/0/4326": http.StatusBadRequest, "<http://www.opengis.net/def/crs/EPSG/0/3857>": http.StatusBadRequest, "<" + crs84 + ">": http.StatusOK, crs84: http.StatusOK} {
 		for method, media := range map[string]string{http.MethodPut: geoJSON, http.MethodPatch: mergePatch} {
 			body := fmt.Sprintf(replacement, id)
@@ -98,21 +130,20 @@ func edit(t *testing.T, base string) {
 			}
 		}
 	}
-	f = testrig.Feature{}
+	var f testrig.Feature
 	if testrig.MustGet(t, location, &f); f.Properties["name"] != "Elsewhere" || len(f.Properties) != 1 {
 		t.Errorf("replaced: %+v", f)
 	}
+}
+
+// editRefused tries what is no edit.
+func editRefused(t *testing.T, items string) {
+	t.Helper()
 	if a := write(t, http.MethodPut, items+"/nobody", geoJSON, `{"type":"Feature","geometry":{"type":"Point","coordinates":[4,50]},"properties":{}}`); a.Status != http.StatusNotFound {
 		t.Errorf("PUT of what is not there: %d %s", a.Status, a.Body)
 	}
 	if a := write(t, http.MethodPost, items, "text/plain", "x"); a.Status != http.StatusUnsupportedMediaType {
 		t.Errorf("POST of text: %d %s", a.Status, a.Body)
-	}
-	if a := write(t, http.MethodDelete, location, "", ""); a.Status != http.StatusNoContent {
-		t.Errorf("DELETE: %d %s", a.Status, a.Body)
-	}
-	if a := write(t, http.MethodGet, location, "", ""); a.Status != http.StatusGone {
-		t.Errorf("deleted: %d %s", a.Status, a.Body)
 	}
 }
 

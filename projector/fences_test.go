@@ -160,6 +160,44 @@ func TestKeepRefuses(t *testing.T) {
 	}
 }
 
+// A crossingModel says which fences are crossed, "home" and "work", by events that come
+// one after the other.
+type crossingModel struct {
+	newest map[string]placeAt // by name
+	want   []string
+}
+
+// A placeAt is a longitude on the equator, and when.
+type placeAt struct {
+	seconds int
+	x       float64
+}
+
+func (p placeAt) inside(fence string) bool {
+	if fence == "home" {
+		return p.x > -0.89 && p.x < 0.89
+	}
+	return p.x > 0.31 && p.x < 5.69
+}
+
+func (m *crossingModel) move(name, id string, to placeAt) {
+	from, there := m.newest[name]
+	if there && from.seconds > to.seconds {
+		return
+	}
+	m.newest[name] = to
+	for _, f := range []string{"home", "work"} {
+		if there && from.inside(f) && !to.inside(f) {
+			m.want = append(m.want, fmt.Sprintf("%s leaves %s %q", name, f, id))
+		}
+	}
+	for _, f := range []string{"home", "work"} {
+		if to.inside(f) && !(there && from.inside(f)) {
+			m.want = append(m.want, fmt.Sprintf("%s enters %s %q", name, f, id))
+		}
+	}
+}
+
 // What is told does not depend on how the batches fell, on the projector's ends, or on
 // rebuilds: a model that looks at one event after the other says the same.
 func TestCrossingsAreThoseOfAModel(t *testing.T) {
@@ -168,40 +206,18 @@ func TestCrossingsAreThoseOfAModel(t *testing.T) {
 	b.keep(bus.KindFence, "home", `{"longitude":0,"latitude":0,"radius":100000}`)
 	b.keep(bus.KindFence, "work", `{"longitude":3,"latitude":0,"radius":300000}`)
 	r := rand.New(rand.NewPCG(1, 2))
-	type where struct {
-		seconds int
-		x       float64
-	}
-	newest := map[string]where{}
-	var want []string
-	inside := func(x float64) map[string]bool {
-		return map[string]bool{"home": x > -0.89 && x < 0.89, "work": x > 0.31 && x < 5.69}
-	}
+	m := crossingModel{newest: map[string]placeAt{}}
 	var last event.Position
 	n := 0
 	for round := range 9 {
 		for range 6 {
 			var lines []string
 			for range 1 + r.IntN(40) {
-				name, to := fmt.Sprint("bus ", r.IntN(5)), where{r.IntN(300) + 10*n, float64(r.IntN(14) - 4)}
+				name, to := fmt.Sprint("bus ", r.IntN(5)), placeAt{r.IntN(300) + 10*n, float64(r.IntN(14) - 4)}
 				id := fmt.Sprint("p", n)
 				n++
 				lines = append(lines, at(id, event.Created, name, to.x, to.seconds))
-				from, there := newest[name]
-				if there && from.seconds > to.seconds {
-					continue
-				}
-				newest[name] = to
-				for _, f := range []string{"home", "work"} {
-					if there && inside(from.x)[f] && !inside(to.x)[f] {
-						want = append(want, fmt.Sprintf("%s leaves %s %q", name, f, id))
-					}
-				}
-				for _, f := range []string{"home", "work"} {
-					if inside(to.x)[f] && !(there && inside(from.x)[f]) {
-						want = append(want, fmt.Sprintf("%s enters %s %q", name, f, id))
-					}
-				}
+				m.move(name, id, to)
 			}
 			last = b.publish(lines...)
 		}
@@ -222,15 +238,15 @@ func TestCrossingsAreThoseOfAModel(t *testing.T) {
 		}
 	}
 	b.waitFor(last)
-	if got := b.crossings(0); !slices.Equal(got, want) {
-		for i := range max(len(got), len(want)) {
-			if i >= len(got) || i >= len(want) || got[i] != want[i] {
-				t.Fatalf("%d told, want %d; from the %dth on: %q, want %q", len(got), len(want), i, got[min(i, len(got)):min(i+3, len(got))], want[min(i, len(want)):min(i+3, len(want))])
+	if got := b.crossings(0); !slices.Equal(got, m.want) {
+		for i := range max(len(got), len(m.want)) {
+			if i >= len(got) || i >= len(m.want) || got[i] != m.want[i] {
+				t.Fatalf("%d told, want %d; from the %dth on: %q, want %q", len(got), len(m.want), i, got[min(i, len(got)):min(i+3, len(got))], m.want[min(i, len(m.want)):min(i+3, len(m.want))])
 			}
 		}
 	}
-	if len(want) < 100 {
-		t.Errorf("only %d crossings: the test looks at nothing", len(want))
+	if len(m.want) < 100 {
+		t.Errorf("only %d crossings: the test looks at nothing", len(m.want))
 	}
 }
 

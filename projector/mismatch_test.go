@@ -12,62 +12,62 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 )
 
-func TestStopsWhereStreamAndDatabaseDoNotMatch(t *testing.T) {
-	tests := []struct {
-		name, says string
-		damage     func(t *testing.T, b *bench)
-	}{
-		{"stream gone", "is gone", func(t *testing.T, b *bench) {
-			if err := b.js.DeleteStream(t.Context(), bus.Stream); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{"stream of somebody else", "was created at", func(t *testing.T, b *bench) {
-			if err := b.js.DeleteStream(t.Context(), bus.Stream); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := bus.CreateStream(t.Context(), b.js, 0, bus.MinMaxBytes); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{"database too old", "begins at sequence 3", func(t *testing.T, b *bench) {
-			s, err := b.js.Stream(t.Context(), bus.Stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := s.Purge(t.Context(), jetstream.WithPurgeSequence(3)); err != nil {
-				t.Fatal(err)
-			}
-			b.exec("update checkpoint set sequence = 1")
-		}},
-		{"stream too short", "ends at sequence 3", func(t *testing.T, b *bench) {
-			b.exec("update checkpoint set sequence = 9")
-		}},
-		{"another message", "is not the one", func(t *testing.T, b *bench) {
-			b.exec("update checkpoint set message_id = 'other'")
-		}},
-		{"checkpoint's message lost", "has lost message 3", func(t *testing.T, b *bench) {
-			s, err := b.js.Stream(t.Context(), bus.Stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := s.DeleteMsg(t.Context(), 3); err != nil {
-				t.Fatal(err)
-			}
-		}},
-		{"a message in the middle lost", "missing from the middle", func(t *testing.T, b *bench) {
-			b.publish(line("d", `{}`))
-			b.publish(line("e", `{}`))
-			s, err := b.js.Stream(t.Context(), bus.Stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := s.DeleteMsg(t.Context(), 4); err != nil {
-				t.Fatal(err)
-			}
-		}},
+func (b *bench) stream() jetstream.Stream {
+	b.t.Helper()
+	s, err := b.js.Stream(b.t.Context(), bus.Stream)
+	if err != nil {
+		b.t.Fatal(err)
 	}
-	for _, tt := range tests {
+	return s
+}
+
+func (b *bench) deleteStream() {
+	b.t.Helper()
+	if err := b.js.DeleteStream(b.t.Context(), bus.Stream); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// recreateStream puts an empty stream in the place of the one there is.
+func (b *bench) recreateStream() {
+	b.t.Helper()
+	b.deleteStream()
+	if _, err := bus.CreateStream(b.t.Context(), b.js, 0, bus.MinMaxBytes); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// loseMessage takes a message out of the stream.
+func (b *bench) loseMessage(sequence uint64) {
+	b.t.Helper()
+	if err := b.stream().DeleteMsg(b.t.Context(), sequence); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+// mismatches are done to a stream of three messages, all of them applied.
+var mismatches = []struct {
+	name, says string
+	damage     func(b *bench)
+}{
+	{"stream gone", "is gone", (*bench).deleteStream},
+	{"stream of somebody else", "was created at", (*bench).recreateStream},
+	{"database too old", "begins at sequence 3", func(b *bench) {
+		b.purgeBelow(3)
+		b.exec("update checkpoint set sequence = 1")
+	}},
+	{"stream too short", "ends at sequence 3", func(b *bench) { b.exec("update checkpoint set sequence = 9") }},
+	{"another message", "is not the one", func(b *bench) { b.exec("update checkpoint set message_id = 'other'") }},
+	{"checkpoint's message lost", "has lost message 3", func(b *bench) { b.loseMessage(3) }},
+	{"a message in the middle lost", "missing from the middle", func(b *bench) {
+		b.publish(line("d", `{}`))
+		b.publish(line("e", `{}`))
+		b.loseMessage(4)
+	}},
+}
+
+func TestStopsWhereStreamAndDatabaseDoNotMatch(t *testing.T) {
+	for _, tt := range mismatches {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t)
 			stop := b.start()
@@ -77,7 +77,7 @@ func TestStopsWhereStreamAndDatabaseDoNotMatch(t *testing.T) {
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
-			tt.damage(t, b)
+			tt.damage(b)
 			b.start()
 			testkit.Eventually(t, patience, "the projector to say …"+tt.says+"…", func() bool {
 				problem := b.status().Problem

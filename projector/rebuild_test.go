@@ -7,7 +7,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"cairn/bus"
 	"cairn/event"
@@ -15,23 +14,62 @@ import (
 	"cairn/internal/testkit"
 	"cairn/schema"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
 func (b *bench) purgeBelow(sequence uint64) {
 	b.t.Helper()
-	s, err := b.js.Stream(b.t.Context(), bus.Stream)
-	if err != nil {
-		b.t.Fatal(err)
-	}
-	if err := s.Purge(b.t.Context(), jetstream.WithPurgeSequence(sequence)); err != nil {
+	if err := b.stream().Purge(b.t.Context(), jetstream.WithPurgeSequence(sequence)); err != nil {
 		b.t.Fatal(err)
 	}
 }
 
 func (b *bench) rebuild() (Rebuilt, error) {
 	return Rebuild(b.t.Context(), b.bus.Endpoint(bus.UserProjector), b.url, testkit.Log(b.t))
+}
+
+// writeOn creates points until end is called, which says how many, and the last position.
+func (b *bench) writeOn(name string) (end func() (written int, last event.Position)) {
+	b.t.Helper()
+	var group sync.WaitGroup
+	stop := make(chan struct{})
+	var written int
+	var last event.Position
+	group.Go(func() {
+		for ; ; written++ {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			last = b.publish(line(fmt.Sprint(name, written), `{}`))
+		}
+	})
+	return func() (int, event.Position) { close(stop); group.Wait(); return written, last }
+}
+
+// readOn counts points until end is called; there must be so many at least.
+func (b *bench) readOn(least int) (end func()) {
+	b.t.Helper()
+	var group sync.WaitGroup
+	stop := make(chan struct{})
+	group.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+			}
+			var n int
+			if err := b.pool.QueryRow(b.t.Context(), "select count(*) from points").Scan(&n); err != nil || n < least {
+				b.t.Errorf("a read during the rebuild: %d points, %v", n, err)
+				return
+			}
+		}
+	})
+	return func() { close(stop); group.Wait() }
 }
 
 func TestRebuildReplacesDamagedRowsWhileWritesGoOn(t *testing.T) {
@@ -52,45 +90,14 @@ func TestRebuildReplacesDamagedRowsWhileWritesGoOn(t *testing.T) {
 	b.exec(fmt.Sprintf("update points_1 set name = 'old' where position < %d", event.At(21, 0)))
 	b.exec(fmt.Sprintf("delete from points_1 where position = %d", event.At(30, 0)))
 
-	stop := make(chan struct{})
-	var writers, readers sync.WaitGroup
-	var mu sync.Mutex
-	written := 0
-	writers.Go(func() {
-		for i := 0; ; i++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			p := b.publish(line(fmt.Sprint("c", i), `{}`))
-			mu.Lock()
-			written, last = written+1, p
-			mu.Unlock()
-		}
-	})
-	readers.Go(func() {
-		for {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			var n int
-			if err := b.pool.QueryRow(t.Context(), "select count(*) from points").Scan(&n); err != nil || n < 99 {
-				t.Errorf("a read during the rebuild: %d points, %v", n, err)
-				return
-			}
-		}
-	})
+	endWrites, endReads := b.writeOn("c"), b.readOn(99)
 	done, err := b.rebuild()
-	close(stop)
-	writers.Wait()
-	readers.Wait()
+	written, newest := endWrites()
+	endReads()
 	if err != nil {
 		t.Fatal(err)
 	}
-	b.waitFor(last)
+	b.waitFor(max(last, newest))
 	if done.Kept != 40 || done.From != 21 || done.Replayed < 61 {
 		t.Errorf("rebuilt %+v", done)
 	}
@@ -117,6 +124,24 @@ func TestRebuildReplacesDamagedRowsWhileWritesGoOn(t *testing.T) {
 	}
 }
 
+// changes publishes random events about the ids, a hundred in each batch, so that heads
+// are full and segments many. It says where the last is.
+func (b *bench) changes(random *rand.Rand, ids []uuid.UUID, batches int) (last event.Position) {
+	b.t.Helper()
+	var revisions []event.Position
+	for range batches {
+		var lines []string
+		for range 100 {
+			e, _ := randomEvent(random, ids, revisions)
+			lines = append(lines, lineOf(e))
+		}
+		last = b.publish(lines...)
+		revisions = append(revisions, last)
+		b.waitFor(last)
+	}
+	return last
+}
+
 // A table that was made of changes is the same afterwards, row by row: revisions,
 // tombstones and all, wherever the replay window begins. What retention dropped does
 // not come back from the stream, though its changes and late retries are still there;
@@ -132,73 +157,51 @@ func TestRebuildOfChanges(t *testing.T) {
 		{"nothing but the end is", 0.02, false},
 		{"all is there, and some was dropped", 1, true},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			const headRows = 100
-			b := newBench(t)
-			keep := time.Duration(0)
-			small := smallSizes(headRows)
-			if tt.drop {
-				small.fan = 100 // no merge: there is an oldest segment, and more
-			}
-			start := func() func() error {
-				return b.start(func(c *Config) { c.sizes, c.Keep = small, keep })
-			}
-			stop := start()
-			random := rand.New(rand.NewPCG(3, 4))
-			ids := someIDs(600)
-			var revisions []event.Position
-			var last event.Position
-			change := func(batches int) {
-				for range batches {
-					var lines []string
-					for range 100 {
-						e, _ := randomEvent(random, ids, revisions)
-						lines = append(lines, lineOf(e))
-					}
-					last = b.publish(lines...)
-					revisions = append(revisions, last)
-					b.waitFor(last) // a batch each, so that heads are full and segments many
-				}
-			}
-			change(20)
-			if tt.drop {
-				testkit.Eventually(t, patience, "some segments to be sealed", func() bool {
-					return b.count("select count(*) from segments where state = 'sealed' and rows is not null") >= 3
-				})
-				if err := stop(); err != nil {
-					t.Fatal(err)
-				}
-				b.exec(`update segments set received_to = now() - interval '2 days' where id = (select id from segments where state = 'sealed' order by low limit 1)`)
-				keep = 24 * time.Hour
-				stop = start()
-				testkit.Eventually(t, patience, "the oldest points to go", func() bool { return b.count("select floor from checkpoint") > 0 })
-				change(10)
-			}
-			if first := last.Sequence() - uint64(float64(last.Sequence())*tt.window); first > 0 {
-				b.purgeBelow(first)
-			}
-			before := b.whole()
-			if before == "" || strings.Count(before, "tombstone") == 0 {
-				t.Fatalf("there is nothing to lose: %s", before)
-			}
-			done, err := b.rebuild()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if after := b.whole(); after != before {
-				t.Errorf("%+v: %s", done, difference(before, after))
-			}
-			// And what comes then continues from there.
-			b.waitFor(b.publish(line("new", `{}`)))
-			if !tt.drop {
-				b.settle(headRows)
-			}
-			if err := stop(); err != nil {
-				t.Fatal(err)
-			}
-			b.checkCatalogue()
-		})
+		t.Run(tt.name, func(t *testing.T) { testRebuildOfChanges(t, tt.window, tt.drop) })
 	}
+}
+
+func testRebuildOfChanges(t *testing.T, window float64, drop bool) {
+	const headRows = 100
+	b := newBench(t)
+	sizes := smallSizes(headRows)
+	if drop {
+		sizes = unmerged(headRows)
+	}
+	stop := b.start(func(c *Config) { c.sizes = sizes })
+	random, ids := rand.New(rand.NewPCG(3, 4)), someIDs(600)
+	last := b.changes(random, ids, 20)
+	if drop {
+		b.waitSealed()
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		stop = b.dropOldest(sizes)
+		last = b.changes(random, ids, 10)
+	}
+	if first := last.Sequence() - uint64(float64(last.Sequence())*window); first > 0 {
+		b.purgeBelow(first)
+	}
+	before := b.whole()
+	if before == "" || strings.Count(before, "tombstone") == 0 {
+		t.Fatalf("there is nothing to lose: %s", before)
+	}
+	done, err := b.rebuild()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after := b.whole(); after != before {
+		t.Errorf("%+v: %s", done, difference(before, after))
+	}
+	// And what comes then continues from there.
+	b.waitFor(b.publish(line("new", `{}`)))
+	if !drop {
+		b.settle(headRows)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	b.checkCatalogue()
 }
 
 // difference counts the lines that only one of two texts has, and shows some of them.

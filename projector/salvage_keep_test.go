@@ -74,63 +74,52 @@ func TestSalvageKeepsWhatIsThere(t *testing.T) {
 		{"the store is from before points were dropped", 0.5, true, false},
 		{"all of the store is of dropped points", 0.05, true, false},
 	} {
-		t.Run(tt.name, func(t *testing.T) {
-			const headRows = 100
-			b := newBench(t)
-			small := unmerged(headRows)
-			stop := b.start(func(c *Config) { c.sizes = small })
-			random := rand.New(rand.NewPCG(5, 6))
-			ids := someIDs(600)
-			var revisions []event.Position
-			change := func(batches int) (last event.Position) {
-				for range batches {
-					var lines []string
-					for range 100 {
-						e, _ := randomEvent(random, ids, revisions)
-						lines = append(lines, lineOf(e))
-					}
-					last = b.publish(lines...)
-					revisions = append(revisions, last)
-				}
-				return last
-			}
-			for range 20 {
-				b.waitFor(change(1))
-			}
-			if tt.drop {
-				b.waitSealed()
-				if err := stop(); err != nil {
-					t.Fatal(err)
-				}
-				stop = b.dropOldest(small)
-				b.waitFor(change(3))
-			}
-			if err := stop(); err != nil {
-				t.Fatal(err)
-			}
-			if tt.forget {
-				b.exec("truncate applied_messages")
-			}
-			before, parked := b.whole(), b.count("select count(*) from parked")
-			b.goBack(uint64(float64(b.count("select sequence from checkpoint")) * tt.back))
-			b.publish(line("x", `{}`), line("y", `{}`))
-			b.publish(lineOf(event.Event{ID: event.Key("x"), Type: event.Deleted, Received: time.Now().UTC()}))
-			b.start(func(c *Config) { c.sizes = small })
-			done, err := b.salvage(t.Context())
-			if err != nil {
-				t.Fatal(err)
-			}
-			b.waitFor(event.At(done.First+done.Published-1, 0))
-			b.exec(fmt.Sprintf("delete from points_%d where id in ('%s', '%s')", b.count("select id from segments where state = 'head'"), event.Key("x"), event.Key("y")))
-			if after := b.whole(); after != before {
-				t.Errorf("%+v: %s", done, difference(before, after))
-			}
-			if done.Published != 2 {
-				t.Errorf("%d messages published, want the two that came last", done.Published)
-			}
-			if n := b.count("select count(*) from parked"); n != parked {
-				t.Errorf("%d events were parked, before it %d", n, parked)
-			}
-		})
+		t.Run(tt.name, func(t *testing.T) { testSalvageKeeps(t, tt.back, tt.drop, tt.forget) })
+	}
+}
+
+func testSalvageKeeps(t *testing.T, back float64, drop, forget bool) {
+	const headRows = 100
+	b := newBench(t)
+	sizes := func(c *Config) { c.sizes = unmerged(headRows) }
+	stop := b.start(sizes)
+	random, ids := rand.New(rand.NewPCG(5, 6)), someIDs(600)
+	b.changes(random, ids, 20)
+	if drop {
+		b.waitSealed()
+		if err := stop(); err != nil {
+			t.Fatal(err)
+		}
+		stop = b.dropOldest(unmerged(headRows))
+		b.changes(random, ids, 3)
+	}
+	if err := stop(); err != nil {
+		t.Fatal(err)
+	}
+	if forget {
+		b.exec("truncate applied_messages")
+	}
+	before, parked := b.whole(), b.count("select count(*) from parked")
+	b.goBack(uint64(float64(b.count("select sequence from checkpoint")) * back))
+	b.publish(line("x", `{}`), line("y", `{}`))
+	b.publish(lineOf(event.Event{ID: event.Key("x"), Type: event.Deleted, Received: time.Now().UTC()}))
+	b.start(sizes)
+	done, err := b.salvage(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.waitFor(event.At(done.First+done.Published-1, 0))
+	if n := b.count("select count(*) from points where id = '" + event.Key("y").String() + "'"); n != 1 {
+		t.Error("what came after the store went back is lost")
+	}
+	b.exec(fmt.Sprintf("delete from points_%d where id in ('%s', '%s')", b.count("select id from segments where state = 'head'"), event.Key("x"), event.Key("y")))
+	if after := b.whole(); after != before {
+		t.Errorf("%+v: %s", done, difference(before, after))
+	}
+	if done.Published != 2 {
+		t.Errorf("%d messages published, want the two that came last", done.Published)
+	}
+	if n := b.count("select count(*) from parked"); n != parked {
+		t.Errorf("%d events were parked, before it %d", n, parked)
 	}
 }

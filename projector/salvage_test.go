@@ -14,45 +14,32 @@ func (b *bench) salvage(ctx context.Context) (Salvaged, error) {
 	return Salvage(ctx, b.bus.Endpoint(bus.UserAdmin), b.url, bus.MinMaxBytes, 0, testkit.Log(b.t))
 }
 
+// salvages are done to a stream of three messages, all of them applied, of a, b and c.
+var salvages = []struct {
+	name      string
+	damage    func(b *bench)
+	published uint64
+	ids       int // at the end: a, b, c are there before
+}{
+	{"stream gone", (*bench).deleteStream, 0, 3},
+	{"stream recreated, with writes in it", func(b *bench) {
+		b.recreateStream()
+		b.publish(line("x", `{}`))
+		b.publish(line("a", `{}`)) // a retry
+	}, 2, 4},
+	{"a message in the middle lost", func(b *bench) {
+		b.publish(line("lost", `{}`))
+		b.publish(line("x", `{}`), line("y", `{}`))
+		b.loseMessage(4)
+	}, 1, 5},
+	{"sequences used again", func(b *bench) {
+		b.goBack(2)
+		b.publish(line("x", `{}`))
+	}, 1, 4},
+}
+
 func TestSalvage(t *testing.T) {
-	tests := []struct {
-		name      string
-		damage    func(t *testing.T, b *bench)
-		published uint64
-		ids       int // at the end: a, b, c are there before
-	}{
-		{"stream gone", func(t *testing.T, b *bench) {
-			if err := b.js.DeleteStream(t.Context(), bus.Stream); err != nil {
-				t.Fatal(err)
-			}
-		}, 0, 3},
-		{"stream recreated, with writes in it", func(t *testing.T, b *bench) {
-			if err := b.js.DeleteStream(t.Context(), bus.Stream); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := bus.CreateStream(t.Context(), b.js, 0, bus.MinMaxBytes); err != nil {
-				t.Fatal(err)
-			}
-			b.publish(line("x", `{}`))
-			b.publish(line("a", `{}`)) // a retry
-		}, 2, 4},
-		{"a message in the middle lost", func(t *testing.T, b *bench) {
-			b.publish(line("lost", `{}`))
-			b.publish(line("x", `{}`), line("y", `{}`))
-			s, err := b.js.Stream(t.Context(), bus.Stream)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := s.DeleteMsg(t.Context(), 4); err != nil {
-				t.Fatal(err)
-			}
-		}, 1, 5},
-		{"sequences used again", func(t *testing.T, b *bench) {
-			b.goBack(2)
-			b.publish(line("x", `{}`))
-		}, 1, 4},
-	}
-	for _, tt := range tests {
+	for _, tt := range salvages {
 		t.Run(tt.name, func(t *testing.T) {
 			b := newBench(t)
 			stop := b.start()
@@ -67,7 +54,7 @@ func TestSalvage(t *testing.T) {
 			if err := stop(); err != nil {
 				t.Fatal(err)
 			}
-			tt.damage(t, b)
+			tt.damage(b)
 			b.start() // it finds the mismatch and waits
 			done, err := b.salvage(t.Context())
 			if err != nil {
@@ -160,13 +147,7 @@ func TestSalvagedChangesKeepTheirConditions(t *testing.T) {
 	b.publish(change(event.Put, "lost", "d", event.Condition{}))
 	b.publish(change(event.Put, "4", "a", event.IfRevision(waiting)), change(event.Put, "5", "b", event.IfRevision(put)),
 		change(event.Deleted, "", "c", event.IfRevision(waiting+1)), change(event.Put, "never", "a", event.IfRevision(created)))
-	s, err := b.js.Stream(t.Context(), bus.Stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.DeleteMsg(t.Context(), waiting.Sequence()+1); err != nil {
-		t.Fatal(err)
-	}
+	b.loseMessage(waiting.Sequence() + 1)
 	b.start()
 	done, err := b.salvage(t.Context())
 	if err != nil {
@@ -251,13 +232,7 @@ func TestSalvageAppliesNothingTwice(t *testing.T) {
 	if err := stop(); err != nil {
 		t.Fatal(err)
 	}
-	s, err := b.js.Stream(t.Context(), bus.Stream)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.DeleteMsg(t.Context(), last.Sequence()); err != nil {
-		t.Fatal(err)
-	}
+	b.loseMessage(last.Sequence())
 	done, err := Salvage(t.Context(), b.bus.Endpoint(bus.UserAdmin), b.url, bus.MinMaxBytes, last.Sequence(), testkit.Log(t))
 	if err != nil || done.Published != 0 {
 		t.Errorf("%+v, %v, want none published", done, err)

@@ -337,20 +337,20 @@ func TestClusterSettings(t *testing.T) {
 	}
 }
 
-// A single node's data go over into a cluster: the same messages at the same
-// sequences, whatever is killed in between.
-func TestAdopt(t *testing.T) {
-	c := testkit.NewCluster(t, t.TempDir(), 3)
-	single := c.Cfg[0]
-	single.Cluster = nil
+// adoptMessages are in the store of a single node, of which the first have been trimmed.
+const adoptMessages, adoptFirst = 300, 100
+
+// singleStore makes such a store, and says when its stream was created.
+func singleStore(t *testing.T, single server.Config) (created time.Time) {
+	t.Helper()
 	s, err := server.Start(single)
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer s.Close()
 	makeStream(t, s)
 	js := testkit.JetStream(t, s, bus.UserAdmin)
-	const messages = 300
-	for i := range messages {
+	for i := range adoptMessages {
 		ack, err := js.Publish(t.Context(), bus.Subject, []byte(fmt.Sprintf("%d %s", i, strings.Repeat("x", 2000))))
 		if err != nil {
 			t.Fatal(err)
@@ -361,14 +361,16 @@ func TestAdopt(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := stream.Purge(t.Context(), jetstream.WithPurgeSequence(100)); err != nil {
+	if err := stream.Purge(t.Context(), jetstream.WithPurgeSequence(adoptFirst)); err != nil {
 		t.Fatal(err)
 	}
-	created := stream.CachedInfo().Created
-	s.Close()
+	return stream.CachedInfo().Created
+}
 
-	// As if it had been killed before the last step: the single node continues, and
-	// what it takes then is adopted too.
+// adoptTwice adopts the store, once as if it had been killed before the last step: the
+// single node continues, and what it takes then is adopted too.
+func adoptTwice(t *testing.T, single server.Config) {
+	t.Helper()
 	if _, err := server.Adopt(t.Context(), single); err != nil {
 		t.Fatal(err)
 	}
@@ -378,7 +380,8 @@ func TestAdopt(t *testing.T) {
 	if err := os.Rename(single.StoreDir+".single", single.StoreDir); err != nil {
 		t.Fatal(err)
 	}
-	if s, err = server.Start(single); err != nil {
+	s, err := server.Start(single)
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := testkit.JetStream(t, s, bus.UserAdmin).Publish(t.Context(), bus.Subject, []byte("later")); err != nil {
@@ -386,12 +389,22 @@ func TestAdopt(t *testing.T) {
 	}
 	s.Close()
 	done, err := server.Adopt(t.Context(), single)
-	if err != nil || done.Last != messages+1 || done.Before {
+	if err != nil || done.Last != adoptMessages+1 || done.Before {
 		t.Fatalf("%+v, %v", done, err)
 	}
 	if done, err = server.Adopt(t.Context(), single); err != nil || !done.Before {
 		t.Fatalf("once more: %+v, %v", done, err)
 	}
+}
+
+// A single node's data go over into a cluster: the same messages at the same
+// sequences, whatever is killed in between.
+func TestAdopt(t *testing.T) {
+	c := testkit.NewCluster(t, t.TempDir(), 3)
+	single := c.Cfg[0]
+	single.Cluster = nil
+	created := singleStore(t, single)
+	adoptTwice(t, single)
 
 	c.StartAll()
 	if err := c.Nodes[0].Joined(); err == nil {
@@ -402,15 +415,15 @@ func TestAdopt(t *testing.T) {
 		t.Errorf("the snapshots are still there: %v", err)
 	}
 	whole(t, c.Nodes[1])
-	stream, err = testkit.JetStream(t, c.Nodes[2], bus.UserAdmin).Stream(t.Context(), bus.Stream)
+	stream, err := testkit.JetStream(t, c.Nodes[2], bus.UserAdmin).Stream(t.Context(), bus.Stream)
 	if err != nil {
 		t.Fatal(err)
 	}
 	info := stream.CachedInfo()
-	if info.State.FirstSeq != 100 || info.State.LastSeq != messages+1 || !bus.CreatedAt(info).Equal(created.UTC().Truncate(time.Microsecond)) {
+	if info.State.FirstSeq != adoptFirst || info.State.LastSeq != adoptMessages+1 || !bus.CreatedAt(info).Equal(created.UTC().Truncate(time.Microsecond)) {
 		t.Errorf("the stream: %+v, %+v", info.State, info.Config.Metadata)
 	}
-	for _, sequence := range []uint64{100, 200, messages} {
+	for _, sequence := range []uint64{adoptFirst, 200, adoptMessages} {
 		if m, err := stream.GetMsg(t.Context(), sequence); err != nil || !strings.HasPrefix(string(m.Data), fmt.Sprintf("%d x", sequence-1)) {
 			t.Errorf("message %d: %v", sequence, err)
 		}
