@@ -41,10 +41,10 @@ type writer struct {
 	// is loaded again; the next probably has too, so it does not try the
 	// straight way first.
 	staging bool
-	// ahead is what was read for the next batch while the one before was applied; nil:
-	// nothing. readAhead counts the batches that it served.
-	ahead     *lookahead
-	readAhead int
+	// prefetched is what was read for the next batch while the previous one was applied;
+	// nil: nothing. served counts the batches that it was of use to.
+	prefetched *storedPoints
+	served     int
 	// pending is what the table latest does not have yet; nil: not read yet.
 	pending *pending
 	// fences are those whose crossings are told, and crossed are those of the batch.

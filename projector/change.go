@@ -203,7 +203,7 @@ func (c *changesOf) add(p *point, b *batch, v *verdict) {
 }
 
 // changeIn changes rows where they are. They are found by where they lie, which was read
-// in this transaction or ahead of it, when nobody else can have changed points since: their
+// in this transaction or just before it, when nobody else can have changed points since: their
 // ids are checked all the same, as a person may have rewritten the table.
 func (w *writer) changeIn(ctx context.Context, table string, c *changesOf) error {
 	if len(c.puts) > 0 {
@@ -238,7 +238,7 @@ func (w *writer) changeAll(ctx context.Context, rows int, sql string, args ...an
 // noteChanges keeps what the catalogue says of the changed segments true, within
 // the batch's transaction.
 func (w *writer) noteChanges(ctx context.Context, b *batch, locations map[location]*changesOf) error {
-	// Where anyone but the projection changes points, what it has read ahead is old.
+	// Where anyone but the projection changes points, what it has prefetched is old.
 	wider := w.bracket != fenced && len(locations) > 0
 	for at, c := range locations {
 		id := at.segment

@@ -9,17 +9,17 @@ import (
 )
 
 type metrics struct {
-	rows     prometheus.Counter
-	parked   *prometheus.CounterVec
-	outcomes *prometheus.CounterVec
-	seconds  prometheus.Histogram
-	sessions prometheus.Counter
-	sequence prometheus.Gauge
-	behind   prometheus.Gauge
-	bytes    prometheus.Gauge
-	trimmed  prometheus.Counter
-	crossed  *prometheus.CounterVec
-	ahead    prometheus.Counter
+	rows       prometheus.Counter
+	parked     *prometheus.CounterVec
+	outcomes   *prometheus.CounterVec
+	seconds    prometheus.Histogram
+	sessions   prometheus.Counter
+	sequence   prometheus.Gauge
+	behind     prometheus.Gauge
+	bytes      prometheus.Gauge
+	trimmed    prometheus.Counter
+	crossed    *prometheus.CounterVec
+	prefetched prometheus.Counter
 }
 
 func newMetrics(r prometheus.Registerer) metrics {
@@ -43,12 +43,12 @@ func newMetrics(r prometheus.Registerer) metrics {
 			Name: "cairn_stream_bytes", Help: "Size of the stream."}),
 		trimmed: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "cairn_stream_trimmed_messages_total", Help: "Projected messages removed from the stream."}),
-		ahead: prometheus.NewCounter(prometheus.CounterOpts{
-			Name: "cairn_batches_read_ahead_total", Help: "Batches whose points were found while the batch before was applied."}),
+		prefetched: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "cairn_batches_prefetched_total", Help: "Batches whose points were read while the previous batch was applied."}),
 	}
 	m.crossed = prometheus.NewCounterVec(prometheus.CounterOpts{
 		Name: "cairn_fence_events_total", Help: "Names that entered or left an area, by which of the two."}, []string{"kind"})
-	r.MustRegister(m.rows, m.parked, m.outcomes, m.seconds, m.sessions, m.sequence, m.behind, m.bytes, m.trimmed, m.crossed, m.ahead)
+	r.MustRegister(m.rows, m.parked, m.outcomes, m.seconds, m.sessions, m.sequence, m.behind, m.bytes, m.trimmed, m.crossed, m.prefetched)
 	return m
 }
 

@@ -406,35 +406,35 @@ func (p *projector) turn(ctx context.Context) error {
 // unless a batch is full.
 func (p *projector) write(ctx context.Context, w *writer, full, any <-chan *batch) error {
 	pace := time.NewTimer(0)
-	ahead := &scout{source: p.source, lineage: *p.lineage.Load(), log: p.cfg.Log}
-	defer ahead.close()
-	var next *batch // that was taken ahead
+	reader := &prefetcher{source: p.source, lineage: *p.lineage.Load(), log: p.cfg.Log}
+	defer reader.close()
+	var next *batch // that was taken while the previous one was applied
 	for {
 		b := next
 		if b == nil {
 			var err error
-			if b, err = p.due(ctx, w, pace, full, any); err != nil {
+			if b, err = p.due(ctx, w, reader, pace, full, any); err != nil {
 				return err
 			}
 		}
 		pace.Reset(commitInterval)
-		mission := ahead.begin(ctx, w, b, full)
+		fetching := reader.begin(ctx, w, b, full)
 		err := p.applyBatch(ctx, w, b)
-		if next = mission.end(w); err != nil {
+		if next = fetching.end(w); err != nil {
 			return err
 		}
 	}
 }
 
 // due waits for a batch that is full, or for the time to take any.
-func (p *projector) due(ctx context.Context, w *writer, pace *time.Timer, full, any <-chan *batch) (*batch, error) {
+func (p *projector) due(ctx context.Context, w *writer, reader *prefetcher, pace *time.Timer, full, any <-chan *batch) (*batch, error) {
 	select {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	case b := <-full:
 		return b, nil
 	case <-pace.C:
-		return p.next(ctx, w, full, any)
+		return p.next(ctx, w, reader, full, any)
 	}
 }
 
@@ -443,11 +443,14 @@ func (p *projector) due(ctx context.Context, w *writer, pace *time.Timer, full, 
 const flushAfter = 50 * time.Millisecond
 
 // next waits for a batch, and uses the time where there is none.
-func (p *projector) next(ctx context.Context, w *writer, full, any <-chan *batch) (*batch, error) {
+func (p *projector) next(ctx context.Context, w *writer, reader *prefetcher, full, any <-chan *batch) (*batch, error) {
 	for {
-		var idle <-chan time.Time
+		var idle, unused <-chan time.Time
 		if w.lags() {
 			idle = time.After(flushAfter)
+		}
+		if reader.conn != nil {
+			unused = time.After(reader.unused())
 		}
 		select {
 		case <-ctx.Done():
@@ -456,6 +459,9 @@ func (p *projector) next(ctx context.Context, w *writer, full, any <-chan *batch
 			return b, nil
 		case b := <-any:
 			return b, nil
+		case <-unused:
+			reader.close()
+			continue
 		case <-idle:
 		}
 		apply, cancel := context.WithTimeout(context.WithoutCancel(ctx), applyTimeout)
@@ -478,8 +484,8 @@ func (p *projector) applyBatch(ctx context.Context, w *writer, b *batch) error {
 		return err
 	}
 	p.metrics.observe(b, v, time.Since(start))
-	p.metrics.ahead.Add(float64(w.readAhead))
-	w.readAhead = 0
+	p.metrics.prefetched.Add(float64(w.served))
+	w.served = 0
 	p.rate.add(time.Now(), v)
 	for i := range w.crossed {
 		p.metrics.crossed.WithLabelValues(w.crossed[i].Kind()).Inc()

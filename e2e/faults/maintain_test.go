@@ -19,7 +19,7 @@ var smallSegments = []struct{ file, from, to string }{
 	{"projector/sizes.go", "head: 128 << 10", "head: 700"},
 	{"projector/sizes.go", "fan: 8", "fan: 3"},
 	{"projector/sizes.go", "lazy: 256", "lazy: 4"},
-	{"projector/batch.go", "maxBatchRows  = 5000", "maxBatchRows  = 100"}, // so that some are full, and the next is read ahead
+	{"projector/batch.go", "maxBatchRows  = 5000", "maxBatchRows  = 100"}, // so that some are full, and the next is prefetched
 	{"projector/sizes.go", "grace: 15 * time.Second", "grace: 12 * time.Second"},
 	{"projector/maintain.go", "maintainEvery = time.Second", "maintainEvery = 100 * time.Millisecond"},
 }

@@ -18,23 +18,24 @@ import (
 // into finding its points and comparing them with what comes. That of the next batch is
 // done while one is applied, over another connection: the database uses two cores then.
 // What was read counts only if nothing can have changed since: the writer has the same
-// catalogue, and the batch before has none of the ids. Else the writer reads again. The
+// catalogue, and the previous batch has none of the ids. Else the writer reads again. The
 // statements that change rows check where they lie, and of which point they are, on their
 // own.
 
 const (
-	// aheadWait bounds how long a batch waits for what was begun ahead, which is to save time.
-	aheadWait = time.Second
-	// aheadPause is how long nothing is read ahead after it failed.
-	aheadPause = 10 * time.Second
-	// aheadIdle is how long the connection is kept that nobody needs.
-	aheadIdle = 30 * time.Second
-	// aheadName is that of the connection, in Postgres' own views.
-	aheadName = applicationName + "-ahead"
+	// prefetchWait bounds how long a batch waits for its prefetch, which is there to save time.
+	prefetchWait = time.Second
+	// prefetchPause is how long nothing is prefetched after a failure.
+	prefetchPause = 10 * time.Second
+	// prefetchIdle is how long the connection is kept while there are no such batches.
+	prefetchIdle = 30 * time.Second
+	// prefetchName is that of the connection, in Postgres' own views.
+	prefetchName = applicationName + "-prefetch"
 )
 
-// A lookahead is what the database had of a batch's ids while the batch before was applied.
-type lookahead struct {
+// storedPoints are what the database had of a batch's ids while the previous batch was
+// applied.
+type storedPoints struct {
 	batch *batch
 	by    *catalogue // the writer's at that time
 	rows  []compared
@@ -42,8 +43,8 @@ type lookahead struct {
 
 var errOtherServer = errors.New("the connection is to another server than that of the projection")
 
-// A scout reads ahead, for one writer.
-type scout struct {
+// A prefetcher reads what the next batch of a writer needs.
+type prefetcher struct {
 	source  source
 	lineage hosts.Lineage // of the server that the writer writes to
 	log     *slog.Logger
@@ -52,26 +53,28 @@ type scout struct {
 	rest    time.Time // nothing is read before
 }
 
-// A mission is what a scout does while a batch is applied.
-type mission struct {
+// A prefetch is what a prefetcher does while a batch is applied.
+type prefetch struct {
 	before *batch        // the batch that is applied
 	by     *catalogue    // the writer's
 	stop   chan struct{} // closed when it is applied
 	cancel context.CancelFunc
 	ended  chan struct{}
-	next   *batch     // that was taken meanwhile, or nil
-	found  *lookahead // of next, or nil
+	next   *batch        // that was taken meanwhile, or nil
+	found  *storedPoints // of next, or nil
 }
 
-// begin takes the next batch, should it come full while before is applied, and reads ahead
-// for it. The writer is busy meanwhile, so what it has of the catalogue is copied first.
-func (s *scout) begin(ctx context.Context, w *writer, before *batch, full <-chan *batch) *mission {
+// begin takes the next batch, should it come full while the previous one is applied, and
+// reads what it needs. The writer is busy meanwhile, so what it has of the catalogue is copied first.
+func (s *prefetcher) begin(ctx context.Context, w *writer, before *batch, full <-chan *batch) *prefetch {
 	if !before.full() || !before.changes && !w.staging || w.catalogue == nil || w.catalogue.number == 0 || time.Now().Before(s.rest) {
-		s.closeIdle()
+		if s.unused() == 0 {
+			s.close()
+		}
 		return nil
 	}
 	within, cancel := context.WithCancel(ctx)
-	m := &mission{before: before, by: w.catalogue, stop: make(chan struct{}), cancel: cancel, ended: make(chan struct{})}
+	m := &prefetch{before: before, by: w.catalogue, stop: make(chan struct{}), cancel: cancel, ended: make(chan struct{})}
 	from := w.catalogue.clone()
 	go func() {
 		defer close(m.ended)
@@ -84,31 +87,31 @@ func (s *scout) begin(ctx context.Context, w *writer, before *batch, full <-chan
 		}
 		found, err := s.read(within, m.next, from)
 		if err == nil {
-			m.found = &lookahead{batch: m.next, by: m.by, rows: found}
+			m.found = &storedPoints{batch: m.next, by: m.by, rows: found}
 			return
 		}
 		s.close() // what failed is left to the writer, which meets it too, or does not
 		if ctx.Err() == nil && !isContent(err) {
-			s.rest = time.Now().Add(aheadPause)
-			s.log.Warn("could not read ahead of the projection, which continues without", "error", err, "pause", aheadPause)
+			s.rest = time.Now().Add(prefetchPause)
+			s.log.Warn("could not prefetch the points of a batch; the projection continues without", "error", err, "pause", prefetchPause)
 		}
 	}()
 	return m
 }
 
 // end returns the batch that was taken, if any, and gives the writer what was read for it.
-func (m *mission) end(w *writer) *batch {
-	w.ahead = nil
+func (m *prefetch) end(w *writer) *batch {
+	w.prefetched = nil
 	if m == nil {
 		return nil
 	}
 	close(m.stop)
-	late := time.AfterFunc(aheadWait, m.cancel)
+	late := time.AfterFunc(prefetchWait, m.cancel)
 	<-m.ended
 	late.Stop()
 	m.cancel()
 	if m.found != nil && !m.next.shares(m.before) {
-		w.ahead = m.found
+		w.prefetched = m.found
 	}
 	return m.next
 }
@@ -128,7 +131,7 @@ func (b *batch) shares(other *batch) bool {
 }
 
 // read compares a batch with what the database has.
-func (s *scout) read(ctx context.Context, b *batch, by *catalogue) (found []compared, err error) {
+func (s *prefetcher) read(ctx context.Context, b *batch, by *catalogue) (found []compared, err error) {
 	if err := s.connect(ctx); err != nil {
 		return nil, err
 	}
@@ -148,11 +151,11 @@ func (s *scout) read(ctx context.Context, b *batch, by *catalogue) (found []comp
 }
 
 // connect connects to the server that the writer writes to.
-func (s *scout) connect(ctx context.Context) error {
+func (s *prefetcher) connect(ctx context.Context) error {
 	if s.conn != nil {
 		return nil
 	}
-	conn, err := s.source.connect(ctx, aheadName)
+	conn, err := s.source.connect(ctx, prefetchName)
 	if err != nil {
 		return err
 	}
@@ -164,13 +167,10 @@ func (s *scout) connect(ctx context.Context) error {
 	return err
 }
 
-func (s *scout) closeIdle() {
-	if s.conn != nil && time.Since(s.used) > aheadIdle {
-		s.close()
-	}
-}
+// unused is how long the connection is to be kept if nobody needs it; 0: no longer.
+func (s *prefetcher) unused() time.Duration { return max(0, prefetchIdle-time.Since(s.used)) }
 
-func (s *scout) close() {
+func (s *prefetcher) close() {
 	if s.conn == nil {
 		return
 	}
@@ -191,11 +191,11 @@ func (c *catalogue) clone() *catalogue {
 	return &other
 }
 
-// compare compares what is staged with what is there, or takes what was read ahead.
+// compare compares what is staged with what is there, or takes what was prefetched.
 func (w *writer) compare(ctx context.Context, b *batch, v *verdict, take func(*compared)) error {
-	ahead := w.ahead
-	w.ahead = nil
-	if ahead == nil || ahead.batch != b || ahead.by != w.catalogue || len(v.parked) > len(b.parked) {
+	found := w.prefetched
+	w.prefetched = nil
+	if found == nil || found.batch != b || found.by != w.catalogue || len(v.parked) > len(b.parked) {
 		return w.catalogue.compare(ctx, w.conn, b, take)
 	}
 	rows, err := w.conn.Query(ctx, `select position, ctid::text from staged`)
@@ -208,14 +208,14 @@ func (w *writer) compare(ctx context.Context, b *batch, v *verdict, take func(*c
 	if _, err := pgx.ForEachRow(rows, []any{&position, &tid}, func() error { tids[position] = tid; return nil }); err != nil {
 		return fmt.Errorf("read what is staged: %w", err)
 	}
-	for i := range ahead.rows {
-		c := &ahead.rows[i]
+	for i := range found.rows {
+		c := &found.rows[i]
 		if c.position != nil {
 			tid := tids[*c.position]
 			c.staged = &tid
 		}
 		take(c)
 	}
-	w.readAhead++
+	w.served++
 	return nil
 }

@@ -42,15 +42,15 @@ func (b *bench) metric(name string) int {
 	return int(n)
 }
 
-// Full batches of changes, which are read ahead, do what the model says: with ids that the
+// Full batches of changes, whose points are prefetched, do what the model says: with ids that the
 // batch before has, too, and while segments are sealed, merged and folded.
-func TestReadsAhead(t *testing.T) {
+func TestPrefetch(t *testing.T) {
 	for _, head := range []int64{0, 300} {
-		t.Run(fmt.Sprintf("heads of %d rows", head), func(t *testing.T) { testReadsAhead(t, head) })
+		t.Run(fmt.Sprintf("heads of %d rows", head), func(t *testing.T) { testPrefetch(t, head) })
 	}
 }
 
-func testReadsAhead(t *testing.T, head int64) {
+func testPrefetch(t *testing.T, head int64) {
 	const rounds, envelopes, most = 5, 40, 60
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
@@ -61,7 +61,7 @@ func testReadsAhead(t *testing.T, head int64) {
 	ids := someIDs(2000)
 	var revisions []event.Position
 	b.start(setUp)() //nolint:errcheck // makes the stream
-	ahead := 0
+	prefetched := 0
 	for range rounds {
 		var last event.Position
 		for range envelopes {
@@ -84,15 +84,15 @@ func testReadsAhead(t *testing.T, head int64) {
 		if got := b.rows(); got != m.String() {
 			t.Fatalf("rows\n%s\nwant\n%s", got, m)
 		}
-		ahead += b.metric("cairn_batches_read_ahead_total")
+		prefetched += b.metric("cairn_batches_prefetched_total")
 		if err := stop(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if ahead == 0 {
-		t.Error("nothing was read ahead")
+	if prefetched == 0 {
+		t.Error("nothing was prefetched")
 	}
-	t.Logf("%d of %d batches were read ahead", ahead, rounds*envelopes)
+	t.Logf("%d of %d batches were prefetched", prefetched, rounds*envelopes)
 	stop := b.start(setUp)
 	if head > 0 {
 		b.settle(head)
@@ -107,9 +107,9 @@ func testReadsAhead(t *testing.T, head int64) {
 	}
 }
 
-// What was read ahead is not trusted: if rows lie elsewhere by then, the batch fails as a
+// What was prefetched is not trusted: if rows lie elsewhere by then, the batch fails as a
 // whole, and is applied when it is read again.
-func TestReadAheadIsChecked(t *testing.T) {
+func TestPrefetchIsChecked(t *testing.T) {
 	const n = 40
 	for _, disturb := range []string{"vacuum full points_1", "cluster points_1 using points_1_geom"} {
 		for _, kind := range []string{event.Put, event.Deleted} {
@@ -130,7 +130,7 @@ func TestReadAheadIsChecked(t *testing.T) {
 				if _, err := w.conn.Exec(t.Context(), `update points_1 set author = 'moved' where ctid < '(0,9)'`); err != nil { // so that there are holes
 					t.Fatal(err)
 				}
-				s := &scout{source: source{url: b.url, seen: &hosts.Seen{}}, log: testkit.Log(t)}
+				s := &prefetcher{source: source{url: b.url, seen: &hosts.Seen{}}, log: testkit.Log(t)}
 				defer s.close()
 				var err error
 				if s.lineage, err = hosts.Of(t.Context(), w.conn.PgConn()); err != nil {
@@ -142,9 +142,9 @@ func TestReadAheadIsChecked(t *testing.T) {
 				}
 				b.exec(disturb)
 				before := b.rows()
-				w.ahead = &lookahead{batch: next, by: w.catalogue, rows: found}
+				w.prefetched = &storedPoints{batch: next, by: w.catalogue, rows: found}
 				if _, err := w.apply(t.Context(), next); err == nil || !strings.Contains(err.Error(), "rows were changed") {
-					t.Fatalf("a batch that was read ahead of %s: %v", disturb, err)
+					t.Fatalf("a batch that was prefetched before %s: %v", disturb, err)
 				}
 				if got := b.rows(); got != before {
 					t.Fatalf("after the failure, rows\n%s\nwant\n%s", got, before)
@@ -153,8 +153,8 @@ func TestReadAheadIsChecked(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if len(v.applied) != n/2 || w.readAhead != 1 {
-					t.Errorf("%d of %d events applied, %d batches served by what was read ahead", len(v.applied), n/2, w.readAhead)
+				if len(v.applied) != n/2 || w.served != 1 {
+					t.Errorf("%d of %d events applied, %d batches served by what was prefetched", len(v.applied), n/2, w.served)
 				}
 			})
 		}
