@@ -10,7 +10,6 @@ import (
 
 	"github.com/gofiber/fiber/v2"
 
-	"cairn/event"
 	"cairn/query/filter"
 	"cairn/query/plan"
 )
@@ -18,18 +17,15 @@ import (
 // An itemsQuery is what GET /points or GET /collections/{collection}/items was asked.
 type itemsQuery struct {
 	plan.Query
-	view        view               // whose request it is
-	parameters  []filter.Parameter // the restrictions, each in its one spelling
-	cql, lang   string
-	cqlExpr     filter.Expr
+	restrictions
+	view        view // whose request it is
 	sortby      string
 	properties  []string // nil: all
-	minPosition event.Position
-	form        string // the parameter f
-	counted     bool   // numberMatched is asked for
-	limited     bool   // the limit was given, so that the caller knows of pages
-	nextLimit   int    // the limit of the page behind, where it is another
-	spreadsheet bool   // a table is for one
+	form        string   // the parameter f
+	counted     bool     // numberMatched is asked for
+	limited     bool     // the limit was given, so that the caller knows of pages
+	nextLimit   int      // the limit of the page behind, where it is another
+	spreadsheet bool     // a table is for one
 }
 
 var (
@@ -61,12 +57,8 @@ func parseItems(raw string, known []string) (*itemsQuery, error) {
 
 func (q *itemsQuery) parse(raw string, known []string) error {
 	var cursor string
-	err := eachParameter(raw, slices.Concat(known, propertyParameters(raw)), func(name, value string) (err error) {
+	err := q.read(raw, slices.Concat(known, propertyParameters(raw)), func(name, value string) (mine bool, err error) {
 		switch name {
-		case "filter":
-			q.cql = value
-		case "filter-lang":
-			q.lang, err = parseLanguage(value)
 		case "crs", "bbox-crs", "filter-crs":
 			err = checkCRS(value)
 		case "sortby":
@@ -80,8 +72,6 @@ func (q *itemsQuery) parse(raw string, known []string) error {
 			if cursor = value; cursor == "" {
 				err = errCursor
 			}
-		case "min_position":
-			q.minPosition, err = parsePosition(value)
 		case "f":
 			q.form = value
 		case "spreadsheet":
@@ -93,11 +83,9 @@ func (q *itemsQuery) parse(raw string, known []string) error {
 				err = errors.New("it must be true or false")
 			}
 		default:
-			var p filter.Parameter
-			p, _, err = filter.ParseParameter(name, value)
-			q.parameters = append(q.parameters, p)
+			return false, nil
 		}
-		return err
+		return true, err
 	})
 	if err != nil {
 		return err
@@ -141,12 +129,7 @@ func propertyParameters(raw string) (names []string) {
 
 // complete puts the parts together.
 func (q *itemsQuery) complete(cursor string) error {
-	var err error
-	if q.cqlExpr, err = parseFilter(q.cql, q.lang); err != nil {
-		return err
-	}
-	filter.Sort(q.parameters)
-	q.Filter = filter.All(filter.Combine(q.parameters), q.cqlExpr)
+	q.Filter = q.expr()
 	for _, p := range q.parameters {
 		if near, ok := p.Expr.(filter.Near); ok && q.sortby == "" {
 			q.Sort, q.Near = plan.ByDistance, near

@@ -118,28 +118,25 @@ func (s *service) enterStream(c *fiber.Ctx) (leave func(), err error) {
 func (s *service) parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
 	r = &reader{tail: s.tail, at: fromNow, wake: make(chan struct{}, 1), view: viewOf(c)}
 	r.gone, r.expires = web.Ends(c)
-	var parameters []filter.Parameter
+	var which restrictions
 	var fences filter.Expr
 	latest, fenced := false, false
-	err = eachParameter(string(c.Request().URI().QueryString()), streamParameters, func(name, value string) (err error) {
+	err = which.read(string(c.Request().URI().QueryString()), streamParameters, func(name, value string) (mine bool, err error) {
 		switch name {
 		case "since":
 			r.at, err = parseSince(value)
-			return err
 		case "latest":
 			if value != "" && value != "true" {
-				return errors.New("it stands alone, or is true")
+				err = errors.New("it stands alone, or is true")
 			}
 			r.tail, latest = s.newest, true
-			return nil
 		case "fences":
 			r.tail, fenced = s.fences, true
 			fences, err = parseFences(value)
-			return err
+		default:
+			return false, nil
 		}
-		p, _, err := filter.ParseParameter(name, value)
-		parameters = append(parameters, p)
-		return err
+		return true, err
 	})
 	if err == nil && fenced && r.view.area != nil {
 		return r, &web.Problem{Status: http.StatusForbidden, Detail: fencesEverywhere}
@@ -147,7 +144,7 @@ func (s *service) parseStream(c *fiber.Ctx, held bool) (r *reader, err error) {
 	if err == nil && fenced && latest {
 		err = badParameter("fences", "fences: latest and fences are two streams: ask for each by itself")
 	}
-	r.filter = r.view.within(filter.All(filter.Combine(parameters), fences))
+	r.filter = r.view.within(filter.All(which.expr(), fences))
 	if field := c.Get(headerLastEventID); err == nil && field != "" {
 		if r.at, err = parseSince(field); err != nil && held {
 			r.at, err = newest, nil

@@ -59,59 +59,33 @@ func (s *service) tileRequest(c *fiber.Ctx) (*answer.Request, event.Position, er
 	if err := t.Valid(); err != nil {
 		return nil, 0, &web.Problem{Status: http.StatusNotFound, Detail: err.Error()}
 	}
-	list, cql, least, err := parseFilters(string(c.Request().URI().QueryString()))
-	if err != nil {
+	var which restrictions
+	if err := which.read(string(c.Request().URI().QueryString()), tileParameters, nil); err != nil {
 		return nil, 0, err
 	}
-	v, e := viewOf(c), filter.All(filter.Combine(list), cql)
+	v, e := viewOf(c), which.expr()
 	if err := checkAuthors(c, e); err != nil {
 		return nil, 0, err
 	}
 	key := fmt.Sprintf("%s/%d/%d/%d", tilePath, t.Z, t.Y, t.X)
-	for _, p := range list {
+	for _, p := range which.parameters {
 		key += "&" + url.QueryEscape(p.Name) + "=" + url.QueryEscape(p.Value)
 	}
-	if cql != nil {
-		key += "&filter=" + url.QueryEscape(filter.Canonical(cql))
+	if which.cqlExpr != nil {
+		key += "&filter=" + url.QueryEscape(filter.Canonical(which.cqlExpr))
 	}
 	run := func() (answer.Answer, error) { return s.tiles.tile(s.stopping, t, v.within(e)) }
 	name := ""
-	if least == 0 {
+	if which.minPosition == 0 {
 		name = string(appendTileName(nil, c))
 	}
-	return s.cache.Add(key+v.key(), name, run), least, nil
+	return s.cache.Add(key+v.key(), name, run), which.minPosition, nil
 }
 
 // appendTileName appends what a tile is found under when it is asked for again. It has no
 // links.
 func appendTileName(dst []byte, c *fiber.Ctx) []byte {
 	return viewOf(c).appendKey(append(dst, c.Request().Header.RequestURI()...))
-}
-
-// parseFilters reads the parameters that restrict points, and min_position.
-func parseFilters(raw string) (list []filter.Parameter, cql filter.Expr, least event.Position, err error) {
-	var text, language string
-	err = eachParameter(raw, tileParameters, func(name, value string) (err error) {
-		switch name {
-		case "min_position":
-			least, err = parsePosition(value)
-		case "filter":
-			text = value
-		case "filter-lang":
-			language, err = parseLanguage(value)
-		default:
-			var p filter.Parameter
-			p, _, err = filter.ParseParameter(name, value)
-			list = append(list, p)
-		}
-		return err
-	})
-	if err != nil {
-		return nil, nil, 0, err
-	}
-	filter.Sort(list)
-	cql, err = parseFilter(text, language)
-	return list, cql, least, err
 }
 
 var tileParameters = append(slices.Clone(filter.ParameterNames), "filter", "filter-lang", "min_position")

@@ -112,39 +112,26 @@ func parseTrack(c *fiber.Ctx) (*trackQuery, error) {
 	}
 	q := &trackQuery{}
 	q.Name = string([]byte(name)) // fiber's text is the request's own buffer
-	raw := string(c.Request().URI().QueryString())
-	var parameters []filter.Parameter
-	var cql, lang, form string
-	err = eachParameter(raw, slices.Concat(trackParameters, propertyParameters(raw)), func(name, value string) (err error) {
+	var which restrictions
+	form := ""
+	err = which.read(string(c.Request().URI().QueryString()), trackParameters, func(name, value string) (mine bool, err error) {
 		switch name {
 		case "gap":
 			q.Gap, err = parseGap(value)
 		case "tolerance":
 			q.Tolerance, err = parseTolerance(value)
-		case "min_position":
-			q.least, err = parsePosition(value)
 		case "f":
 			form = value
-		case "filter":
-			cql = value
-		case "filter-lang":
-			lang, err = parseLanguage(value)
 		default:
-			var p filter.Parameter
-			p, _, err = filter.ParseParameter(name, value)
-			parameters = append(parameters, p)
+			return false, nil
 		}
-		return err
+		return true, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	restriction, err := parseFilter(cql, lang)
-	if err != nil {
-		return nil, err
-	}
-	q.view = viewOf(c)
-	q.filter = filter.All(filter.Combine(parameters), restriction)
+	q.view, q.least = viewOf(c), which.minPosition
+	q.filter = which.expr()
 	if err := checkAuthors(c, q.filter); err != nil {
 		return nil, err
 	}

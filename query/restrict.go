@@ -1,0 +1,52 @@
+package query
+
+import (
+	"cairn/event"
+	"cairn/query/filter"
+)
+
+// Restrictions are the parameters that say which points a request is about. Every
+// route that takes them reads them here, so that a parameter means the same on all.
+type restrictions struct {
+	parameters  []filter.Parameter // those of [filter.ParseParameter], each in its one spelling, sorted
+	cql, lang   string             // filter and filter-lang
+	cqlExpr     filter.Expr        // nil: no filter
+	minPosition event.Position     // 0: none
+}
+
+// read reads a query string whose names are all in known. Those that restrict nothing
+// go to own, which is the route's; nil where it has none.
+func (r *restrictions) read(raw string, known []string, own func(name, value string) (mine bool, err error)) error {
+	err := eachParameter(raw, known, func(name, value string) (err error) {
+		switch name {
+		case "filter":
+			r.cql = value
+			return nil
+		case "filter-lang":
+			r.lang, err = parseLanguage(value)
+			return err
+		case "min_position":
+			r.minPosition, err = parsePosition(value)
+			return err
+		}
+		if own != nil {
+			if mine, err := own(name, value); mine {
+				return err
+			}
+		}
+		p, _, err := filter.ParseParameter(name, value)
+		r.parameters = append(r.parameters, p)
+		return err
+	})
+	if err != nil {
+		return err
+	}
+	filter.Sort(r.parameters)
+	r.cqlExpr, err = parseFilter(r.cql, r.lang)
+	return err
+}
+
+// expr lets through what all of them let through.
+func (r *restrictions) expr() filter.Expr {
+	return filter.All(filter.Combine(r.parameters), r.cqlExpr)
+}
