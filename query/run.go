@@ -139,6 +139,7 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 	group.Go(func() { s.fences.run(ctx) })
 	group.Go(func() { s.collect(ctx) })
 	group.Go(func() { s.watchLag(ctx) })
+	group.Go(func() { s.reader.KeepWarm(ctx) })
 	s.tracker.Run(ctx)
 	group.Wait()
 	for range maxStreams { // who has all places is alone

@@ -57,8 +57,7 @@ func broken(err error) bool {
 func (s *service) heard(a bus.Applied) {
 	if s.primaries.Raise(hosts.ParseLineage(a.Database)) {
 		// Connections may lead to a primary of before.
-		s.pool.Reset()
-		s.long.Reset()
+		s.reader.Reset()
 		s.feed.Reset()
 	}
 	s.tracker.Saw(a.Sequence)

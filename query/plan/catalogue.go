@@ -237,6 +237,20 @@ func (c *cached) get(ctx context.Context, db *pgx.Conn, old *catalogue) (*catalo
 	return now, nil
 }
 
+// read reads the catalogue, and keeps it if it is newer than what is there.
+func (c *cached) read(ctx context.Context, db *pgx.Conn) (*catalogue, error) {
+	now, err := load(ctx, db)
+	if err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.now == nil || now.version > c.now.version {
+		c.now = now
+	}
+	return now, nil
+}
+
 // reaching are the segments that hold positions between the two, both included, in
 // the order in which they are asked for.
 func (c *catalogue) reaching(low, high int64, ascending bool) []*segment {

@@ -83,6 +83,9 @@ func (r *Reader) acquire(ctx context.Context, in lane) (release func(), conn *pg
 		}
 		return nil, nil, err
 	}
+	if r.isCold(conn) {
+		r.tellCold()
+	}
 	return func() { conn.Release(); leave() }, conn, nil
 }
 

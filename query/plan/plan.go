@@ -98,12 +98,13 @@ type Reader struct {
 	catalogue cached
 	counts    counts
 	observe   func(kind string, start time.Time)
+	cold      chan struct{} // holds one: a request was given a connection that [Reader.KeepWarm] did not warm
 }
 
 // New makes a reader. Each statement is told to observe when it is done. long is as
 // [LongPool] makes it.
 func New(pool, long *pgxpool.Pool, observe func(kind string, start time.Time)) *Reader {
-	return &Reader{pool: pool, long: long, lanes: newLanes(int(pool.Config().MaxConns)), counts: newCounts(), observe: observe}
+	return &Reader{pool: pool, long: long, lanes: newLanes(int(pool.Config().MaxConns)), counts: newCounts(), observe: observe, cold: make(chan struct{}, 1)}
 }
 
 // Page hands the rows of a page to f, in their order, until f wants no more. The
