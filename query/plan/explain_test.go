@@ -176,10 +176,12 @@ func (f *fixture) explainable(rows int64) {
 }
 
 // Pages by time read the head, and of each sealed segment no more than a page, from
-// where the cursor is.
+// where the cursor is. Of the head's rows, those of the page are fetched when they are
+// known.
 func TestPlansByTime(t *testing.T) {
 	f := newFixture(t)
 	const rows, limit = 20_000, 100
+	const narrow = 16 // a position and a time
 	f.explainable(rows)
 	// Times are seconds from 2000 on, as the positions are.
 	at := func(position event.Position) *Key { return &Key{Position: position, Time: int64(position) * 1_000_000} }
@@ -187,18 +189,33 @@ func TestPlansByTime(t *testing.T) {
 		name      string
 		ascending bool
 		after     *Key
+		bbox      string
 		segments  string // that may have some
 		read      int    // rows at most
 	}{
-		{"the newest", false, nil, "13 12 11 10", rows + 3*limit},
-		{"the newest from a cursor", false, at(30_000), "13 11 10", rows + 2*limit},
-		{"the oldest", true, nil, "13 12 11 10", rows + 3*limit},
-		{"the oldest from a cursor", true, at(50_000), "13 12", rows + limit},
+		{"the newest", false, nil, "", "13 12 11 10", rows + 4*limit},
+		{"the newest from a cursor", false, at(30_000), "", "13 11 10", rows + 3*limit},
+		{"the oldest", true, nil, "", "13 12 11 10", rows + 4*limit},
+		{"the oldest from a cursor", true, at(50_000), "", "13 12", rows + 2*limit},
+		{"the newest in a small box", false, nil, "20,20,21,21", "13 12 11 10", limit},
+		{"the newest in half of the world", false, nil, "0,0,100,60", "13 12 11 10", rows + 2*4*limit},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			segments, read, text := f.explain(t, &Query{Sort: ByTime, Ascending: tt.ascending, After: tt.after, Limit: limit})
-			if segments != tt.segments || read > tt.read {
+			q := Query{Sort: ByTime, Ascending: tt.ascending, After: tt.after, Limit: limit}
+			if tt.bbox != "" {
+				p, _, err := filter.ParseParameter("bbox", tt.bbox)
+				if err != nil {
+					t.Fatal(err)
+				}
+				q.Filter = p.Expr
+			}
+			root, text := f.explainPage(t, &q)
+			var tables []string
+			if read, segments := root.read(&tables), strings.Join(tables, " "); segments != tt.segments || read > tt.read {
 				t.Errorf("segments %q, %d rows read; want %q and at most %d\n%s", segments, read, tt.segments, tt.read, text)
+			}
+			if width := root.scanned("points_13"); width > narrow {
+				t.Errorf("the head's rows are %d bytes wide where they are sorted, want %d at most\n%s", width, narrow, text)
 			}
 		})
 	}
@@ -332,6 +349,7 @@ type node struct {
 	Planned float64 `json:"Plan Rows"`
 	Loops   float64 `json:"Actual Loops"`
 	Removed float64 `json:"Rows Removed by Filter"`
+	Width   int     `json:"Plan Width"` // bytes of a row, as planned
 	Plans   []node  `json:"Plans"`
 }
 
@@ -358,11 +376,24 @@ func (n *node) planned(table string) (rows float64) {
 	return rows
 }
 
+// scanned is how wide the rows are that a scan of the whole table gives, in bytes.
+func (n *node) scanned(table string) (width int) {
+	if n.Rel == table && n.Type == "Seq Scan" {
+		width = n.Width
+	}
+	for i := range n.Plans {
+		width = max(width, n.Plans[i].scanned(table))
+	}
+	return width
+}
+
 // read adds the segments that were read to tables, and returns how many of their rows
 // were.
 func (n *node) read(tables *[]string) (rows int) {
 	if id, ok := strings.CutPrefix(n.Rel, "points_"); ok && n.Loops > 0 {
-		*tables = append(*tables, id)
+		if !slices.Contains(*tables, id) {
+			*tables = append(*tables, id)
+		}
 		rows = int((n.Rows + n.Removed) * n.Loops)
 	}
 	for i := range n.Plans {

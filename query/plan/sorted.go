@@ -11,8 +11,8 @@ func timestamp(micros int64) time.Time { return time.UnixMicro(micros + filter.P
 
 // byTime merges what all segments have, in the order of times. Where little matches
 // it is gathered; else each segment's index over times gives it in order. The head,
-// which has none, is read whole: it is small ([cairn/projector] seals it), and an
-// index more is a cost to every write.
+// which has none, is read whole ([statement.newestOf]): it is small ([cairn/projector]
+// seals it), and an index more is a cost to every write.
 func (p *page) byTime(ctx context.Context) error {
 	return p.run(ctx, "page_by_time", p.catalogue.pageByTime(&p.q, p.extent, p.left))
 }
@@ -25,15 +25,25 @@ func (c *catalogue) pageByTime(q *Query, x filter.Extent, left int) *statement {
 	}
 	var list []step
 	for _, s := range c.reaching(x.Low, x.High, false) {
-		if st, ok := s.choose(&goal{extent: &x, need: float64(left), ascending: q.Ascending}); ok {
-			if st.way == bounded || st.way == byTime {
-				st.way = along
-			}
-			list = append(list, st)
+		g := goal{extent: &x, need: float64(left), ascending: q.Ascending}
+		if s.head { // a walk would have no index to go along
+			g.gather = s
 		}
+		st, ok := s.choose(&g)
+		if !ok {
+			continue
+		}
+		if st.way == bounded || st.way == byTime || s.head && st.visit > s.rows/wholeHead {
+			st.way = along
+		}
+		list = append(list, st)
 	}
 	return merged(q, &x, list, filter.When, left)
 }
+
+// wholeHead: where an index finds more than this part of the head, reading all of it is
+// cheaper.
+const wholeHead = 3
 
 const (
 	// firstRadius is the first circle that is looked into, in metres, and

@@ -183,15 +183,30 @@ func merged(q *Query, x *filter.Extent, list []step, key string, limit int) *sta
 	s.after = s.behind(key)
 	parts := make([]string, len(list))
 	for i, st := range list {
-		from := st.segment.table
-		if st.way != along {
+		from, where := st.segment.table, s.passing(s.after)
+		switch {
+		case st.way != along:
 			from = s.gathered(st, x) + " s"
+		case st.segment.head:
+			where = s.newestOf(from, key)
+		case st.walk > 0:
+			// Much matches, as the catalogue has it. Postgres takes most filters for ones that
+			// hardly a row passes, and would read and sort all; of a coalesce it knows nothing.
+			where = "geom is not null and " + s.after + " and coalesce(" + s.where + ", false)"
 		}
 		// By name: a table of an earlier version has them in another order.
 		parts[i] = "(select " + schema.List("", schema.Columns) + ", " + key + " as " + map[bool]string{true: "distance", false: "sortkey"}[q.Sort == ByDistance] +
-			" from " + from + " where " + s.passing(s.after) + sorted + ")"
+			" from " + from + " where " + where + sorted + ")"
 	}
 	return s.write(parts, "select "+s.selected(), sorted)
+}
+
+// newestOf is the condition that a row of a table without an index in the order asked
+// for is of the page. The positions are sorted and then the page's rows fetched: to sort
+// all columns takes three times as long (60 ms and 21 ms of a core for 124,000 rows).
+func (s *statement) newestOf(table, key string) string {
+	return "position = any(array(select position from " + table + " where " + s.passing(s.after) +
+		" order by " + key + " " + s.order.direction + ", position desc limit " + s.limit + "))"
 }
 
 // behind is the condition that a row comes behind the cursor in a merged order.
