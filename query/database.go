@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"cairn/event"
 	"cairn/internal/hosts"
 	"cairn/schema"
 )
@@ -144,10 +145,13 @@ func drain(ctx context.Context, conn *pgxpool.Conn, rows pgx.Rows) {
 // checkpoint reads how far the projection has come in this database.
 func (s *service) checkpoint(ctx context.Context) (uint64, error) {
 	defer s.metrics.observe("checkpoint", time.Now())
-	var sequence int64
-	err := s.feed.QueryRow(ctx, checkpointSelect).Scan(&sequence)
+	var sequence, floor int64
+	err := s.feed.QueryRow(ctx, checkpointSelect).Scan(&sequence, &floor)
 	if errors.Is(err, pgx.ErrNoRows) {
 		err = errNoCheckpoint
+	}
+	if seen := s.floorSeen.Load(); err == nil && floor > seen && s.floorSeen.CompareAndSwap(seen, floor) {
+		s.forget(event.Position(floor))
 	}
 	return uint64(sequence), err
 }

@@ -170,9 +170,14 @@ func (m *memory) needsFloor() bool {
 func (m *memory) drop(floor event.Position, err error) {
 	m.floorAt = m.clock()
 	if err == nil {
-		m.floor.Store(int64(floor))
-		m.rows.Drop(floor)
+		m.forget(floor)
 	}
+}
+
+// forget takes away what is below a position.
+func (m *memory) forget(floor event.Position) {
+	m.floor.Store(int64(floor))
+	m.rows.Drop(floor)
 }
 
 // fill reads some older rows, if there is room for them, and returns how long to

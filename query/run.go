@@ -25,11 +25,13 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"cairn/bus"
+	"cairn/event"
 	"cairn/internal/auth"
 	"cairn/internal/hosts"
 	"cairn/internal/web"
@@ -78,6 +80,7 @@ type service struct {
 	metrics   *metrics
 	tracker   *answer.Tracker
 	cache     *answer.Cache
+	floorSeen atomic.Int64 // the highest floor that was read
 	// stopping ends the waits, not the statements, which are bounded anyhow
 	// and which a drain lets finish.
 	stopping context.Context
@@ -224,5 +227,13 @@ func (s *service) wentBack() {
 	s.newest.wentBack()
 	s.fences.wentBack()
 	s.tiles.clear()
+	s.cache.Clear()
+	s.floorSeen.Store(0)
+}
+
+// forget drops what is kept of points that retention has dropped: no event tells of
+// that, so without a write answers would show them for as long as they are asked for.
+func (s *service) forget(below event.Position) {
+	s.memory.forget(below)
 	s.cache.Clear()
 }

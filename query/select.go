@@ -37,7 +37,7 @@ type statement struct {
 }
 
 // checkpointSelect is the smallest request there is.
-const checkpointSelect = `select sequence from checkpoint where id`
+const checkpointSelect = `select sequence, floor from checkpoint where id`
 
 // statusSelect is for people.
 const statusSelect = `select sequence, (select count(*) from parked), pg_is_in_recovery() from checkpoint where id`

@@ -28,8 +28,8 @@ func TestReadsOutliveTheirServer(t *testing.T) {
 	}
 	there := connect(t, standby.URL())
 	testkit.Eventually(t, within, "the standby has it", func() bool {
-		var sequence int64
-		return there.QueryRow(t.Context(), checkpointSelect).Scan(&sequence) == nil && sequence == 2
+		var sequence, floor int64
+		return there.QueryRow(t.Context(), checkpointSelect).Scan(&sequence, &floor) == nil && sequence == 2
 	})
 	for i := range 20 { // connections, to be broken off
 		f.pageAt(fmt.Sprintf("/points?limit=%d", 100+i))

@@ -40,12 +40,15 @@ type damage struct {
 	by, says string
 	// lost are the stages of which points may be lost.
 	lost []string
+	// salvaged is what cairn salvage must say; "" for anything.
+	salvaged string
 }
 
 // Points come in three stages: the first was projected when the copy of the
 // database was made, the second was projected, the third was not.
 const (
 	early, middle, late = "early", "middle", "late"
+	again               = "again" // by a store from a backup
 	after               = "after" // the remedy
 )
 
@@ -53,15 +56,17 @@ const (
 // either side still has is there once, and no position is given again.
 func TestDamage(t *testing.T) {
 	damages := []damage{
-		{"a bit of a message not projected yet", (*damaged).flipBit, "projector", "store is damaged", []string{late}},
-		{"a bit of the last message", (*damaged).flipLastBit, "ingest", "writes up to", []string{late}},
-		{"a file cut off where nothing is projected", (*damaged).truncateLast, "ingest", "writes up to", []string{late}},
-		{"files cut off where all is projected", (*damaged).truncate, "projector", "the store lost messages", []string{late}},
-		{"the store deleted", (*damaged).deleteStore, "projector", "is gone", []string{late}},
-		{"the stream made anew", (*damaged).recreate, "projector", "was fed from one created at", []string{late}},
-		{"the folder of another stream", (*damaged).swapStore, "projector", "was fed from one created at", []string{late}},
-		{"an older database, within the replay window", (*damaged).olderDatabase, "", "", nil},
-		{"an older database, beyond the replay window", func(d *damaged) { d.trim(); d.olderDatabase() }, "projector", "what was between is gone", []string{middle}},
+		{"a bit of a message not projected yet", (*damaged).flipBit, "projector", "store is damaged", []string{late}, ""},
+		{"a bit of the last message", (*damaged).flipLastBit, "ingest", "writes up to", []string{late}, ""},
+		{"a file cut off where nothing is projected", (*damaged).truncateLast, "ingest", "writes up to", []string{late}, ""},
+		{"files cut off where all is projected", (*damaged).truncate, "projector", "the store lost messages", []string{late}, ""},
+		{"the store deleted", (*damaged).deleteStore, "projector", "is gone", []string{late}, ""},
+		{"the stream made anew", (*damaged).recreate, "projector", "was fed from one created at", []string{late}, ""},
+		{"the folder of another stream", (*damaged).swapStore, "projector", "was fed from one created at", []string{late}, ""},
+		{"the store of a backup, which has taken writes", (*damaged).olderStore, "projector", "is not the one that this database applied", []string{late},
+			fmt.Sprintf("%d published again; %d the database had applied", damagePoints, damagePoints)},
+		{"an older database, within the replay window", (*damaged).olderDatabase, "", "", nil, ""},
+		{"an older database, beyond the replay window", func(d *damaged) { d.trim(); d.olderDatabase() }, "projector", "what was between is gone", []string{middle}, ""},
 	}
 	for _, x := range damages {
 		t.Run(x.name, func(t *testing.T) { suffer(t, x) })
@@ -72,7 +77,8 @@ func TestDamage(t *testing.T) {
 type damaged struct {
 	*system
 	t       *testing.T
-	highest int64 // position that was acknowledged
+	highest int64    // position that was acknowledged
+	extra   []string // stages beside those of all damages
 }
 
 func suffer(t *testing.T, x damage) {
@@ -84,6 +90,7 @@ func suffer(t *testing.T, x damage) {
 	d.send(early)
 	d.must(s.settle(t.Context()))
 	d.copyDatabase()
+	d.copyStore()
 	d.send(middle)
 	d.must(s.settle(t.Context()))
 	d.must(s.roles["projector"].stop())
@@ -97,10 +104,10 @@ func suffer(t *testing.T, x damage) {
 	switch x.by {
 	case "projector":
 		d.notices(d.projection, x.says)
-		d.salvage()
+		d.salvage(x.salvaged)
 	case "ingest":
 		d.notices(d.refusal, x.says)
-		d.salvage()
+		d.salvage(x.salvaged)
 	}
 	d.must(s.settle(t.Context()))
 	before := d.highest
@@ -129,7 +136,7 @@ func (d *damaged) send(stage string) {
 		if !t.Acked {
 			d.t.Fatalf("%s was not taken: %v", name, d.found())
 		}
-		if t.Position <= d.highest {
+		if t.Position <= d.highest && stage != again {
 			d.t.Errorf("%s got position %d, after %d", name, t.Position, d.highest)
 		}
 		d.highest = max(d.highest, t.Position)
@@ -174,8 +181,8 @@ func (d *damaged) notices(problem func(context.Context) (string, error), text st
 	d.t.Log(said)
 }
 
-// salvage does what it says.
-func (d *damaged) salvage() {
+// salvage does what it says, and looks for what it must say itself.
+func (d *damaged) salvage(says string) {
 	d.t.Helper()
 	p, err := launch(d.logs, "salvage", "salvage", "--data", d.data, "--nats-url", d.queue(), "--max-bytes", strconv.Itoa(streamBytes),
 		"--database-url", d.cluster.URL())
@@ -186,6 +193,9 @@ func (d *damaged) salvage() {
 		d.t.Fatalf("cairn salvage: code %d, %v: %s", code, err, p.Stdout.Tail())
 	}
 	d.t.Log(p.Stdout.Tail())
+	if !strings.Contains(p.Stdout.Tail(), says) {
+		d.t.Errorf("cairn salvage does not say %q", says)
+	}
 }
 
 // compare looks at what is there in the end.
@@ -198,7 +208,7 @@ func (d *damaged) compare(x damage, before int64) {
 	for _, difference := range c.Differences() {
 		d.t.Error(difference)
 	}
-	for _, stage := range []string{early, middle, late, after} {
+	for _, stage := range append([]string{early, middle, late, after}, d.extra...) {
 		lost := 0
 		for i := range damagePoints {
 			g := there[fmt.Sprintf("%s.%d", stage, i)]
@@ -268,6 +278,32 @@ func (d *damaged) truncate() {
 }
 
 func (d *damaged) deleteStore() { d.must(os.RemoveAll(d.store())) }
+
+// copyStore makes the copy that olderStore puts in place, with the record of what was
+// acknowledged, as a backup of the folder has both.
+func (d *damaged) copyStore() {
+	d.must(d.roles["ingest"].stop())
+	d.must(os.CopyFS(d.store()+".older", os.DirFS(d.store())))
+	text, err := os.ReadFile(d.record())
+	d.must(err)
+	d.must(os.WriteFile(d.record()+".older", text, 0o600))
+	d.must(d.roles["ingest"].start(d.t.Context()))
+	d.must(d.ready(d.t.Context()))
+}
+
+func (d *damaged) record() string { return filepath.Join(d.data, "acknowledged") }
+
+// olderStore puts that in place, and takes writes: as many as it lacks, so that its end is
+// where the database has come to.
+func (d *damaged) olderStore() {
+	d.deleteStore()
+	d.must(os.Rename(d.store()+".older", d.store()))
+	d.must(os.Rename(d.record()+".older", d.record()))
+	d.must(d.roles["ingest"].start(d.t.Context()))
+	d.extra = append(d.extra, again)
+	d.send(again)
+	d.roles["ingest"].kill()
+}
 
 func (d *damaged) recreate() {
 	d.must(d.roles["ingest"].start(d.t.Context()))
