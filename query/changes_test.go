@@ -345,6 +345,20 @@ func TestMemoryForgetsWhatIsDropped(t *testing.T) {
 	})
 }
 
+// Nor is it in an answer that was cached before, though nothing is written that would
+// make that old.
+func TestCacheForgetsWhatIsDropped(t *testing.T) {
+	f := newFixture(t)
+	f.put(1, [2]float64{1, 1})
+	f.put(2, [2]float64{1, 1})
+	f.tracker.Saw(2)
+	const path = "/points?limit=10"
+	testkit.Eventually(t, within, "both points", func() bool { return strings.Contains(string(f.get(path).body), `"numberReturned":2`) })
+	f.exec("delete from points_1 where position < $1", int64(event.At(2, 0)))
+	f.exec("update checkpoint set floor = $1", int64(event.At(2, 0)))
+	testkit.Eventually(t, within, "the one that was kept", func() bool { return strings.Contains(string(f.get(path).body), `"numberReturned":1`) })
+}
+
 // A page that begins in memory continues in the database.
 func TestPageOfBoth(t *testing.T) {
 	f := newFixture(t)

@@ -17,7 +17,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// repairTimeout bounds how long a repair waits for the queue to be reachable.
+// repairTimeout bounds how long a repair waits for the database to be reachable, and a
+// command on keys for their bucket.
 const repairTimeout = 10 * time.Second
 
 // repairFlags are what commands need that work on database and queue of a
