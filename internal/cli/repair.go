@@ -53,7 +53,8 @@ func (c *rebuildCmd) Run(s *session) error {
 	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.stdout, "The table is new: %d rows taken over from before sequence %d, %d events replayed up to sequence %d.\n",
+	_, err = fmt.Fprintf(s.stdout, "The table is new: %d rows taken over from before sequence %d, %d events replayed up to sequence %d.\n"+
+		"Restart 'cairn query' (or 'cairn serve') if it has served damaged rows: it keeps the newest rows in memory.\n",
 		done.Kept, done.From, done.Replayed, done.To)
 	return err
 }
