@@ -141,6 +141,9 @@ const openOutcome = `,"note":"if this id is there with other content, that stays
 // openKey is the same of the id that a point has from an Idempotency-Key.
 const openKey = `,"note":"if this Idempotency-Key was used for another point, that stays: Prefer: wait tells"`
 
+// fieldLocation is as fasthttp keeps it.
+var fieldLocation = []byte(fiber.HeaderLocation)
+
 // accept makes the answer 202, for one event that is on disk.
 // prefix stands before the paths of this server.
 func (r *pointRequest) accept(c *fiber.Ctx, position event.Position, prefix string) {
@@ -152,7 +155,7 @@ func (r *pointRequest) accept(c *fiber.Ctx, position event.Position, prefix stri
 		a = append(a, pathOf(e)...)
 		a = append(a, "?min_position="...)
 		a = strconv.AppendInt(a, int64(position), 10)
-		head.SetBytesV(fiber.HeaderLocation, a)
+		head.SetCanonical(fieldLocation, a)
 	}
 	head.SetContentType(fiber.MIMEApplicationJSON)
 	web.Unshared(c)

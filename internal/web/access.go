@@ -38,7 +38,7 @@ func (s *Server) guard(r Route) fiber.Handler {
 
 // admit notes who the caller is, or says why they may not use the route.
 func (s *Server) admit(c *fiber.Ctx, r Route, conn *conn) error {
-	who, err := s.cfg.Access.Identify(tokenOf(c.Context()), c.Context().Time()) // when it came: no clock is asked again
+	who, err := s.cfg.Access.Identify(tokenOf(conn.authorization), c.Context().Time()) // when it came: no clock is asked again
 	if err != nil {
 		return unidentified(c, err)
 	}
@@ -185,10 +185,9 @@ var (
 	basic  = []byte("Basic ")
 )
 
-// tokenOf is what the request has of a key or token: as bearer, as the password
-// of any user, or, for what cannot send header fields, as a parameter.
-func tokenOf(c *fasthttp.RequestCtx) []byte {
-	field := fieldOf(c, Authorization)
+// tokenOf is the key or token in a field Authorization: as bearer, or as the password of
+// any user. Of what cannot send header fields, see takeKey.
+func tokenOf(field []byte) []byte {
 	switch {
 	case hasScheme(field, bearer):
 		return bytes.TrimSpace(field[len(bearer):])

@@ -65,6 +65,8 @@ type conn struct {
 	caller *auth.Identity
 	varies bool
 	fields uint32 // bits, by [Field]
+	// authorization is the value of that field, in the request's own memory; nil: none.
+	authorization []byte
 }
 
 // peerText is the text of the other end's address.

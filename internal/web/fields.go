@@ -87,27 +87,32 @@ func fieldNamed(name []byte) Field {
 	return otherField
 }
 
-// noteFields notes which fields the request has. To ask the parser for one that it does
+// noteFields notes which fields the request has, and what it says of who asks. To ask the parser for one that it does
 // not have costs as much as for one that it has: a copy of the name, and all fields are
 // looked through, which are out of the processor's cache once the request has waited
 // for the disk.
 func (c *conn) noteFields(h *fasthttp.RequestHeader) {
 	var has uint32
-	h.VisitAll(func(name, _ []byte) { has |= 1 << fieldNamed(name) })
-	c.fields = has
+	var authorization []byte
+	h.VisitAll(func(name, value []byte) {
+		f := fieldNamed(name)
+		has |= 1 << f
+		if f == Authorization {
+			authorization = value
+		}
+	})
+	c.fields, c.authorization = has, authorization
 }
 
 func (c *conn) has(f Field) bool { return c.fields&(1<<f) != 0 }
 
 // FieldOf is the value of the request's field: of the first one, where there are
 // several; nil where there is none. What a handler adds to the request is not seen.
-func FieldOf(c *fiber.Ctx, f Field) []byte { return fieldOf(c.Context(), f) }
-
-func fieldOf(c *fasthttp.RequestCtx, f Field) []byte {
-	if conn, ok := c.Conn().(*conn); ok && !conn.has(f) {
+func FieldOf(c *fiber.Ctx, f Field) []byte {
+	if conn, ok := c.Context().Conn().(*conn); ok && !conn.has(f) {
 		return nil
 	}
-	return c.Request.Header.PeekBytes(fieldNames[f])
+	return c.Request().Header.PeekBytes(fieldNames[f])
 }
 
 // fieldsOf are the values of the request's field, one for each of its lines.

@@ -47,7 +47,7 @@ func FuzzTakeKey(f *testing.F) {
 		if !bytes.Equal(gotPath, path) || string(gotQuery) != strings.Join(want, "&") {
 			t.Fatalf("%q became %q", uri, c.Request.Header.RequestURI())
 		}
-		token := tokenOf(&c)
+		token := tokenOf(c.Request.Header.Peek(fiber.HeaderAuthorization))
 		switch {
 		case before == "" && key != "" && !strings.ContainsAny(key, "\r\n\x00") && strings.TrimSpace(key) != "":
 			if string(token) != strings.TrimSpace(key) {
