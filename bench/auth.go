@@ -32,7 +32,9 @@ type service struct {
 // page, of services that ask for one and of others beside them that do not. What counts
 // is the processor time that the service takes for a request. Both are asked at the same
 // time, in many short turns: a few per cent are less than what other work on the machine
-// does to either.
+// does to either. Each round has services of its own, the one or the other started
+// first: of two that do the same, one may take 1 % more all its life, by where its
+// memory lies.
 func benchAuth(ctx context.Context, sys *system, s settings) error {
 	if err := sys.fill(ctx, 1000); err != nil {
 		return err
@@ -42,58 +44,72 @@ func benchAuth(ctx context.Context, sys *system, s settings) error {
 		return fmt.Errorf("make an access key: %w", err)
 	}
 	authorization := "Bearer " + strings.TrimSpace(string(out))
-	keyed, open := map[string]service{}, map[string]service{} // by role
-	for _, role := range []string{"ingest", "query"} {
-		for mode, services := range map[string]map[string]service{"keys": keyed, "none": open} {
-			p, base, err := sys.startBeside(ctx, role, mode)
-			if err != nil {
-				return err
-			}
-			defer p.Kill()
-			services[role] = service{process: p, base: base}
-		}
-		k := keyed[role]
-		k.field = []string{"-H", "Authorization: " + authorization}
-		keyed[role] = k
-	}
-	if err := keyHolds(ctx, authorization, keyed["ingest"].base+"/point/uploads/none", keyed["query"].base+cachedPath); err != nil {
-		return err
-	}
 	script := filepath.Join(sys.dir, "post.lua")
 	if err := os.WriteFile(script, []byte(postScript), 0o600); err != nil {
 		return err
 	}
-	post := func(to service) (wrkResult, error) {
-		return runWrk(ctx, postConnections, authTurn, to.base+"/point", append([]string{"-s", script}, to.field...)...)
-	}
-	read := func(to service) (wrkResult, error) {
-		return runWrk(ctx, cachedConnections, authTurn, to.base+cachedPath, to.field...)
-	}
-	for _, row := range []struct {
-		name, role string
-		ask        func(service) (wrkResult, error)
-		time       time.Duration
-	}{{"durable POST /point by a key ÷ by nobody", "ingest", post, s.post}, {"cached GET " + cachedPath + " by a key ÷ by nobody", "query", read, s.read}} {
+	for _, row := range []authRow{
+		{"durable POST /point by a key ÷ by nobody", "ingest", "/point/uploads/none", s.post, func(to service) (wrkResult, error) {
+			return runWrk(ctx, postConnections, authTurn, to.base+"/point", append([]string{"-s", script}, to.field...)...)
+		}},
+		{"cached GET " + cachedPath + " by a key ÷ by nobody", "query", cachedPath, s.read, func(to service) (wrkResult, error) {
+			return runWrk(ctx, cachedConnections, authTurn, to.base+cachedPath, to.field...)
+		}},
+	} {
 		var rates, costs []pair
-		for range s.rounds {
-			if err := sys.settle(ctx); err != nil { // or it is the last row's points that are projected meanwhile
+		for round := range s.rounds {
+			rate, cost, err := row.round(ctx, sys, authorization, round)
+			if err != nil {
 				return err
 			}
-			sys.pause()
-			for range row.time / authTurn {
-				rate, cost, err := sideBySide(keyed[row.role], open[row.role], row.ask)
-				if err != nil {
-					sys.resume()
-					return err
-				}
-				rates, costs = append(rates, rate), append(costs, cost)
-			}
-			sys.resume()
+			rates, costs = append(rates, rate...), append(costs, cost...)
 		}
 		report(row.name+", by processor time", "requests per CPU second", costs)
 		report(row.name, "requests/s", rates)
 	}
 	return nil
+}
+
+// An authRow is one kind of request that is made by a key and by nobody.
+type authRow struct {
+	name, role string
+	path       string // of a GET that shows whether a key holds
+	time       time.Duration
+	ask        func(service) (wrkResult, error)
+}
+
+// round starts a service that asks for a key and one that does not, and returns what
+// each turn of both measured.
+func (r authRow) round(ctx context.Context, sys *system, authorization string, number int) (rates, costs []pair, err error) {
+	services := map[string]service{}
+	modes := []string{"keys", "none"}
+	for i := range modes {
+		mode := modes[(i+number)%len(modes)]
+		p, base, err := sys.startBeside(ctx, r.role, mode)
+		if err != nil {
+			return nil, nil, err
+		}
+		defer p.Kill()
+		services[mode] = service{process: p, base: base}
+	}
+	keyed, open := services["keys"], services["none"]
+	keyed.field = []string{"-H", "Authorization: " + authorization}
+	if err := keyHolds(ctx, authorization, keyed.base+r.path); err != nil {
+		return nil, nil, err
+	}
+	if err := sys.settle(ctx); err != nil { // or it is the last round's points that are projected meanwhile
+		return nil, nil, err
+	}
+	sys.pause()
+	defer sys.resume()
+	for range r.time / authTurn {
+		rate, cost, err := sideBySide(keyed, open, r.ask)
+		if err != nil {
+			return nil, nil, err
+		}
+		rates, costs = append(rates, rate), append(costs, cost)
+	}
+	return rates, costs, nil
 }
 
 // sideBySide asks two services at once, and returns the rates and how many requests each
@@ -182,10 +198,9 @@ func keyHolds(ctx context.Context, authorization string, urls ...string) error {
 func (s *system) startBeside(ctx context.Context, role, mode string) (p *testrig.Process, base string, err error) {
 	data := s.dir
 	if role == "ingest" { // which locks its folder
-		data = filepath.Join(s.dir, "ingest-"+mode)
 		passwords, err := os.ReadFile(filepath.Join(s.dir, "nats-passwords"))
 		if err == nil {
-			err = os.Mkdir(data, 0o700)
+			data, err = os.MkdirTemp(s.dir, "ingest-"+mode+"-")
 		}
 		if err == nil {
 			err = os.WriteFile(filepath.Join(data, "nats-passwords"), passwords, 0o600)
@@ -194,8 +209,12 @@ func (s *system) startBeside(ctx context.Context, role, mode string) (p *testrig
 			return nil, "", err
 		}
 	}
-	p, err = testrig.Command{Program: s.binary, Args: []string{role, "--listen", anyPort, "--data", data, "--nats-url", s.nats, "--auth", mode},
-		Log: filepath.Join(s.dir, role+"-"+mode+".log")}.Launch()
+	log, err := os.CreateTemp(s.dir, role+"-"+mode+"-*.log") // see startRole
+	if err != nil {
+		return nil, "", err
+	}
+	_ = log.Close()
+	p, err = testrig.Command{Program: s.binary, Args: []string{role, "--listen", anyPort, "--data", data, "--nats-url", s.nats, "--auth", mode}, Log: log.Name()}.Launch()
 	if err != nil {
 		return nil, "", err
 	}
