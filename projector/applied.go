@@ -40,7 +40,7 @@ func slotOf(number uint64) int {
 
 // remember is the statement that notes the batch's last message as applied; "" if there is none.
 func (w *writer) remember(b *batch) string {
-	if w.bracket != fenced || b.lastID == "" || len(b.lastID) > appliedIDBytes {
+	if w.bracket != fenced || b.empty() || b.lastID == "" || len(b.lastID) > appliedIDBytes {
 		return ""
 	}
 	return fmt.Sprintf(`insert into applied_messages (slot, sequence, message_id) values (%d, %d, '%s')

@@ -181,10 +181,15 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 		if w.flush {
 			latest = b.last
 		}
+		// A batch without a message, which brings the table latest up to date, moves nothing.
+		number, moves := "0", ""
+		if !b.empty() {
+			number, moves = "nextval('applied_messages_number')", fmt.Sprintf("sequence = %d, message_id = '%s', ", b.last, quote(b.lastID))
+		}
 		opening = fmt.Sprintf(`begin; set local lock_timeout = %d;
-			update checkpoint set sequence = %d, message_id = '%s', latest = %d, updated_at = now()
-			where sequence = %d and stream_created = '%s' returning catalogue, fences, nextval('applied_messages_number')`,
-			w.patience.Milliseconds(), b.last, quote(b.lastID), latest, w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano))
+			update checkpoint set %slatest = %d, updated_at = now()
+			where sequence = %d and stream_created = '%s' returning catalogue, fences, %s`,
+			w.patience.Milliseconds(), moves, latest, w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano), number)
 	}
 	results, err := w.conn.PgConn().Exec(ctx, opening).ReadAll()
 	if err != nil {
