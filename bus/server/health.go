@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 	"time"
 
 	"cairn/bus"
@@ -115,9 +116,19 @@ func (w *hangWatch) hangs(now uint64) bool {
 	return w.looks == hangLooks
 }
 
-// endProcess is for a store that hangs.
+const (
+	// stackBytes is how much is logged of what the process was doing when its store hung.
+	stackBytes = 1 << 20
+	// logPause is the time that the log has to be written before the process ends.
+	logPause = time.Second
+)
+
+// endProcess is for a store that hangs. What each goroutine waits for tells where.
 func (s *Server) endProcess() {
-	s.cfg.Log.Error("the queue's store hangs, as it may after a full disk: ending the process, as nothing else helps; start it again, and nothing that was acknowledged is lost", "store", s.cfg.StoreDir)
+	stacks := make([]byte, stackBytes)
+	stacks = stacks[:runtime.Stack(stacks, true)]
+	s.cfg.Log.Error("the queue's store hangs, as it may after a full disk: ending the process, as nothing else helps; start it again, and nothing that was acknowledged is lost", "store", s.cfg.StoreDir, "goroutines", string(stacks))
+	time.Sleep(logPause)
 	os.Exit(1)
 }
 

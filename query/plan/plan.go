@@ -220,7 +220,10 @@ func (p *page) byPosition(ctx context.Context) error {
 func (p *page) run(ctx context.Context, kind string, s *statement) error {
 	defer p.reader.observe(kind, time.Now())
 	header := true
-	return p.reader.query(ctx, p.conn, s.String(), s.Args, func(r Row) (bool, error) {
+	err := p.reader.query(ctx, p.conn, s.String(), s.Args, func(r Row) (bool, error) {
+		if header && r[ColID] != nil {
+			return false, ErrNoCheckpoint
+		}
 		if header {
 			header = false
 			return true, p.begin(r)
@@ -242,6 +245,10 @@ func (p *page) run(ctx context.Context, kind string, s *statement) error {
 		p.full = !more || p.left == 0
 		return !p.full, err
 	})
+	if err == nil && header {
+		return ErrNoCheckpoint
+	}
+	return err
 }
 
 // begin reads a statement's header.
