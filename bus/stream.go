@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -125,11 +126,25 @@ func createStream(ctx context.Context, js jetstream.JetStream, after uint64, max
 		CreatedThen(&cfg, time.Now())
 	}
 	s, err := js.CreateStream(ctx, cfg)
+	for range createAgain {
+		if !errors.Is(err, context.DeadlineExceeded) || ctx.Err() != nil {
+			break
+		}
+		there, lookErr := js.Stream(ctx, Stream)
+		if lookErr == nil && slices.Equal(there.CachedInfo().Config.Subjects, cfg.Subjects) {
+			return there, nil // it was made, after all
+		}
+		s, err = js.CreateStream(ctx, cfg)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("create stream %s: %w", Stream, err)
 	}
 	return s, nil
 }
+
+// createAgain is how often a stream is asked for again that was not made within the time
+// of a request, 5 s: it takes some syncs of a disk that may have much else to write.
+const createAgain = 3
 
 // ResumeAfter makes the durable consumer, or sets it back, so that the next
 // message it gives is the one after sequence. It notes for which primary of a

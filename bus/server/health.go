@@ -82,10 +82,13 @@ func (s *Server) monitor(ctx context.Context) {
 	}
 }
 
-// watchChecks ends the process when a check of the store does not end: a disk that fills up at
-// the wrong moment makes the server wait for itself, forever (seen with nats-server
-// 2.15). Then it neither takes writes nor stops, so nothing but the end of the process
-// helps; what it acknowledged is on the disk.
+// watchChecks ends the process when a check of the store does not end. On a full disk the
+// server can wait for itself, forever: a message could not be written, and the stream is
+// trimmed before the store is restarted. In nats-server 2.15 the purge then finds bytes that
+// it cannot write either, and rebuilds the store's state, for which it needs the lock that it
+// holds (fileStore.compactLocked, msgBlock.flushPendingMsgs, fileStore.rebuildState). Then
+// the server neither takes writes nor stops, so nothing but the end of the process helps;
+// what it acknowledged is on the disk.
 func (s *Server) watchChecks(ctx context.Context) {
 	ticker := time.NewTicker(hangLook)
 	defer ticker.Stop()
