@@ -19,12 +19,13 @@ import (
 // readPoints finds out what the database has of the batch's ids, and gives numbers to
 // contents: rows of one id, staged or there, with the same number say the same.
 func (w *writer) readPoints(ctx context.Context, b *batch, v *verdict) error {
-	for _, id := range b.ids() {
+	ids := b.ids()
+	for _, id := range ids {
 		p := &point{id: id, source: stored}
 		v.points[id], v.order = p, append(v.order, p)
 	}
 	v.staged = make(map[event.Position]stagedRow, len(b.rows))
-	return w.compare(ctx, b, v, func(c *compared) {
+	return w.compare(ctx, b, ids, v, func(c *compared) {
 		if c.position != nil {
 			v.staged[event.Position(*c.position)] = stagedRow{*c.number, *c.staged}
 		}

@@ -38,18 +38,17 @@ type storedRow struct {
 }
 
 // compare reads what is staged over the connection, and beside each row what the
-// database has of its id. Contents have numbers: rows of one id with the same number say
+// database has of its id. repeated says that an id is staged more than once. Contents have numbers: rows of one id with the same number say
 // the same.
-func (c *catalogue) compare(ctx context.Context, conn *pgx.Conn, b *batch, take func(*compared)) error {
-	ids := b.ids()
+func (c *catalogue) compare(ctx context.Context, conn *pgx.Conn, ids []uuid.UUID, repeated bool, take func(*compared)) error {
 	holdings, err := c.lookUp(ctx, conn, slices.Clone(ids), true)
 	if err != nil {
 		return err
 	}
-	if ids := c.inHead(ids); len(ids) > 0 {
-		holdings = append(holdings, holding{segment: c.head.ID, ids: ids})
+	if head := c.inHead(ids); len(head) > 0 {
+		holdings = append(holdings, holding{segment: c.head.ID, ids: head})
 	}
-	sql, args := c.comparison(holdings, len(ids) < len(b.rows))
+	sql, args := c.comparison(holdings, repeated)
 	rows, err := conn.Query(ctx, sql, args...)
 	if err != nil {
 		return fmt.Errorf("compare with what is there: %w", err)

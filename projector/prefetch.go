@@ -136,6 +136,7 @@ func (s *prefetcher) read(ctx context.Context, b *batch, by *catalogue) (found [
 		return nil, err
 	}
 	w := writer{conn: s.conn} // which only stages
+	ids := b.ids()
 	found = make([]compared, 0, len(b.rows))
 	err = pgx.BeginFunc(ctx, s.conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, createStaged); err != nil {
@@ -144,7 +145,7 @@ func (s *prefetcher) read(ctx context.Context, b *batch, by *catalogue) (found [
 		if err := w.copyRange(ctx, "staged", b, 0, len(b.rows)); err != nil {
 			return err
 		}
-		return by.compare(ctx, s.conn, b, func(c *compared) { found = append(found, *c) })
+		return by.compare(ctx, s.conn, ids, len(ids) < len(b.rows), func(c *compared) { found = append(found, *c) })
 	})
 	s.used = time.Now()
 	return found, err
@@ -192,11 +193,11 @@ func (c *catalogue) clone() *catalogue {
 }
 
 // compare compares what is staged with what is there, or takes what was prefetched.
-func (w *writer) compare(ctx context.Context, b *batch, v *verdict, take func(*compared)) error {
+func (w *writer) compare(ctx context.Context, b *batch, ids []uuid.UUID, v *verdict, take func(*compared)) error {
 	found := w.prefetched
 	w.prefetched = nil
 	if found == nil || found.batch != b || found.by != w.catalogue || len(v.parked) > len(b.parked) {
-		return w.catalogue.compare(ctx, w.conn, b, take)
+		return w.catalogue.compare(ctx, w.conn, ids, len(ids) < len(b.rows), take)
 	}
 	rows, err := w.conn.Query(ctx, `select position, ctid::text from staged`)
 	if err != nil {
