@@ -19,6 +19,11 @@ import (
 func TestRequestsShareStatements(t *testing.T) {
 	f := newFixture(t)
 	f.put(1, grid(50, 1)...)
+	// Those made ahead would wait for the lock, too.
+	testkit.Eventually(t, within, "connections have been made ahead", func() bool {
+		now := f.pool.Stat()
+		return now.AcquiredConns() == 0 && now.IdleConns() > 1
+	})
 	spellings := []string{"/points?limit=10&bbox=0,0,90,90", "/points?bbox=0,0,90,90&limit=10", "/points?bbox=0.0,0,90,9e1&limit=010"}
 	tx, err := f.db.Begin(t.Context())
 	if err != nil {
