@@ -118,6 +118,13 @@ func (p *projector) trim(ctx context.Context, s jetstream.Stream, info *jetstrea
 	if keep <= info.State.FirstSeq {
 		return nil
 	}
+	where, err := bus.AskCut(ctx, p.nc, keep)
+	if err != nil {
+		return err
+	}
+	if keep = where.At(info.State.FirstSeq); keep == 0 {
+		return nil // the disk is full, and no file of the store could go
+	}
 	if err := s.Purge(ctx, jetstream.WithPurgeSequence(keep)); err != nil {
 		return fmt.Errorf("trim stream %s below %d: %w", bus.Stream, keep, err)
 	}

@@ -78,7 +78,7 @@ var accesses = map[string]access{
 // insiders are the users in [account], with what they may publish to and hear.
 var insiders = map[string]struct{ publish, subscribe []string }{
 	// The projector makes the stream, for which it asks the nodes how much disk they
-	// have, reads it, trims it, announces how far it is, answers for single points, and keeps fences and hooks.
+	// have, reads it, trims it, for which it asks where it can be cut off, announces how far it is, answers for single points, and keeps fences and hooks.
 	bus.UserProjector: {
 		publish: append([]string{
 			api + "STREAM.INFO." + bus.Stream, api + "STREAM.CREATE." + bus.Stream, api + "STREAM.PURGE." + bus.Stream,
@@ -87,7 +87,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 			api + "CONSUMER.CREATE." + bus.Stream + ".*", api + "CONSUMER.INFO." + bus.Stream + ".*",
 			api + "CONSUMER.DELETE." + bus.Stream + ".*", api + "CONSUMER.RESET." + bus.Stream + ".*",
 			api + "CONSUMER.MSG.NEXT." + bus.Stream + ".*", "$JS.ACK." + bus.Stream + ".>",
-			bus.SubjectApplied, answers, bus.SubjectNode,
+			bus.SubjectApplied, answers, bus.SubjectNode, bus.SubjectCut,
 		}, readKeys...),
 		subscribe: []string{inboxes, bus.SubjectRead, bus.SubjectKeep},
 	},
@@ -107,6 +107,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 		},
 		subscribe: []string{inboxes, bus.SubjectNode},
 	},
+	userStore:  {publish: []string{inboxes}, subscribe: []string{bus.SubjectCut}},
 	userWriter: {publish: []string{bus.Subject}, subscribe: []string{inboxes}},
 }
 
@@ -122,6 +123,10 @@ const userNode = "node"
 // the streams because nothing from outside names a subject there, and its password
 // never leaves the process.
 const userWriter = "writer"
+
+// userStore is the server's process, where it answers for the store's files. Its password
+// never leaves the process.
+const userStore = "store"
 
 // accountOf is the account of a user.
 func accountOf(user string) string {
@@ -180,7 +185,8 @@ func userLine(cfg Config, user string, publish, subscribe []string) string {
 }
 
 func passwordOf(cfg Config, user string) string {
-	if user == userNode || user == userWriter {
+	switch user {
+	case userNode, userStore, userWriter:
 		return cfg.ownPassword
 	}
 	return cfg.Passwords[user]

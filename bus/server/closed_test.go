@@ -31,7 +31,7 @@ var targets = []string{
 	"$JS.API.CONSUMER.CREATE.POINTS", "$JS.API.CONSUMER.CREATE.POINTS.other.points.events", "$JS.API.CONSUMER.DURABLE.CREATE.POINTS.other", "$JS.API.CONSUMER.UNPIN.POINTS.projector",
 	"$JS.API.STREAM.PEER.REMOVE.POINTS", "$JS.API.STREAM.LEADER.STEPDOWN.POINTS", "$JS.API.CONSUMER.LEADER.STEPDOWN.POINTS.projector",
 	"$JS.API.META.LEADER.STEPDOWN", "$JS.API.SERVER.REMOVE", "$JS.API.ACCOUNT.PURGE.CAIRN", "$JS.SNAPSHOT.RESTORE.POINTS.x", "$JS.FC.POINTS.projector.x",
-	"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.CAIRN.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", bus.SubjectNode, bus.SalvageSubject,
+	"$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.CAIRN.CLAIMS.UPDATE", "$SYS.REQ.SERVER.PING", "$SYS.REQ.USER.INFO", bus.SubjectNode, bus.SubjectCut, bus.SalvageSubject,
 }
 
 // rights are those of the targets that a user is for.
@@ -113,10 +113,11 @@ func TestNoRequestCanBeAimed(t *testing.T) {
 func TestInsidersHaveWhatTheyNeed(t *testing.T) {
 	needs := map[string][]string{
 		"writer": {bus.Subject},
+		"store":  {},
 		bus.UserProjector: {
 			"$JS.API.STREAM.PURGE.POINTS", // trims
 			"$JS.API.CONSUMER.DELETE.POINTS.projector", "$JS.API.CONSUMER.RESET.POINTS.projector", "$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",
-			"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.SubjectApplied, bus.SubjectNode,
+			"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.SubjectApplied, bus.SubjectNode, bus.SubjectCut,
 			"$JS.API.STREAM.CREATE.KV_cairn-uploads", "$JS.API.DIRECT.GET.KV_cairn-keys",
 		},
 		bus.UserAdmin: {

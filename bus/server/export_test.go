@@ -24,8 +24,3 @@ func Insider(user string) []string { return insiders[user].publish }
 
 // Outsiders are the users with an account of their own.
 func Outsiders() []string { return slices.Sorted(maps.Keys(accesses)) }
-
-// LeadsStream reports whether the node leads the stream of points, as it knows itself.
-func (s *Server) LeadsStream() bool {
-	return s.current.Load().JetStreamIsStreamLeader(account, bus.Stream)
-}

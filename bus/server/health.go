@@ -83,12 +83,12 @@ func (s *Server) monitor(ctx context.Context) {
 }
 
 // watchChecks ends the process when a check of the store does not end. On a full disk the
-// server can wait for itself, forever: a message could not be written, and the stream is
-// trimmed before the store is restarted. In nats-server 2.15 the purge then finds bytes that
-// it cannot write either, and rebuilds the store's state, for which it needs the lock that it
-// holds (fileStore.compactLocked, msgBlock.flushPendingMsgs, fileStore.rebuildState). Then
-// the server neither takes writes nor stops, so nothing but the end of the process helps;
-// what it acknowledged is on the disk.
+// server can wait for itself, forever: a purge within a file of the stream that cannot write
+// its marks rebuilds the store's state, for which it needs the lock that it holds
+// (nats-server 2.15: fileStore.compactLocked, msgBlock.flushPendingMsgs,
+// fileStore.rebuildState). The projector avoids that (see [Server.cut]); an administrator,
+// or a disk that fills up in between, may not. Then the server neither takes writes nor
+// stops, so nothing but the end of the process helps; what it acknowledged is on the disk.
 func (s *Server) watchChecks(ctx context.Context) {
 	ticker := time.NewTicker(hangLook)
 	defer ticker.Stop()

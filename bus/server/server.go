@@ -19,6 +19,7 @@ import (
 	"cairn/bus"
 
 	natsserver "github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 const (
@@ -62,7 +63,7 @@ type Config struct {
 	TLS *tls.Config
 	Log *slog.Logger
 
-	ownPassword string // of userNode and userWriter
+	ownPassword string // of userNode, userStore and userWriter
 }
 
 // A Server is an embedded NATS server with JetStream, set so that a message it
@@ -78,6 +79,7 @@ type Server struct {
 	checks    atomic.Uint64 // checks of the store that began or ended: odd while one is under way
 	// node is what a node of a cluster knows of the others; nil without a cluster.
 	node *node
+	nc   *nats.Conn // answers for the store
 }
 
 // Start starts the embedded server and waits until it takes connections.
@@ -112,18 +114,30 @@ func Start(cfg Config) (*Server, error) {
 	s.cfg.Listen = s.current.Load().Addr().String() // a restart keeps the port
 	ctx, stop := context.WithCancel(context.Background())
 	s.stop = stop
-	if s.node != nil {
-		if err := s.node.start(ctx); err != nil {
-			stop()
-			s.shutdown()
-			return nil, err
-		}
-	} else {
-		s.compareAcknowledged()
+	if err := s.serve(ctx); err != nil {
+		stop()
+		s.nc.Close() // nil will do
+		s.shutdown()
+		return nil, err
 	}
 	go s.monitor(ctx)
 	go s.watchChecks(ctx)
 	return s, nil
+}
+
+// serve answers for the store and, in a cluster, begins to work as a node.
+func (s *Server) serve(ctx context.Context) (err error) {
+	if s.nc, err = bus.Connect(s.Endpoint(userStore), s.cfg.Log); err != nil {
+		return err
+	}
+	if err := bus.ServeCut(s.nc, s.cut); err != nil {
+		return err
+	}
+	if s.node != nil {
+		return s.node.start(ctx)
+	}
+	s.compareAcknowledged()
+	return nil
 }
 
 func (s *Server) start() error {
@@ -132,6 +146,9 @@ func (s *Server) start() error {
 		return err
 	}
 	if err := adoptStore(s.cfg.StoreDir); err != nil {
+		return err
+	}
+	if err := forgetIndex(s.cfg.StoreDir); err != nil {
 		return err
 	}
 	opts := &natsserver.Options{}
@@ -197,7 +214,12 @@ func (s *Server) Close() {
 		s.node.handOver()
 		s.node.close()
 	}
+	s.nc.Close()
+	whole := s.unhealthy() == nil
 	s.shutdown()
+	if whole {
+		noteClosed(s.cfg.StoreDir)
+	}
 	if s.acked != nil {
 		_ = s.acked.sync() // it need not be
 		_ = s.acked.file.Close()
