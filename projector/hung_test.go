@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"cairn/bus"
 	"cairn/internal/testkit"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -124,4 +125,36 @@ func (m *mute) carry(n int64, from, to net.Conn) {
 			return
 		}
 	}
+}
+
+// A session whose connection falls silent before it projects is given up, and another is
+// begun.
+func TestSessionLeavesAHungConnection(t *testing.T) {
+	b := newBench(t)
+	held, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = held.Rollback(context.Background()) }()
+	if _, err := held.Exec(t.Context(), `lock table checkpoint in access exclusive mode`); err != nil {
+		t.Fatal(err)
+	}
+	through := newMute(t, b.url)
+	database := b.url
+	b.url = through.url
+	b.start(func(c *Config) { c.hungAfter = 3 * time.Second })
+	b.url = database
+	testkit.Eventually(t, patience, "the session to wait for an answer", func() bool {
+		return b.count(`select count(*) from pg_stat_activity where application_name = '`+applicationName+`' and wait_event_type = 'Lock'`) > 0
+	})
+	through.muteAll()
+	if err := held.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, patience, "a session over another connection", func() bool {
+		_, err := b.js.Stream(t.Context(), bus.Stream)
+		return err == nil && b.status().Problem == ""
+	})
+	b.waitFor(b.publish(line("p-0", `{}`)))
+	through.end() // so that nothing waits for its bound at the end
 }

@@ -298,66 +298,6 @@ func (p *projector) makeUploads(ctx context.Context) {
 	p.uploads = true
 }
 
-// session connects, checks that stream and database belong together, and
-// projects until something fails or ctx ends.
-func (p *projector) session(ctx context.Context, reconnected <-chan struct{}) error {
-	if err := p.begin(ctx); err != nil {
-		return err
-	}
-	conn, err := p.source.connect(ctx, applicationName)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), rollbackTimeout)
-		defer cancel()
-		_ = conn.Close(ctx)
-	}()
-	if err := checkSchema(ctx, conn); err != nil {
-		return err
-	}
-	lineage, err := hosts.Of(ctx, conn.PgConn())
-	if err != nil {
-		return err
-	}
-	if err := p.await(ctx, conn, lineage); err != nil {
-		return err
-	}
-	at, err := readCheckpoint(ctx, conn)
-	if err != nil {
-		return err
-	}
-	stream, at, err := openStream(ctx, p.js, conn, at, p.cfg)
-	if stream != nil {
-		p.replicated = stream.CachedInfo().Config.Replicas > 1
-	}
-	if err != nil {
-		return err
-	}
-	p.makeUploads(ctx)
-	if err := p.checkGap(ctx, stream, at); err != nil {
-		return err
-	}
-	resume := bus.ResumeAfter
-	if p.replicated && p.resumed {
-		resume = bus.ResumeAgain
-	}
-	consumer, err := resume(ctx, p.js, at.sequence, lineage.String())
-	if err != nil {
-		return err
-	}
-	p.resumed = true
-	p.source.seen.Raise(lineage)
-	p.lineage.Store(&lineage)
-	w := &writer{conn: conn, at: at, log: p.cfg.Log, patience: fencePatience, inPlace: map[int]int{}}
-	p.cfg.Log.Info("projecting", "after_sequence", at.sequence, "database", hosts.HostOf(conn.PgConn()), "timeline", lineage.Timeline)
-	p.problem.Store(nil)
-	p.projecting.Store(true)
-	defer p.projecting.Store(false)
-	p.note(func(s *state) { s.Sequence = at.sequence })
-	return p.work(ctx, w, lineage, stream, consumer, reconnected)
-}
-
 // work projects what the consumer hands out, from where the writer is, until something
 // fails or ctx ends.
 func (p *projector) work(ctx context.Context, w *writer, lineage hosts.Lineage, stream jetstream.Stream, consumer jetstream.Consumer, reconnected <-chan struct{}) error {

@@ -33,8 +33,8 @@ const endSelect = `select pg_terminate_backend(pid) from pg_locks
 
 // await returns when it is this projector's turn. One that holds the turn and does not
 // move on for fencePatience, though there is something to project, was stopped in the
-// middle of its work: it is ended.
-func (p *projector) await(ctx context.Context, conn *pgx.Conn, lineage hosts.Lineage) error {
+// middle of its work: it is ended. alive is called as long as the database answers.
+func (p *projector) await(ctx context.Context, conn *pgx.Conn, lineage hosts.Lineage, alive func()) error {
 	mine, err := p.tryTurn(ctx, conn)
 	if err == nil && !mine && p.backend != 0 {
 		// It may be our own connection from before, whose end the server has not noticed.
@@ -81,6 +81,7 @@ func (p *projector) await(ctx context.Context, conn *pgx.Conn, lineage hosts.Lin
 		if mine, err = p.tryTurn(ctx, conn); err != nil {
 			return err
 		}
+		alive()
 		if mine {
 			p.cfg.Log.Info("the other projector has ended: going on in its place")
 		}
