@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"cairn/internal/garbage"
 	"cairn/internal/web"
 	"cairn/query/answer"
 )
@@ -57,7 +58,7 @@ func (s *service) inTurn(limit int, page func(bound int, buffer *[]byte) (answer
 	case <-ctx.Done():
 		return answer.Answer{}, web.Unavailable("too many large pages are asked for at once: ask for smaller ones, or again", retryAfter)
 	}
-	s.collectNow()
+	garbage.Look()
 	buffer := largeBuffers.Get().(*[]byte)
 	defer largeBuffers.Put(buffer)
 	return page(largePage, buffer)

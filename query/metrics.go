@@ -4,6 +4,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"cairn/query/answer"
 )
 
 type metrics struct {
@@ -75,4 +77,11 @@ func registerLag(r prometheus.Registerer, s *service) {
 
 func (m *metrics) observe(statement string, start time.Time) {
 	m.seconds.WithLabelValues(statement).Observe(time.Since(start).Seconds())
+}
+
+// heldBytes is how many bytes of points there are in memory, in whatever form. They
+// have next to no pointers, which package garbage counts on.
+func (s *service) heldBytes() int {
+	_, rows := s.memory.rows.Stat()
+	return rows + s.cache.Size() + s.server.Unsent() + int(s.tail.backlog.Load()) + len(s.places.free)*batchBytes + len(s.making)*answer.MaxBytes
 }

@@ -33,6 +33,7 @@ import (
 	"cairn/bus"
 	"cairn/event"
 	"cairn/internal/auth"
+	"cairn/internal/garbage"
 	"cairn/internal/hosts"
 	"cairn/internal/web"
 	"cairn/query/answer"
@@ -101,7 +102,6 @@ type service struct {
 	places            *places       // for those that do, until it is written
 	downloads, tracks *slots
 	making            chan struct{} // a place each that makes a large page
-	garbage           garbage
 }
 
 // Run answers requests until ctx ends. When it returns, its connections to the
@@ -128,6 +128,7 @@ func Run(ctx context.Context, cfg Config) error {
 
 func (s *service) run(ctx context.Context, server *web.Server) {
 	defer s.close()
+	defer garbage.Count(s.heldBytes)()
 	server.Mount(web.Role{
 		Name:   "query",
 		Routes: s.routes(),
@@ -140,7 +141,6 @@ func (s *service) run(ctx context.Context, server *web.Server) {
 	group.Go(func() { s.tail.run(ctx) })
 	group.Go(func() { s.newest.run(ctx) })
 	group.Go(func() { s.fences.run(ctx) })
-	group.Go(func() { s.collect(ctx) })
 	group.Go(func() { s.watchLag(ctx) })
 	group.Go(func() { s.reader.KeepWarm(ctx) })
 	s.tracker.Run(ctx)

@@ -13,6 +13,7 @@ import (
 	"syscall"
 
 	"cairn/internal/client"
+	"cairn/internal/garbage"
 
 	"github.com/alecthomas/kong"
 )
@@ -96,6 +97,7 @@ func Main(args []string, build Build) int {
 	context.AfterFunc(ctx, stop)
 	defer stop()
 	limitMemory()
+	go garbage.Bound(ctx)
 	log := &logBuffer{out: os.Stderr}
 	defer log.Close()
 	return execute(&session{ctx: ctx, stdout: os.Stdout, stderr: os.Stderr, log: log, build: build.fill()}, args)

@@ -11,6 +11,7 @@ import (
 	"cairn/bus/server"
 	"cairn/ingest"
 	"cairn/internal/datadir"
+	"cairn/internal/garbage"
 	"cairn/internal/hosts"
 	"cairn/internal/web"
 	"cairn/projector"
@@ -281,7 +282,8 @@ type queueFlags struct {
 type queue struct {
 	server *server.Server
 	remote func(user string) (bus.Endpoint, error)
-	bound  int64 // for the stream, in bytes
+	bound  int64  // for the stream, in bytes
+	forget func() // that its blocks are in this process
 	unlock func()
 }
 
@@ -314,6 +316,7 @@ func openQueue(data dataFlag, u natsURLFlag, f queueFlags, w webFlags, version s
 		return nil, err
 	}
 	if q.server != nil {
+		q.forget = garbage.CountBlocks()
 		log.Info("the queue is open", "nats", "nats://"+q.server.Addr(), "store", data.store())
 	}
 	return q, nil
@@ -352,6 +355,7 @@ func (q *queue) endpoint(user string) bus.Endpoint {
 func (q *queue) close() {
 	if q.server != nil {
 		q.server.Close()
+		q.forget()
 	}
 	q.unlock()
 }
