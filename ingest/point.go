@@ -158,7 +158,6 @@ func (r *pointRequest) accept(c *fiber.Ctx, position event.Position, prefix stri
 		head.SetCanonical(fieldLocation, a)
 	}
 	head.SetContentType(fiber.MIMEApplicationJSON)
-	web.Unshared(c)
 
 	a = append(a[:0], `{"id":`...)
 	a = appendShownID(a, e)

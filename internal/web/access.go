@@ -29,7 +29,7 @@ func (s *Server) guard(r Route) fiber.Handler {
 		if err == nil {
 			err = r.Handler(c)
 		}
-		if !conn.varies {
+		if !conn.varies && cacheable(c) {
 			varyByAuthorization(&c.Response().Header)
 		}
 		return err
@@ -50,6 +50,14 @@ func (s *Server) admit(c *fiber.Ctx, r Route, conn *conn) error {
 	}
 	conn.caller = who
 	return nil
+}
+
+// cacheable reports whether a cache may keep the answer. Those to PUT and DELETE it may not,
+// those to POST and PATCH only if they say for how long and name what they show in
+// Content-Location, as none of Cairn's does (RFC 9110, section 9.3; RFC 5789, section 2).
+func cacheable(c *fiber.Ctx) bool {
+	m := c.Method()
+	return m == fiber.MethodGet || m == fiber.MethodHead
 }
 
 // varyByAuthorization keeps what one asker was told out of caches that others share (RFC 9111,
@@ -92,17 +100,6 @@ func Revalidated(c *fiber.Ctx, byCoding bool) {
 	h.SetCanonical(fieldCacheControl, noCache)
 	if byCoding {
 		h.SetCanonical(fieldVary, byCodingOnly)
-	}
-}
-
-// Unshared marks the answer to a write, which nothing else marks. It is what the guard
-// does else, without a look at what is there, which only an Origin adds to.
-func Unshared(c *fiber.Ctx) {
-	if conn, ok := c.Context().Conn().(*conn); ok && conn.caller != nil && !conn.has(Origin) {
-		conn.varies = true
-		h := &c.Response().Header
-		h.SetCanonical(fieldCacheControl, noStore)
-		h.SetCanonical(fieldVary, byAuthorization)
 	}
 }
 
