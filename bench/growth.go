@@ -104,6 +104,9 @@ func (g *growth) load(ctx context.Context, size int) error {
 	if err := g.loadTo(ctx, size-latestRows); err != nil {
 		return err
 	}
+	if err := g.sys.forgetPeaks(); err != nil {
+		return err
+	}
 	start, from := time.Now(), g.w.n
 	if err := g.loadTo(ctx, size); err != nil {
 		return err
@@ -147,6 +150,9 @@ func (g *growth) restart(ctx context.Context) error {
 	return nil
 }
 
+// memory notes the most that each role had resident since the newest rows began to
+// come: what is done since is the same at each size. A longer load has more moments to
+// be the one when the most is resident.
 func (g *growth) memory(context.Context) error {
 	peaks, err := g.sys.peakBytes()
 	if err != nil {
@@ -155,9 +161,9 @@ func (g *growth) memory(context.Context) error {
 	sum := int64(0)
 	for _, role := range slices.Sorted(maps.Keys(peaks)) {
 		sum += peaks[role]
-		g.note("peak memory of "+role, float64(peaks[role])/(1<<20), "MiB")
+		g.note("peak memory of "+role+", the newest of them", float64(peaks[role])/(1<<20), "MiB")
 	}
-	g.note("peak memory of the roles together", float64(sum)/(1<<20), "MiB")
+	g.note("peak memory of the roles together, the newest of them", float64(sum)/(1<<20), "MiB")
 	return nil
 }
 

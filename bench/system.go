@@ -178,8 +178,22 @@ func (s *system) stop() {
 func (s *system) pause()  { s.roles["projector"].Signal(syscall.SIGSTOP) }
 func (s *system) resume() { s.roles["projector"].Signal(syscall.SIGCONT) }
 
-// peakBytes is the most memory that each role ever had resident, since it was
-// started: VmHWM in /proc/PID/status.
+// resetPeak, written to /proc/PID/clear_refs, makes the most memory that a process had
+// resident what it has now (proc_pid_clear_refs(5)).
+const resetPeak = "5"
+
+// forgetPeaks makes peakBytes begin anew.
+func (s *system) forgetPeaks() error {
+	for _, name := range roleNames {
+		if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", s.roles[name].PID()), []byte(resetPeak), 0); err != nil {
+			return fmt.Errorf("reset the peak memory of %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// peakBytes is the most memory that each role had resident since it was started, or
+// since forgetPeaks: VmHWM in /proc/PID/status.
 func (s *system) peakBytes() (map[string]int64, error) {
 	peaks := map[string]int64{}
 	for _, name := range roleNames {
