@@ -58,6 +58,9 @@ type Applied struct {
 	Truncated bool `json:"truncated,omitempty"`
 	// Database is the lineage of the primary that has it, where that is known.
 	Database string `json:"database,omitempty"`
+	// Catalogue is the number of the list of segments, as the projector saw it last;
+	// 0: not known. Every second's announcement has it.
+	Catalogue int64 `json:"catalogue,omitempty"`
 	// Parked are the positions parked, for an ingest of a version before outcomes.
 	Parked []event.Position `json:"parked,omitempty"`
 }

@@ -118,15 +118,15 @@ func TestAnnounces(t *testing.T) {
 	b.start()
 	p := b.publish(line("a", `{}`), line("a", `{"v":1}`))
 	deadline := time.After(patience)
-	for {
+	for outcomes, catalogue := false, false; !outcomes || !catalogue; {
 		select {
 		case a := <-heard:
 			first, known := a.Outcome(p)
-			if second, _ := a.Outcome(p + 1); known && first == bus.OutcomeCreated && second == bus.OutcomeConflict {
-				return
-			}
+			second, _ := a.Outcome(p + 1)
+			outcomes = outcomes || known && first == bus.OutcomeCreated && second == bus.OutcomeConflict
+			catalogue = catalogue || a.Catalogue > 0 && a.Catalogue == int64(b.count("select catalogue from checkpoint"))
 		case <-deadline:
-			t.Fatal("the commit was not announced")
+			t.Fatalf("outcomes announced: %v, the catalogue: %v", outcomes, catalogue)
 		}
 	}
 }

@@ -82,7 +82,7 @@ func (p *projector) housekeeping(ctx context.Context, stream jetstream.Stream, e
 	answered := time.Now()
 	for {
 		applied := p.state.Load().Sequence
-		_ = bus.Announce(p.nc, bus.Applied{Sequence: applied, Database: p.lineage.Load().String()}) // a hint
+		_ = bus.Announce(p.nc, bus.Applied{Sequence: applied, Database: p.lineage.Load().String(), Catalogue: p.maintenance.number()}) // a hint
 		err := p.look(ctx, stream, applied)
 		if err != nil && ctx.Err() == nil {
 			p.cfg.Log.Warn("housekeeping", "error", err)
@@ -174,12 +174,14 @@ type SegmentsStatus struct {
 	Points int64 `json:"sealed_points"`
 	// Floor is the position below which retention has dropped all.
 	Floor event.Position `json:"floor"`
+
+	catalogue int64 // the number of the list
 }
 
 // recordStatus notes what /status says of the segments.
 func (m *maintenance) recordStatus(ctx context.Context, all []schema.Segment) error {
 	var s SegmentsStatus
-	if err := m.conn.QueryRow(ctx, `select floor from checkpoint`).Scan((*int64)(&s.Floor)); err != nil {
+	if err := m.conn.QueryRow(ctx, `select floor, catalogue from checkpoint`).Scan((*int64)(&s.Floor), &s.catalogue); err != nil {
 		return fmt.Errorf("read what retention has dropped: %w", err)
 	}
 	for i := range all {
@@ -200,6 +202,14 @@ func (m *maintenance) recordStatus(ctx context.Context, all []schema.Segment) er
 	}
 	m.status.Store(&s)
 	return nil
+}
+
+// number is the catalogue's as it was seen last; 0: it was not.
+func (m *maintenance) number() int64 {
+	if s := m.status.Load(); s != nil {
+		return s.catalogue
+	}
+	return 0
 }
 
 // StreamStatus is what the projector sees of the stream.

@@ -21,6 +21,7 @@ import (
 	"cairn/event"
 	"cairn/internal/testkit"
 	"cairn/internal/web"
+	"cairn/schema"
 )
 
 // replica runs the whole role, with a NATS server, until the test ends.
@@ -63,6 +64,43 @@ func announcer(t testing.TB, nats *server.Server) func(sequence uint64) {
 	}
 	t.Cleanup(nc.Close)
 	return func(sequence uint64) { _ = bus.Announce(nc, bus.Applied{Sequence: sequence}) }
+}
+
+// What the projector announces reaches the connections that are kept warm.
+func TestAnnouncedSegmentsAreWarmed(t *testing.T) {
+	url, nats := testkit.Postgres(t), testkit.NATS(t)
+	replica(t, url, nats)
+	db := connect(t, url)
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := db.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read := func(table string) (n int) {
+		t.Helper()
+		err := db.QueryRow(t.Context(), `select count(*) from pg_stat_activity where datname = current_database()
+			and application_name = 'cairn-query' and query like '%from ' || $1 || ' %'`, table).Scan(&n)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	testkit.Eventually(t, within, "connections are warm", func() bool { return read("points_1") > 1 })
+	exec(schema.CreateTable(7))
+	for _, sql := range append(schema.HeadIndexes(7), schema.GrantLike(7)) {
+		exec(sql)
+	}
+	exec(fmt.Sprintf(`update segments set high = 1000 where id = 1; insert into segments (id, low, high, state) values (7, 1000, %d, 'sealed')`, int64(schema.HeadEnd)))
+	var number int64
+	if err := db.QueryRow(t.Context(), "update checkpoint set catalogue = catalogue + 1 returning catalogue").Scan(&number); err != nil {
+		t.Fatal(err)
+	}
+	nc := testkit.JetStream(t, nats, bus.UserProjector).Conn()
+	testkit.Eventually(t, within, "connections know the new segment", func() bool {
+		_ = bus.Announce(nc, bus.Applied{Catalogue: number}) // again, as the projector does
+		return read("points_7") > 1
+	})
 }
 
 // A world is a writer's plain memory of what it has committed. Points only come,

@@ -61,6 +61,7 @@ func (s *service) heard(a bus.Applied) {
 		s.feed.Reset()
 	}
 	s.tracker.Saw(a.Sequence)
+	s.reader.Announced(a.Catalogue)
 }
 
 // ready says why this replica should not be asked: its database is too far behind.

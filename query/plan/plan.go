@@ -18,6 +18,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -99,12 +100,15 @@ type Reader struct {
 	counts    counts
 	observe   func(kind string, start time.Time)
 	cold      chan struct{} // holds one: a request was given a connection that [Reader.KeepWarm] did not warm
+	news      chan struct{} // holds one: a catalogue was announced that connections are not warm for
+	announced atomic.Int64  // its number
+	warmed    atomic.Int64  // the number of the one that all that were idle are warm for
 }
 
 // New makes a reader. Each statement is told to observe when it is done. long is as
 // [LongPool] makes it.
 func New(pool, long *pgxpool.Pool, observe func(kind string, start time.Time)) *Reader {
-	return &Reader{pool: pool, long: long, lanes: newLanes(int(pool.Config().MaxConns)), counts: newCounts(), observe: observe, cold: make(chan struct{}, 1)}
+	return &Reader{pool: pool, long: long, lanes: newLanes(int(pool.Config().MaxConns)), counts: newCounts(), observe: observe, cold: make(chan struct{}, 1), news: make(chan struct{}, 1)}
 }
 
 // Page hands the rows of a page to f, in their order, until f wants no more. The

@@ -14,8 +14,8 @@ import (
 
 // A connection's first page takes 12 ms of a core more than the next: Postgres loads PostGIS
 // and its libraries, and reads what it keeps of each segment and its indexes (0.4 ms each).
-// So some connections are made and warmed before anybody asks, and warmed again when there
-// are new segments.
+// So some connections are made and warmed before anybody asks, and warmed again when new
+// segments are announced.
 const (
 	// maxAhead is how many connections are made ahead: at 5 million points each takes 3.5 MB
 	// of the database's memory, and 7 MB with plans, until it was idle for as long as the
@@ -30,8 +30,8 @@ const (
 
 // A warmth is what a connection has been warmed for.
 type warmth struct {
-	version int64 // of the catalogue
-	segment int   // the newest; ids rise
+	version  int64        // of the catalogue
+	segments map[int]bool // by id; a table that still gets its indexes is to be read again
 }
 
 // warmthKey is where a connection has its warmth; who holds the connection may look.
@@ -46,8 +46,21 @@ func (r *Reader) isCold(conn *pgxpool.Conn) bool {
 
 // tellCold wakes KeepWarm.
 func (r *Reader) tellCold() {
+	wake(r.cold)
+}
+
+// Announced takes the number of the projector's catalogue; 0: it is not known.
+func (r *Reader) Announced(number int64) {
+	if number == 0 || number == r.warmed.Load() {
+		return
+	}
+	r.announced.Store(number)
+	wake(r.news)
+}
+
+func wake(c chan struct{}) {
 	select {
-	case r.cold <- struct{}{}:
+	case c <- struct{}{}:
 	default: // it will look
 	}
 }
@@ -60,28 +73,74 @@ func (r *Reader) Reset() {
 }
 
 // KeepWarm makes connections ahead, and warms those that are idle, until ctx ends.
-// It rests until a request is given a cold connection: nothing is kept for a service
-// that nobody asks.
+// It rests until a request is given a cold connection or a catalogue is announced:
+// nothing is done for a service that nobody asks and nobody writes to.
 func (r *Reader) KeepWarm(ctx context.Context) {
 	for retry := firstRetry; ctx.Err() == nil; {
-		wait := time.Duration(0)
-		if err := r.warmAll(ctx); err != nil {
-			wait, retry = retry, min(2*retry, lastRetry)
-		} else {
+		if err := r.warmAll(ctx); err == nil {
 			retry = firstRetry
-		}
-		if wait == 0 {
-			select {
-			case <-ctx.Done():
-			case <-r.cold:
-			}
+			r.rest(ctx)
 			continue
 		}
 		select {
 		case <-ctx.Done():
-		case <-time.After(wait):
+		case <-time.After(retry):
+		}
+		retry = min(2*retry, lastRetry)
+	}
+}
+
+// rest returns when a request was given a cold connection. Meanwhile it follows what is
+// announced.
+func (r *Reader) rest(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.cold:
+			return
+		case <-r.news:
+			_ = r.follow(ctx) // another announcement comes in a second
 		}
 	}
+}
+
+// follow warms the idle connections for the catalogue that was announced, as far as this
+// database has it. It makes none: perhaps nobody asks any more. If most are in use, it is
+// done after another announcement, or when a request is given a cold one.
+func (r *Reader) follow(ctx context.Context) error {
+	if r.pool.Stat().IdleConns() < 2 {
+		return nil
+	}
+	if err := r.look(ctx); err != nil {
+		return err
+	}
+	if err := r.warmIdle(ctx); err != nil {
+		return err
+	}
+	if c := r.catalogue.last(); c != nil {
+		r.warmed.Store(c.version)
+	}
+	return nil
+}
+
+// look reads the catalogue if its number has changed.
+func (r *Reader) look(ctx context.Context) error {
+	c := r.catalogue.last()
+	if c != nil && c.version == r.announced.Load() {
+		return nil // a request was first
+	}
+	conn := r.idle(ctx, func(*pgxpool.Conn) bool { return true })
+	if conn == nil {
+		return nil
+	}
+	defer conn.Release()
+	var version int64
+	err := conn.QueryRow(ctx, `select catalogue from checkpoint where id`).Scan(&version)
+	if err == nil && (c == nil || c.version != version) {
+		_, err = r.catalogue.read(ctx, conn.Conn())
+	}
+	return err
 }
 
 // warmAll makes the connections that are missing, and warms those that are idle.
@@ -92,8 +151,12 @@ func (r *Reader) warmAll(ctx context.Context) error {
 			return err
 		}
 	}
+	return r.warmIdle(ctx)
+}
+
+func (r *Reader) warmIdle(ctx context.Context) error {
 	for ctx.Err() == nil {
-		conn := r.idleCold(ctx)
+		conn := r.idle(ctx, r.isCold)
 		if conn == nil {
 			return nil
 		}
@@ -155,14 +218,14 @@ func (r *Reader) openWarm(ctx context.Context) (*pgxpool.Conn, error) {
 	return conn, nil
 }
 
-// idleCold takes an idle connection that is cold. Another idle one is left to requests,
-// which would wait for a new one otherwise.
-func (r *Reader) idleCold(ctx context.Context) (found *pgxpool.Conn) {
+// idle takes an idle connection of which cond is true. Another idle one is left to
+// requests, which would wait for a new one otherwise.
+func (r *Reader) idle(ctx context.Context, cond func(*pgxpool.Conn) bool) (found *pgxpool.Conn) {
 	if r.pool.Stat().IdleConns() < 2 {
 		return nil
 	}
 	for _, conn := range r.pool.AcquireAllIdle(ctx) {
-		if found == nil && r.isCold(conn) {
+		if found == nil && cond(conn) {
 			found = conn
 		} else {
 			conn.Release()
@@ -183,21 +246,21 @@ func (r *Reader) warm(ctx context.Context, conn *pgxpool.Conn) error {
 			return err
 		}
 	}
-	newest := seen.segment
+	now := warmth{version: c.version, segments: map[int]bool{}}
 	q := &Query{Filter: filter.Box{West: -180, South: -90, East: 180, North: 90}}
 	x := filter.Bound(q.Filter)
 	var list []step
 	for _, s := range slices.Backward(c.segments) {
-		if s.id > seen.segment && len(list) < warmSegments {
+		if !seen.segments[s.id] && len(list) < warmSegments {
 			list = append(list, step{segment: s, way: byBox})
 		}
-		newest = max(newest, s.id)
+		now.segments[s.id] = s.known
 	}
 	s := pageByPosition(q, &x, list, int64(Newest), 0)
 	// Nobody asks for it again: it takes no place among the prepared statements.
 	if _, err := conn.Exec(ctx, s.String(), append([]any{pgx.QueryExecModeDescribeExec}, s.Args...)...); err != nil && !again(err) {
 		return err
 	}
-	data[warmthKey] = warmth{c.version, newest}
+	data[warmthKey] = now
 	return nil
 }

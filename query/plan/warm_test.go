@@ -53,7 +53,7 @@ func (f *fixture) widen(afterConnect func(context.Context, *pgx.Conn) error) {
 }
 
 // Connections are there, and know the segments, before anybody asks; and again where
-// there is a new segment, once anybody has asked.
+// there is a new segment that nobody has announced, once anybody has asked.
 func TestKeepWarm(t *testing.T) {
 	f := newFixture(t)
 	f.widen(nil)
@@ -98,6 +98,73 @@ func TestKeepWarm(t *testing.T) {
 	}
 	if !warm("points_11_geom") {
 		t.Error("idle connections do not know the new segment")
+	}
+}
+
+// A new segment that was announced is known to the connections before anybody asks.
+func TestKeepWarmFollows(t *testing.T) {
+	f := newFixture(t)
+	f.widen(nil)
+	ctx, stop := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { defer close(ended); f.KeepWarm(ctx) }()
+	defer func() { stop(); <-ended }()
+	warm := func(index string) bool {
+		return f.allIdle(maxAhead, func(conn *pgxpool.Conn) bool { return knows(t, conn.Conn(), index) })
+	}
+	testkit.Eventually(t, warmWithin, "connections are warm", func() bool { return warm("points_1_geom") })
+
+	f.segment(10, 1_000, 2_000, "sealed", fmt.Sprintf(strings.ReplaceAll(explainRows, "i % ", "i %% "), 0, 1_000, 1_100))
+	var number int64
+	if err := f.db.QueryRow(t.Context(), "update checkpoint set catalogue = catalogue + 1 returning catalogue").Scan(&number); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, warmWithin, "idle connections are warmed", func() bool {
+		f.Announced(number) // again, as the projector does
+		return f.warmed.Load() == number
+	})
+	stop()
+	<-ended
+	if !warm("points_10_geom") {
+		t.Error("connections do not know the new segment")
+	}
+	for len(f.news) > 0 {
+		<-f.news
+	}
+	if f.Announced(number); len(f.news) > 0 {
+		t.Error("what connections are warm for is looked at again")
+	}
+}
+
+// Where there are no connections any more, an announcement makes none.
+func TestAnnouncementsMakeNoConnections(t *testing.T) {
+	f := newFixture(t)
+	f.widen(nil)
+	f.announced.Store(1 << 40)
+	if err := f.follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if n := f.pool.Stat().NewConnsCount(); n != 0 {
+		t.Errorf("%d connections were made", n)
+	}
+}
+
+// A table that was read while it was the head, and has indexes since, is read again.
+func TestSealedIsReadAgain(t *testing.T) {
+	f := newFixture(t)
+	f.widen(nil)
+	if err := f.warmAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	f.exec(`create index points_1_sealed on points_1 (observed_at);
+		update segments set state = 'sealed', high = 1000, rows = 0, revision = 0, other_ids = 0 where id = 1;
+		update checkpoint set catalogue = catalogue + 1`)
+	f.announced.Store(f.catalogue.last().version + 1)
+	if err := f.follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !f.allIdle(maxAhead, func(conn *pgxpool.Conn) bool { return knows(t, conn.Conn(), "points_1_sealed") }) {
+		t.Error("idle connections do not know the new index")
 	}
 }
 
