@@ -10,7 +10,7 @@ import (
 // memory on 5 million points around towns.
 const (
 	walkCost   = 1.2 // for each row that is walked along: each is on another page
-	gatherCost = 0.4 // for each row that is fetched through an index and sorted
+	gatherCost = 0.4 // for each row that is fetched through an index and sorted, with its neighbours on the same page
 	probeCost  = 30  // for a search in an index
 )
 
@@ -109,13 +109,14 @@ func (s *segment) choose(g *goal) (st step, ok bool) {
 		return st, true // all of them pass
 	}
 	walk, cost := st.visit, math.Inf(1)
-	st.consider(&cost, byBox, inBoxes, x.Boxes != nil)
+	st.consider(&cost, byBox, inBoxes*gatherCost, inBoxes, x.Boxes != nil)
 	byTimes := s.rows * inTime
 	if x.Boxes != nil {
 		byTimes = max(byTimes, st.within.rows*unsureTime)
 	}
-	st.consider(&cost, byTime, byTimes, indexed && x.Timed())
-	st.consider(&cost, byName, s.rows*namedPart*float64(len(x.Names)), indexed && x.Names != nil)
+	st.consider(&cost, byTime, byTimes*s.timeCost(), byTimes, indexed && x.Timed())
+	byNames := s.rows * namedPart * float64(len(x.Names))
+	st.consider(&cost, byName, byNames*gatherCost, byNames, indexed && x.Names != nil)
 	if math.IsInf(cost, 1) {
 		return st, true // there is nothing to gather by
 	}
@@ -143,9 +144,18 @@ func (s *segment) skipped(g *goal) float64 {
 	return s.rows * max(0, before) / (float64(s.to) - float64(s.from))
 }
 
+// timeCost is that of a row which the index over times finds. Rows of a merged segment, one
+// with zones, are in the order of their places, so that each is on another page.
+func (s *segment) timeCost() float64 {
+	if s.zones != nil {
+		return walkCost
+	}
+	return gatherCost
+}
+
 // consider takes the way if it is cheaper than what was thought of before.
-func (st *step) consider(cost *float64, w way, rows float64, possible bool) {
-	if c := probeCost + rows*gatherCost; possible && c < *cost {
+func (st *step) consider(cost *float64, w way, fetch, rows float64, possible bool) {
+	if c := probeCost + fetch; possible && c < *cost {
 		st.way, st.visit, *cost = w, rows, c
 	}
 }

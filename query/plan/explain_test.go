@@ -121,6 +121,28 @@ func TestPlansByZones(t *testing.T) {
 	}
 }
 
+// Rows of the same times are each on another page of a merged segment, and rows of a box
+// are not: a box that has more of them is cheaper.
+func TestPlansOfScatteredTimes(t *testing.T) {
+	const rows = 20_000
+	seg := schema.Segment{Low: 0, High: rows, Zones: schema.NewZones(20)}
+	for i := int64(1); i < rows; i++ {
+		schema.WidenZone(seg.Zones, seg.ZoneAt(i), time.UnixMicro(filter.PostgresEpoch+i*1_000_000))
+	}
+	hours := func(n int64) int64 { return n * 3_600_000_000 }
+	s := &segment{known: true, low: 0, high: rows, rows: rows, from: 0, to: rows * 1_000_000,
+		area: filter.Box{West: -180, South: -90, East: 180, North: 90}, zones: &seg}
+	for _, tt := range []struct {
+		part float64 // of the world, in the box
+		want way
+	}{{0.4, byBox}, {0.7, byTime}} {
+		x := filter.Extent{Boxes: []filter.Box{{West: -180, South: -90, East: -180 + 360*tt.part, North: 90}}, From: hours(1), To: hours(2)}
+		if st, ok := s.choose(&goal{extent: &x, need: 2_000}); !ok || st.way != tt.want {
+			t.Errorf("3,600 rows in the times, %.0f in the box: by %v, want %v", rows*tt.part, st.way, tt.want)
+		}
+	}
+}
+
 // One point of another year, as a clock that is wrong makes it, does not make the times of
 // all others seem few: a box is asked for by place where fewer points are in it than in
 // the times.
