@@ -24,6 +24,9 @@ const (
 	// warmSegments bounds the segments that a connection is warmed for, the newest:
 	// 0.2 MB each.
 	warmSegments = 40
+	// warmTimeout bounds what is asked over one connection, which may carry nothing any
+	// more.
+	warmTimeout = acquireTimeout
 	// firstRetry and lastRetry are between tries to reach the database for it.
 	firstRetry, lastRetry = 100 * time.Millisecond, 30 * time.Second
 )
@@ -135,6 +138,8 @@ func (r *Reader) look(ctx context.Context) error {
 		return nil
 	}
 	defer conn.Release()
+	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
+	defer cancel()
 	var version int64
 	err := conn.QueryRow(ctx, `select catalogue from checkpoint where id`).Scan(&version)
 	if err == nil && (c == nil || c.version != version) {
@@ -237,6 +242,8 @@ func (r *Reader) idle(ctx context.Context, cond func(*pgxpool.Conn) bool) (found
 // warm makes Postgres read what pages need of the segments that the connection has
 // not seen: it plans and opens a page of all of them, and stops before the first row.
 func (r *Reader) warm(ctx context.Context, conn *pgxpool.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, warmTimeout)
+	defer cancel()
 	data := conn.Conn().PgConn().CustomData()
 	seen, warmed := data[warmthKey].(warmth)
 	c := r.catalogue.last()

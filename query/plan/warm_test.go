@@ -186,3 +186,39 @@ func TestKeepWarmWaits(t *testing.T) {
 		return f.allIdle(maxAhead, func(conn *pgxpool.Conn) bool { return !f.isCold(conn) })
 	})
 }
+
+// A connection that does not answer is given up.
+func TestWarmIsBounded(t *testing.T) {
+	f := newFixture(t)
+	f.widen(nil)
+	if err := f.warmAll(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := f.pool.Acquire(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Release()
+	f.exec("update checkpoint set catalogue = catalogue + 1")
+	f.exec("begin; lock table checkpoint, points_1 in access exclusive mode")
+	defer f.exec("rollback")
+	f.Announced(1 << 40)
+	for name, do := range map[string]func() error{
+		"a look at the catalogue": func() error { return f.look(t.Context()) },
+		"a page": func() error {
+			delete(conn.Conn().PgConn().CustomData(), warmthKey)
+			return f.warm(t.Context(), conn)
+		},
+	} {
+		ended := make(chan error, 1)
+		go func() { ended <- do() }()
+		select {
+		case err := <-ended:
+			if !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("%s: %v", name, err)
+			}
+		case <-time.After(warmWithin):
+			t.Fatalf("%s goes on", name)
+		}
+	}
+}
