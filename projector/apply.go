@@ -186,7 +186,7 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 		if !b.empty() {
 			number, moves = "nextval('applied_messages_number')", fmt.Sprintf("sequence = %d, message_id = '%s', ", b.last, quote(b.lastID))
 		}
-		opening = fmt.Sprintf(`begin; set local lock_timeout = %d;
+		opening = fmt.Sprintf(`begin; set local lock_timeout = %d; `+endIdle+`;
 			update checkpoint set %slatest = %d, updated_at = now()
 			where sequence = %d and stream_created = '%s' returning catalogue, fences, %s`,
 			w.patience.Milliseconds(), moves, latest, w.at.sequence, w.at.streamCreated.Format(time.RFC3339Nano), number)
@@ -216,6 +216,11 @@ func (w *writer) begin(ctx context.Context, b *batch) error {
 	}
 	return w.readFences(ctx, string(moved.Rows[0][1]))
 }
+
+// endIdle has the server end a transaction of which nothing comes any more, and free what it
+// has locked: a connection may have been lost without a word. The time, in milliseconds, is
+// longer than a batch may take.
+const endIdle = `set local idle_in_transaction_session_timeout = 90000`
 
 func (w *writer) rollback(ctx context.Context, cause error) error {
 	w.pending = nil // it may have what was undone

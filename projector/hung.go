@@ -65,7 +65,7 @@ func (m *maintenance) hung(ctx context.Context, pid uint32) (hung bool, err erro
 	}
 	defer func() { _ = conn.Close(ctx) }()
 	var seconds float64
-	err = conn.QueryRow(ctx, `select case when state = 'active' then 0 else extract(epoch from clock_timestamp() - state_change) end
+	err = conn.QueryRow(ctx, `select case when `+silent+` then extract(epoch from clock_timestamp() - state_change) else 0 end
 		from pg_stat_activity where pid = $1 and application_name = $2`, pid, maintenanceName).Scan(&seconds)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return true, nil

@@ -5,7 +5,11 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
+
+// unread has more in its answer than fits between a server and a client that does not read.
+const unread = `select repeat('x', 1000) from generate_series(1, 200000)`
 
 // A lock is waited for as long as its holder works. One that is idle, as a connection
 // is that was lost without a word, loses it.
@@ -15,8 +19,10 @@ func TestWaitForLock(t *testing.T) {
 		work string // of the holder, once it has the lock
 		ends bool
 	}{
-		"the holder is idle": {"", true},
-		"the holder works":   {`select pg_sleep(2); select pg_advisory_unlock_all()`, false},
+		"the holder is idle":                  {"", true},
+		"the holder is idle in a transaction": {`begin; select 1`, true},
+		"the holder does not read":            {unread, true},
+		"the holder works":                    {`select pg_sleep(2); select pg_advisory_unlock_all()`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := newBench(t)
@@ -35,7 +41,10 @@ func TestWaitForLock(t *testing.T) {
 			worked := make(chan error, 1)
 			go func() {
 				var err error
-				if tt.work != "" {
+				if tt.work == unread {
+					message, _ := (&pgproto3.Query{String: unread}).Encode(nil)
+					_, err = holder.PgConn().Conn().Write(message)
+				} else if tt.work != "" {
 					_, err = holder.PgConn().Exec(t.Context(), tt.work).ReadAll()
 				}
 				worked <- err
@@ -46,12 +55,16 @@ func TestWaitForLock(t *testing.T) {
 			if err := <-worked; err != nil {
 				t.Errorf("the holder was disturbed at work: %v", err)
 			}
-			if ended := holder.Ping(t.Context()) != nil; ended != tt.ends {
+			var left int
+			if err := other.QueryRow(t.Context(), `select count(*) from pg_stat_activity where pid = $1`, holder.PgConn().PID()).Scan(&left); err != nil {
+				t.Fatal(err)
+			}
+			if ended := left == 0; ended != tt.ends {
 				t.Errorf("the holder's connection was ended: %v", ended)
 			}
-			var left string
-			if err := other.QueryRow(t.Context(), `show lock_timeout`).Scan(&left); err != nil || left != "0" {
-				t.Errorf("the connection is left with a lock_timeout of %q, %v", left, err)
+			var timeout string
+			if err := other.QueryRow(t.Context(), `show lock_timeout`).Scan(&timeout); err != nil || timeout != "0" {
+				t.Errorf("the connection is left with a lock_timeout of %q, %v", timeout, err)
 			}
 		})
 	}

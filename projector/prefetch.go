@@ -139,6 +139,9 @@ func (s *prefetcher) read(ctx context.Context, b *batch, by *catalogue) (found [
 	ids := b.ids()
 	found = make([]compared, 0, len(b.rows))
 	err = pgx.BeginFunc(ctx, s.conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, endIdle); err != nil {
+			return fmt.Errorf("bound the transaction: %w", err)
+		}
 		if _, err := tx.Exec(ctx, createStaged); err != nil {
 			return fmt.Errorf("create the table for staging: %w", err)
 		}

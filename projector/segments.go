@@ -21,12 +21,17 @@ const sealLock = "cairn-seal"
 const (
 	// lockWait is how long one wait for a lock takes before it is looked who has it.
 	lockWait = 10 * time.Second
-	// lockIdle: whoever has a lock and does nothing for so long is not there any more.
-	// Between its statements a holder rests for milliseconds.
+	// lockIdle: whoever has a lock and asks for nothing for so long, or does not take what
+	// it was told, is not there any more. Between its statements a holder rests for
+	// milliseconds, and it reads each answer at once.
 	lockIdle = 30 * time.Second
 	// lockAnswer is how much longer than the wait the server may take to tell.
 	lockAnswer = 10 * time.Second
 )
+
+// silent is true of a server process that waits for its client: for a request, or to be rid
+// of an answer.
+const silent = `(state like 'idle%' or state = 'active' and wait_event = 'ClientWrite')`
 
 func lockSegments(ctx context.Context, conn *pgx.Conn, lock string) error {
 	if err := waitForLock(ctx, conn, lock, lockWait, lockIdle); err != nil {
@@ -36,15 +41,15 @@ func lockSegments(ctx context.Context, conn *pgx.Conn, lock string) error {
 }
 
 // waitForLock takes an advisory lock in its turn. A connection that was lost without a
-// word is idle for the server until it finds out, which takes hours by default, and has
-// its locks until then: one that has been idle is ended.
+// word is idle for the server until it finds out, or busy with sending, which takes hours
+// by default, and has its locks until then: it is ended.
 func waitForLock(ctx context.Context, conn *pgx.Conn, lock string, wait, idle time.Duration) error {
 	for {
 		err := lockWithin(ctx, conn, lock, wait)
 		if !isLockTimeout(err) {
 			return err
 		}
-		_, err = conn.Exec(ctx, endSelect+` and pid in (select pid from pg_stat_activity where state = 'idle' and state_change < now() - $2::interval)`, lock, idle)
+		_, err = conn.Exec(ctx, endSelect+` and pid in (select pid from pg_stat_activity where `+silent+` and state_change < now() - $2::interval)`, lock, idle)
 		if err != nil {
 			return fmt.Errorf("look who has the lock: %w", err)
 		}
