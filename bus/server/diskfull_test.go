@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"cairn/bus"
-	"cairn/bus/server"
 	"cairn/event"
 	"cairn/internal/testkit"
 
@@ -19,24 +18,16 @@ import (
 // A disk that fills up refuses writes; when there is room again, it takes them,
 // without anybody's help and with all that was acknowledged.
 func TestDiskFullAndFreedAgain(t *testing.T) {
-	dir, here := testkit.SmallDisk(t, "size=256m")
-	if !here {
+	s, dir, _ := startSmall(t)
+	if s == nil {
 		return
-	}
-	s, err := server.Start(server.Config{Listen: "127.0.0.1:0", StoreDir: filepath.Join(dir, "store"), MaxStore: 1 << 30, Log: testkit.Log(t),
-		Passwords: map[string]string{bus.UserProjector: "a", bus.UserIngest: "b", bus.UserQuery: "c", bus.UserInspect: "d"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(s.Close)
-	if _, err := bus.CreateStream(t.Context(), testkit.JetStream(t, s, bus.UserProjector), 0, 1<<30); err != nil {
-		t.Fatal(err)
 	}
 	c := bus.NewCollector(testkit.JetStream(t, s, bus.UserIngest), s.Refusal, prometheus.NewRegistry(), testkit.Log(t))
 	t.Cleanup(c.Close)
 
 	large := strings.Repeat("x", 400<<10) + "\n"
 	var last event.Position
+	var err error
 	for range 50 {
 		if last, err = testkit.Publish(t, c, large); err != nil {
 			t.Fatal(err)
