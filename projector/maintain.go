@@ -223,7 +223,11 @@ func (m *maintenance) step(ctx context.Context) (worked bool, err error) {
 		if err := m.recordStatus(ctx, all); err != nil {
 			return false, err
 		}
-		works = append(works, m.rotate, m.expire, m.refreshView, m.dropTables)
+		works = append(works, m.rotate, m.expire)
+	}
+	works = append(works, m.refreshView) // in each part: a merge may take minutes
+	if m.part != sealing {
+		works = append(works, m.dropTables)
 	}
 	if m.part != shaping {
 		works = append(works, m.seal)
