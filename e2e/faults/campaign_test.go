@@ -17,6 +17,9 @@ import (
 	"cairn/internal/testrig"
 )
 
+// mostFound bounds what is told again at the end.
+const mostFound = 20
+
 // TestFaults is the campaign: see the package's doc.
 func TestFaults(t *testing.T) {
 	logs, err := os.MkdirTemp("", "cairn-faults-logs-")
@@ -32,17 +35,19 @@ func TestFaults(t *testing.T) {
 	if n := len(plan); n > 0 && len(kinds) == 0 {
 		plan = append(plan, theRest(plan[n-1]))
 	}
+	var found []string
 	for len(plan) > 0 && !t.Failed() {
 		n := 1
 		for n < len(plan) && plan[n].system == plan[0].system {
 			n++
 		}
-		t.Run(fmt.Sprintf("system%d", plan[0].system), func(t *testing.T) { live(t, logs, plan[:n], figures) })
+		t.Run(fmt.Sprintf("system%d", plan[0].system), func(t *testing.T) { found = live(t, logs, plan[:n], figures) })
 		plan = plan[n:]
 	}
 	t.Logf("seed %d\n%s", *seed, figures)
 	if t.Failed() {
-		t.Logf("all that the processes said is in %s", logs)
+		// The first of it again, at the end: what comes between is long.
+		t.Logf("%s\nall that the processes said is in %s", strings.Join(found[:min(len(found), mostFound)], "\n"), logs)
 		return
 	}
 	if err := os.RemoveAll(logs); err != nil {
@@ -50,8 +55,8 @@ func TestFaults(t *testing.T) {
 	}
 }
 
-// live leads one system through its rounds.
-func live(t *testing.T, logs string, plan []*round, f *figures) {
+// live leads one system through its rounds, and returns what was found wrong.
+func live(t *testing.T, logs string, plan []*round, f *figures) []string {
 	s := newSystem(t, fmt.Sprintf("s%d", plan[0].system), logs, f)
 	s.smallDisk(t)
 	following, endFollowing := context.WithCancel(t.Context())
@@ -71,13 +76,14 @@ func live(t *testing.T, logs string, plan []*round, f *figures) {
 				t.Error(text)
 			}
 			s.keep(t)
-			return
+			return found
 		}
 		t.Logf("%s: %d points and %d changes in all, %v", r, s.ledger.Sent(), s.changes.Done(), time.Since(began).Round(10*time.Millisecond))
 	}
 	if err := s.halt(t.Context()); err != nil {
 		t.Error(err)
 	}
+	return nil
 }
 
 // round lets the faults strike while writers write and readers read, heals,
@@ -153,8 +159,9 @@ func (s *system) round(ctx context.Context, r *round, last bool) error {
 	return s.leave(ctx)
 }
 
-// settle waits until every role is ready and the checkpoint has reached the end
-// of the stream.
+// settle waits until every role is ready, the checkpoint has reached the end of the
+// stream, and the view points shows all segments. A segment that began while somebody
+// read the view is in it a moment later.
 func (s *system) settle(ctx context.Context) error {
 	if err := s.ready(ctx); err != nil {
 		return err
@@ -168,8 +175,29 @@ func (s *system) settle(ctx context.Context) error {
 		if err == nil && at != int64(end) { //nolint:gosec // below 2⁵¹
 			err = fmt.Errorf("the checkpoint is at %d of %d", at, end)
 		}
-		return err
+		if err != nil {
+			return err
+		}
+		return s.viewShowsAll(ctx)
 	})
+}
+
+// viewShowsAll returns an error where the view points lacks a segment.
+func (s *system) viewShowsAll(ctx context.Context) error {
+	ctx, conn, end, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	var lacks *string
+	err = conn.QueryRow(ctx, `select string_agg(id::text, ', ') from segments s where state in ('sealed', 'head') and not exists (
+		select from pg_rewrite r join pg_depend d on d.objid = r.oid and d.classid = 'pg_rewrite'::regclass
+		where r.ev_class = 'points'::regclass and d.refobjid = to_regclass('points_' || s.id))`).Scan(&lacks)
+	if err == nil && lacks != nil {
+		s.figures.count("waits for the view points")
+		err = fmt.Errorf("the view points lacks the segments %s", *lacks)
+	}
+	return err
 }
 
 // keep makes the state of a system that failed outlive it.
