@@ -21,15 +21,18 @@ func (w *walk) merge(end uint32) (from event.Position) {
 	r := w.rows
 	from = w.q.Before
 	for len(w.heap) > 0 {
-		if w.looks >= maxLooks {
+		if w.spent >= maxSpent {
 			return from
 		}
 		top := &w.heap[0]
 		c, e := r.entry(top.n)
 		from = e.position
 		switch {
+		case w.misses(c): // as do all of its rows
+			top.rest = top.rest[:below(top.rest, top.n&^(chunkRows-1))]
+			w.spent += visitCost
 		case !top.inner && !w.box.Has(e.x, e.y):
-			w.looks++
+			w.spent += visitCost
 		case !w.offer(c, e):
 			return from
 		}

@@ -9,6 +9,7 @@
 package recent
 
 import (
+	"hash/maphash"
 	"math"
 	"sort"
 	"sync"
@@ -54,6 +55,7 @@ type Rows struct {
 	low      event.Position // every row from here up is held
 	chunks   []*chunk       // the oldest first
 	first    uint32         // the number of chunks[0]
+	seed     maphash.Seed   // of hashes of names
 	grid     grid
 	bytes    int
 }
@@ -65,7 +67,22 @@ type chunk struct {
 	blobs    [][]byte
 	bytes    int
 	from, to int64 // between them are the rows' times
+	names    names
 }
+
+func newChunk(rows int) *chunk {
+	return &chunk{rows: make([]entry, 0, rows), from: math.MaxInt64, to: math.MinInt64, names: newNames(rows)}
+}
+
+// cover notes that the chunk has a row of that time and name.
+func (r *Rows) cover(c *chunk, row *Row) {
+	c.from, c.to = min(c.from, row.Time), max(c.to, row.Time)
+	if row.Name != "" {
+		c.names.add(r.hash(row.Name))
+	}
+}
+
+func (r *Rows) hash(name string) uint64 { return maphash.String(r.seed, name) }
 
 // An entry has no pointer in it, so that the garbage collector passes over it.
 type entry struct {
@@ -86,7 +103,7 @@ func (s span) of(blob []byte) []byte { return blob[s.at : s.at+s.n] }
 
 // New makes rows of at most bound bytes.
 func New(bound int) *Rows {
-	r := &Rows{bound: bound}
+	r := &Rows{bound: bound, seed: maphash.MakeSeed()}
 	r.clear(0)
 	return r
 }
@@ -183,9 +200,9 @@ func (r *Rows) open(b *blob) *chunk {
 		if int(r.first)+len(r.chunks) >= lastChunk {
 			return nil
 		}
-		c = &chunk{rows: make([]entry, 0, chunkRows), from: math.MaxInt64, to: math.MinInt64}
+		c = newChunk(chunkRows)
 		r.chunks = append(r.chunks, c)
-		r.charge(c, chunkRows*rowBytes)
+		r.charge(c, chunkRows*rowBytes+c.names.bytes())
 	}
 	if b.bytes != nil {
 		b.number = uint32(len(c.blobs)) //nolint:gosec // a chunk has few blobs
@@ -209,7 +226,7 @@ func (r *Rows) append(c *chunk, row *Row, e entry, blob uint32) {
 	e.blob = blob
 	n := r.number(len(r.chunks)-1, len(c.rows))
 	c.rows = append(c.rows, e)
-	c.from, c.to = min(c.from, row.Time), max(c.to, row.Time)
+	r.cover(c, row)
 	if row.Feature != nil {
 		r.bytes += r.grid.push(row.X, row.Y, n)
 	}
@@ -255,7 +272,7 @@ func (r *Rows) change(row *Row) {
 	}
 	*e = fresh
 	if row.Feature != nil {
-		c.from, c.to = min(c.from, row.Time), max(c.to, row.Time)
+		r.cover(c, row)
 		r.bytes += r.grid.insert(row.X, row.Y, n)
 	}
 }
@@ -337,7 +354,7 @@ func (r *Rows) Room() bool {
 // most chunkRows.
 func (r *Rows) Fill(rows []Row, low event.Position) {
 	b := newBlob(rows, 0)
-	c := &chunk{rows: make([]entry, 0, len(rows)), from: math.MaxInt64, to: math.MinInt64}
+	c := newChunk(len(rows))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if low >= r.low {
@@ -350,10 +367,10 @@ func (r *Rows) Fill(rows []Row, low event.Position) {
 	c.blobs = [][]byte{b.bytes}
 	r.first--
 	r.chunks = append([]*chunk{c}, r.chunks...)
-	r.charge(c, len(b.bytes)+len(rows)*rowBytes)
+	r.charge(c, len(b.bytes)+len(rows)*rowBytes+c.names.bytes())
 	for i := range rows {
 		c.rows = append(c.rows, b.spans(i))
-		c.from, c.to = min(c.from, rows[i].Time), max(c.to, rows[i].Time)
+		r.cover(c, &rows[i])
 	}
 	r.bytes += r.grid.fill(c.rows, r.number(0, 0))
 	r.shrink()

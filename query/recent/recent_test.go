@@ -281,3 +281,54 @@ func TestConcurrentWalks(t *testing.T) {
 	close(done)
 	readers.Wait()
 }
+
+// Chunks that have none of the names, or none of the times, are passed over, whether few are
+// left or many; and what is passed over has nothing of what is looked for.
+func TestChunksArePassedOver(t *testing.T) {
+	const batches, batchRows = 90, chunkRows / 4
+	r := rand.New(rand.NewPCG(3, 3))
+	rows, m := New(1<<30), newModel()
+	for n := range batches {
+		batch := m.step(r, batchRows, 0)
+		for i := range batch {
+			// Names of now and then, one that is rare, and times that rise.
+			batch[i].Name, batch[i].Time = fmt.Sprintf("h%d", (batch[i].Position.Sequence()-1)/8%2), int64(n*batchRows+i)
+			if n == 2 && i == batchRows/2 {
+				batch[i].Name = "rare"
+			}
+			m.rows[batch[i].Position] = batch[i]
+		}
+		rows.Add(batch, m.sequence)
+	}
+	name := func(s string) filter.Expr {
+		v, _ := filter.TextValue(s)
+		return filter.Compare{Field: filter.Name, Value: v}
+	}
+	world, town := filter.Box{West: -180, South: -90, East: 180, North: 90}, filter.Box{West: 2, South: 48, East: 3, North: 49}
+	for title, e := range map[string]filter.Expr{
+		"a rare name":                filter.All(world, name("rare")),
+		"a name of half the chunks":  filter.All(town, name("h1")),
+		"a name that is not there":   filter.All(world, name("nobody")),
+		"an old time":                filter.All(town, filter.During(filter.Time, 3_000, 3_100)),
+		"a time of most":             filter.All(town, filter.During(filter.Time, 3_000, 80_000)),
+		"a time before all":          filter.All(world, filter.During(filter.Time, -5, -1)),
+		"a name in a time, anywhere": filter.All(name("h0"), filter.During(filter.Time, 21_000, 22_000)),
+	} {
+		t.Run(title, func(t *testing.T) {
+			for _, before := range []event.Position{math.MaxInt64, m.order[len(m.order)/2]} {
+				q := &Query{Filter: e, Before: before, Limit: 100_000}
+				var got []string
+				from, _, ok := rows.Walk(m.sequence, q, func(row *Row) bool {
+					got = append(got, string(row.Feature))
+					return true
+				})
+				if want := m.walk(q, from); !ok || !slices.Equal(got, want) {
+					t.Errorf("before %d, from %d: got %d, want %d", before, from, len(got), len(want))
+				}
+				if from > rows.Low() {
+					t.Errorf("before %d: it ends at %d, and the rows begin at %d", before, from, rows.Low())
+				}
+			}
+		})
+	}
+}

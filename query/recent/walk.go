@@ -2,6 +2,7 @@ package recent
 
 import (
 	"math"
+	"slices"
 	"sync"
 	"unsafe"
 
@@ -17,9 +18,15 @@ const (
 	// lookCost and listCost weigh the two ways from there, in nanoseconds:
 	// looking at one more row, and taking up one more cell's list.
 	lookCost, listCost = 4, 6
-	// maxLooks bounds the rows that one walk looks at in vain, and with it the
-	// time that a change has to wait: 2 ms.
-	maxLooks = 20_000
+	// visitCost and matchCost are those of a row that a list leads to, and of asking the
+	// filter about a row: both are somewhere else in memory.
+	visitCost, matchCost = 60, 400
+	// maxSpent bounds what a walk spends on rows that are not let through, in nanoseconds,
+	// and with it the time that a change has to wait.
+	maxSpent = 2_000_000
+	// fewRows: where the chunks that may have what is looked for have no more rows, they are
+	// looked through, whatever the box is.
+	fewRows = 12 * chunkRows
 )
 
 // A Query is what is looked for, newest first.
@@ -45,14 +52,19 @@ func (r *Rows) Walk(sequence uint64, q *Query, f func(*Row) bool) (from event.Po
 	defer walks.Put(w)
 	w.prepare(r, q, f)
 	from = w.run()
-	w.rows, w.q, w.f, w.match, w.box, w.row = nil, nil, nil, nil, nil, Row{scratch: w.row.scratch}
+	w.rows, w.q, w.f, w.match, w.box, w.chunk, w.row = nil, nil, nil, nil, nil, nil, Row{scratch: w.row.scratch}
 	return from, r.sequence, true
 }
 
 func (w *walk) prepare(r *Rows, q *Query, f func(*Row) bool) {
-	w.rows, w.q, w.f, w.looks, w.stopped = r, q, f, 0, false
+	w.rows, w.q, w.f, w.spent, w.stopped, w.chunk = r, q, f, 0, false, nil
 	extent := filter.Bound(q.Filter)
 	w.from, w.to = extent.From, extent.To
+	w.names = w.names[:0]
+	for _, name := range extent.Names {
+		w.names = append(w.names, r.hash(name))
+	}
+	w.picky = extent.Timed() || len(w.names) > 0
 	w.match = q.Filter
 	if len(extent.Boxes) != 1 {
 		return
@@ -73,11 +85,16 @@ type walk struct {
 	area    filter.Box
 	from    int64 // its times are between these
 	to      int64
+	names   []uint64    // hashes: its name has one of them; none: it has any
+	picky   bool        // times are bounded, or names
 	match   filter.Expr // nil: all in the box are let through
-	looks   int         // in vain
+	spent   int         // on rows that are not, in nanoseconds
 	stopped bool
 	row     Row
 	heap    []list
+
+	chunk  *chunk // of which it was asked last whether it misses
+	missed bool
 }
 
 var walks = sync.Pool{New: func() any { return new(walk) }}
@@ -85,7 +102,7 @@ var walks = sync.Pool{New: func() any { return new(walk) }}
 func (w *walk) run() (from event.Position) {
 	r := w.rows
 	end, _ := r.find(w.q.Before)
-	if w.box == nil {
+	if w.box == nil || w.picky && w.candidates(end) <= fewRows {
 		return w.scan(end, math.MaxUint32)
 	}
 	if n := w.scanFirst(end); n > 0 {
@@ -95,6 +112,17 @@ func (w *walk) run() (from event.Position) {
 		}
 	}
 	return w.merge(end)
+}
+
+// candidates is how many rows the chunks below end have that may have what is looked for.
+func (w *walk) candidates(end uint32) (n int) {
+	r := w.rows
+	for first := r.number(0, 0); end > first && n <= fewRows; end = (end - 1) &^ (chunkRows - 1) {
+		if c, k := r.before(end); !w.misses(c) {
+			n += k
+		}
+	}
+	return n
 }
 
 // scanFirst is how many rows to look at one after another before the lists are
@@ -132,7 +160,7 @@ func (w *walk) scanFirst(end uint32) (n int) {
 // nothing is left to do.
 func (w *walk) scanned(end uint32, n int) (next uint32, from event.Position) {
 	from = w.scan(end, n)
-	if w.stopped || from == w.rows.low || w.looks >= maxLooks {
+	if w.stopped || from == w.rows.low || w.spent >= maxSpent {
 		return 0, from
 	}
 	next, _ = w.rows.find(from)
@@ -152,19 +180,19 @@ func (w *walk) scan(end uint32, n int) (from event.Position) {
 	for first := r.number(0, 0); end > first; {
 		c, k := r.before(end)
 		end = (end - 1) &^ (chunkRows - 1)
-		if w.box == nil && w.misses(c) {
+		if w.misses(c) {
 			from = c.rows[0].position
 			continue
 		}
 		for i := k - 1; i >= 0; i-- {
-			if n == 0 || w.looks >= maxLooks {
+			if n == 0 || w.spent >= maxSpent {
 				return from
 			}
 			n--
 			e := &c.rows[i]
 			from = e.position
 			if e.feature.n == 0 || w.box != nil && !w.box.Has(e.x, e.y) {
-				w.looks++
+				w.spent += lookCost
 			} else if !w.offer(c, e) {
 				return from
 			}
@@ -173,16 +201,30 @@ func (w *walk) scan(end uint32, n int) (from event.Position) {
 	return r.low
 }
 
-func (w *walk) misses(c *chunk) bool { return c.to < w.from || w.to < c.from }
+// misses reports whether no row of the chunk has one of the names, at one of the times, that
+// are looked for.
+func (w *walk) misses(c *chunk) bool {
+	if !w.picky {
+		return false
+	}
+	if w.chunk != c {
+		w.chunk, w.missed = c, c.to < w.from || w.to < c.from || len(w.names) > 0 && !slices.ContainsFunc(w.names, c.names.has)
+	}
+	return w.missed
+}
 
 // offer hands the row to f if it is let through, and reports whether to continue.
 func (w *walk) offer(c *chunk, e *entry) bool {
+	if e.time < w.from || e.time > w.to {
+		w.spent += lookCost
+		return true
+	}
 	blob := c.blobs[e.blob]
 	w.row.Position, w.row.Revision, w.row.Feature, w.row.Author = e.position, e.revision, e.feature.of(blob), text(e.author.of(blob))
 	if w.match != nil {
 		e.fill(&w.row, blob)
 		if !filter.Match(w.match, &w.row.Row) {
-			w.looks++
+			w.spent += matchCost
 			return true
 		}
 	}
