@@ -43,6 +43,8 @@ jit = off
 max_connections = 100
 # Solid-state disks: a random page costs about what the next one does.
 random_page_cost = 1.1
+# They also serve many requests at once: the pages of a large box are read ahead.
+effective_io_concurrency = 64
 
 # Points are mostly inserted: vacuum by inserts, so that pages become
 # all-visible and freezing is spread, and keep the planner's numbers fresh.

@@ -217,6 +217,15 @@ func (b *Builder) Distance(e Near) string {
 	return "ST_Distance(geom::geography, ST_SetSRID(ST_MakePoint(" + b.Arg(e.Longitude, "float8") + ", " + b.Arg(e.Latitude, "float8") + "), 4326)::geography)"
 }
 
+// Parts are two boxes that are the box together, for what answers to several only.
+func (e Box) Parts() []Box {
+	if all := e.halves(); len(all) > 1 {
+		return all
+	}
+	middle := e.West + (e.East-e.West)/2
+	return []Box{{e.West, e.South, middle, e.North}, {middle, e.South, e.East, e.North}}
+}
+
 // halves are one box, or two where it crosses the antimeridian.
 func (e Box) halves() []Box {
 	if e.West <= e.East {

@@ -51,14 +51,16 @@ type segment struct {
 	other     bool            // it may have ids of another version
 	zones     *schema.Segment // nil: not known
 	density   schema.Density  // nil: not known
+	missing   float64         // which part of its pages is not in shared_buffers, about
 }
 
 // load reads the catalogue. Its number is read before the segments: if they change
 // in between, the statements that are planned with them notice.
 func load(ctx context.Context, db *pgx.Conn) (*catalogue, error) {
 	c := &catalogue{}
-	var floor int64
-	if err := db.QueryRow(ctx, `select catalogue, floor from checkpoint where id`).Scan(&c.version, &floor); err != nil {
+	var floor, buffers int64
+	err := db.QueryRow(ctx, `select catalogue, floor, pg_size_bytes(current_setting('shared_buffers')) from checkpoint where id`).Scan(&c.version, &floor, &buffers)
+	if err != nil {
 		return nil, err
 	}
 	c.floor = event.Position(floor)
@@ -72,7 +74,26 @@ func load(ctx context.Context, db *pgx.Conn) (*catalogue, error) {
 		}
 	}
 	c.guess()
+	c.miss(float64(buffers))
 	return c, nil
+}
+
+// storedBytes is about what a row takes with its part of the indexes.
+const storedBytes = 430
+
+// miss estimates what of the merged segments is not in shared_buffers: the others are the
+// newest, and there.
+func (c *catalogue) miss(buffers float64) {
+	rows := 0.0
+	for _, s := range c.segments {
+		rows += s.rows
+	}
+	missing := max(0, 1-buffers/(rows*storedBytes))
+	for _, s := range c.segments {
+		if s.merged() {
+			s.missing = missing
+		}
+	}
 }
 
 // guess assumes that points whose places are not known are distributed like the newest

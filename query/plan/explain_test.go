@@ -122,10 +122,10 @@ func TestPlansByZones(t *testing.T) {
 }
 
 // Rows of the same times are each on another page of a merged segment, and rows of a box
-// are not: a box that has more of them is cheaper.
+// are not: a box that has more of them is cheaper, the more so where pages are to be read.
 func TestPlansOfScatteredTimes(t *testing.T) {
-	const rows = 20_000
-	seg := schema.Segment{Low: 0, High: rows, Zones: schema.NewZones(20)}
+	const rows, zones = 1_000_000, 1_000
+	seg := schema.Segment{Low: 0, High: rows, Zones: schema.NewZones(zones)}
 	for i := int64(1); i < rows; i++ {
 		schema.WidenZone(seg.Zones, seg.ZoneAt(i), time.UnixMicro(filter.PostgresEpoch+i*1_000_000))
 	}
@@ -133,12 +133,47 @@ func TestPlansOfScatteredTimes(t *testing.T) {
 	s := &segment{known: true, low: 0, high: rows, rows: rows, from: 0, to: rows * 1_000_000,
 		area: filter.Box{West: -180, South: -90, East: 180, North: 90}, zones: &seg}
 	for _, tt := range []struct {
-		part float64 // of the world, in the box
-		want way
-	}{{0.4, byBox}, {0.7, byTime}} {
+		part    float64 // of the world, in the box
+		missing float64 // of the pages, in memory
+		want    way
+	}{{0.01, 0, byBox}, {0.02, 0, byTime}, {0.02, 0.5, byBox}, {0.05, 0.5, byTime}} {
+		s.missing = tt.missing
 		x := filter.Extent{Boxes: []filter.Box{{West: -180, South: -90, East: -180 + 360*tt.part, North: 90}}, From: hours(1), To: hours(2)}
 		if st, ok := s.choose(&goal{extent: &x, need: 2_000}); !ok || st.way != tt.want {
-			t.Errorf("3,600 rows in the times, %.0f in the box: by %v, want %v", rows*tt.part, st.way, tt.want)
+			t.Errorf("3,600 rows in the times, %.0f in the box, %.1f of the pages not in memory: by %v, want %v", rows*tt.part, tt.missing, st.way, tt.want)
+		}
+	}
+}
+
+// Many rows of a box are read page by page, in whichever way the page is sorted; a few, as
+// they are found.
+func TestPlansOfManyInABox(t *testing.T) {
+	f := newFixture(t)
+	f.exec("update segments set state = 'dropped' where id = 1; update checkpoint set sequence = 77")
+	const rows = 20_000
+	f.segment(10, 0, rows, "sealed", fmt.Sprintf(strings.ReplaceAll(explainRows, "i % ", "i %% "), 0, 1, rows-1))
+	for _, tt := range []struct {
+		box    string
+		bitmap bool
+	}{{"0,0,5,60", false}, {"0,0,15,60", true}} {
+		var q Query
+		for name, value := range map[string]string{"bbox": tt.box, "datetime": "2000-01-01T01:00:00Z/2000-01-01T02:00:00Z"} {
+			p, _, err := filter.ParseParameter(name, value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			q.Filter = filter.All(q.Filter, p.Expr)
+		}
+		q.Limit, q.After = 100, &Key{Position: Newest}
+		_, _, text := f.explain(t, &q)
+		if bitmap := strings.Contains(text, "points_10_geom") && strings.Contains(text, "Bitmap Heap Scan"); bitmap != tt.bitmap {
+			t.Errorf("%s: by a bitmap: %v\n%s", tt.box, bitmap, text)
+		}
+		var want int
+		err := f.pool.QueryRow(t.Context(), `select count(*) from points_10 where st_x(geom) between 0 and $1 and st_y(geom) between 0 and 60
+			and observed_at between '2000-01-01T01:00:00Z' and '2000-01-01T02:00:00Z'`, strings.Split(tt.box, ",")[2]).Scan(&want)
+		if got := f.all(q); err != nil || len(got) != want || want == 0 {
+			t.Errorf("%s: %d points, want %d, %v", tt.box, len(got), want, err)
 		}
 	}
 }

@@ -155,7 +155,9 @@ func (s *Snapshot) Places(ctx context.Context, p Part, e filter.Expr, limit int,
 	st.after = "true"
 	from := p.step.segment.table
 	if p.step.way != along && p.step.way != bounded {
-		from = st.gathered(p.step, &x) + " s"
+		some := p.step
+		some.visit = 0 // no bitmap: the limit ends it
+		from = st.gathered(some, &x) + " s"
 	}
 	st.WriteString("select id, external_id, name, ST_X(geom), ST_Y(geom), position, observed_at from " + from + " where " + st.passing(st.after) + " limit " + st.limit)
 	var place Place

@@ -20,6 +20,7 @@ type statement struct {
 	after string // what comes after the cursor
 	limit string
 	boxes string // what an index over places answers to
+	parts string // the same, by a bitmap
 }
 
 // An order is how rows are sorted, as SQL.
@@ -159,16 +160,26 @@ func (s *statement) gathered(st step, x *filter.Extent) string {
 	inner := "select * from " + st.segment.table
 	switch st.way {
 	case byBox:
-		if s.boxes == "" {
-			s.boxes = s.Touches(x.Boxes)
-		}
-		inner += " where " + s.boxes
+		inner += " where " + s.touches(st, x.Boxes)
 	case byTime:
 		inner += " where " + s.Where(filter.During(filter.Time, x.From, x.To))
 	case byName:
 		inner += ` where name collate "C" = any(` + s.Arg(x.Names, "text[]") + ")"
 	}
 	return "(" + inner + " offset 0)"
+}
+
+// touches is the condition on what lies in the boxes. Of two boxes Postgres makes a bitmap,
+// as no index scan answers to both.
+func (s *statement) touches(st step, boxes []filter.Box) string {
+	text := &s.boxes
+	if len(boxes) == 1 && st.visit >= bitmapRows {
+		text, boxes = &s.parts, boxes[0].Parts()
+	}
+	if *text == "" {
+		*text = s.Touches(boxes)
+	}
+	return *text
 }
 
 // merged writes the statement that sorts what all segments have by something else
