@@ -79,8 +79,30 @@ func like(t testing.TB, template string) string {
 		if err := shared.exec("drop database if exists " + name + " with (force)"); err != nil {
 			t.Errorf("drop the test's database: %v", err)
 		}
+		if t.Failed() {
+			t.Log(shared.crashes())
+		}
 	})
 	return WithDatabase(shared.admin, name)
+}
+
+// crashes are the lines of the server's log that say why it ended all connections, if it
+// did.
+func (s *postgresServer) crashes() string {
+	files, _ := filepath.Glob(filepath.Join(s.folder, clusterName, "log", "*.log"))
+	var out strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			fmt.Fprintln(&out, err)
+		}
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "PANIC") || strings.Contains(line, "terminated by signal") || strings.Contains(line, "exited with exit code") {
+				out.WriteString(line)
+			}
+		}
+	}
+	return out.String()
 }
 
 // OwnCluster starts a cluster for this test alone, so that the test may stop,
