@@ -1,12 +1,14 @@
 package projector
 
 import (
+	"context"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"cairn/bus"
 	"cairn/event"
@@ -308,4 +310,51 @@ func (b *bench) database() (s string) {
 		b.t.Fatal(err)
 	}
 	return s
+}
+
+// What came while a rebuild replayed is applied within the transaction of its swap: several
+// batches, one after the other, as they would be on their own.
+func TestBatchesOfOneTransaction(t *testing.T) {
+	b := newBench(t)
+	id := uuid.New()
+	ctx := t.Context()
+	conn, err := connect(ctx, b.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	w := &writer{conn: conn, log: testkit.Log(t), bracket: nested, inPlace: map[int]int{}}
+	if _, err := conn.Exec(ctx, "begin; select from checkpoint for update"); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []struct {
+		kind, name string
+		outcome    bus.Outcome
+	}{
+		{event.Put, "one", bus.OutcomeCreated}, {event.Put, "two", bus.OutcomeReplaced}, {event.Put, "two", bus.OutcomeUnchanged},
+		{event.Deleted, "", bus.OutcomeDeleted}, {event.Put, "two", bus.OutcomeCreated}, {event.Put, "one", bus.OutcomeReplaced},
+	} {
+		e := event.Event{ID: id, Type: want.kind, Received: time.Now().UTC()}
+		if want.kind == event.Put {
+			e.Point = pointOf(want.name)
+		}
+		sequence := w.at.sequence + 1
+		next := newBatch(sequence)
+		if err := next.add(new(event.Decoder), sequence, "next", []byte(lineOf(e))); err != nil {
+			t.Fatal(err)
+		}
+		v, err := w.apply(ctx, next)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.counted[want.outcome] != 1 {
+			t.Errorf("batch %d, %s %s: %v, want %s", i+1, want.kind, want.name, v.counted, want.outcome)
+		}
+	}
+	if _, err := conn.Exec(ctx, "commit"); err != nil {
+		t.Fatal(err)
+	}
+	if n := b.count(`select count(*) from points where properties->>'v' = 'one'`); n != 1 {
+		t.Error("the point is not what the last batch made of it")
+	}
 }

@@ -25,8 +25,8 @@ func (w *writer) applyStaged(ctx context.Context, b *batch) (*verdict, error) {
 	if err := w.beforeBatch(ctx, b); err != nil {
 		return nil, err
 	}
-	if _, err := w.conn.Exec(ctx, createStaged); err != nil {
-		return nil, fmt.Errorf("create the table for staging: %w", err)
+	if err := w.makeStaged(ctx); err != nil {
+		return nil, err
 	}
 	if err := w.stage(ctx, b, 0, len(b.rows), v); err != nil {
 		return nil, err
@@ -51,6 +51,19 @@ func (w *writer) applyStaged(ctx context.Context, b *batch) (*verdict, error) {
 }
 
 var createStaged = `create temporary table if not exists staged (like points including defaults) on commit delete rows`
+
+// makeStaged makes the temporary table. What an earlier batch of the same transaction has
+// staged would be taken for this one's.
+func (w *writer) makeStaged(ctx context.Context) error {
+	sql := createStaged
+	if w.bracket == nested {
+		sql += "; truncate staged"
+	}
+	if _, err := w.conn.PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+		return fmt.Errorf("create the table for staging: %w", err)
+	}
+	return nil
+}
 
 // stage copies rows from to to into the temporary table. Where Postgres refuses
 // them it halves, until it has found the single rows that it refuses: those are

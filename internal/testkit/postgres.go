@@ -79,8 +79,11 @@ func like(t testing.TB, template string) string {
 		if err := shared.exec("drop database if exists " + name + " with (force)"); err != nil {
 			t.Errorf("drop the test's database: %v", err)
 		}
-		if t.Failed() {
-			t.Log(shared.crashes())
+		if !t.Failed() {
+			return
+		}
+		if crashes := shared.crashes(); crashes != "" {
+			t.Log(crashes)
 		}
 	})
 	return WithDatabase(shared.admin, name)
