@@ -13,7 +13,9 @@ import (
 	"cairn/bus"
 	"cairn/internal/testkit"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // Maintenance goes on over another connection where the one it has carries nothing any
@@ -49,6 +51,36 @@ func TestMaintenanceLeavesAHungConnection(t *testing.T) {
 		return b.count(`select count(*) from segments where id = 1 and state = 'sealed' and rows is not null`) == 1
 	})
 	through.end() // so that nothing waits for its bound at the end
+}
+
+// A connection that was lost in the middle of a COPY is ended, and gives up what it has.
+func TestStalledCopiesEnd(t *testing.T) {
+	b := newBench(t)
+	b.start(func(c *Config) { c.hungAfter = 3 * time.Second })
+	cfg := b.pool.Config().ConnConfig.Copy()
+	stalled := func(name string) (gone func() bool) {
+		t.Helper()
+		cfg.RuntimeParams["application_name"] = name
+		conn, err := pgx.ConnectConfig(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = conn.Close(context.Background()) })
+		message, _ := (&pgproto3.Query{String: unfed}).Encode(nil)
+		if _, err := conn.PgConn().Conn().Write(message); err != nil {
+			t.Fatal(err)
+		}
+		present := func(in string) bool {
+			return b.count(fmt.Sprintf(`select count(*) from pg_stat_activity where pid = %d and %s`, conn.PgConn().PID(), in)) > 0
+		}
+		testkit.Eventually(t, patience, "it to wait for rows", func() bool { return present(`wait_event = 'ClientRead' and state = 'active'`) })
+		return func() bool { return !present("true") }
+	}
+	others, ours := stalled("psql"), stalled(prefetchName)
+	testkit.Eventually(t, patience, "ours to be ended", ours)
+	if others() {
+		t.Error("another program's was ended too")
+	}
 }
 
 // A mute stands between a client and Postgres; connections that it mutes stay open and

@@ -14,6 +14,9 @@ import (
 // unread has more in its answer than fits between a server and a client that does not read.
 const unread = `select repeat('x', 1000) from generate_series(1, 200000)`
 
+// unfed waits for rows that do not come.
+const unfed = `create temporary table t (n int); copy t from stdin`
+
 // A lock is waited for as long as its holder works. One that is idle, as a connection
 // is that was lost without a word, loses it.
 func TestWaitForLock(t *testing.T) {
@@ -25,6 +28,7 @@ func TestWaitForLock(t *testing.T) {
 		"the holder is idle":                  {"", true},
 		"the holder is idle in a transaction": {`begin; select 1`, true},
 		"the holder does not read":            {unread, true},
+		"the holder waits for rows":           {unfed, true},
 		"the holder works":                    {`select pg_sleep(2); select pg_advisory_unlock_all()`, false},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -44,10 +48,12 @@ func TestWaitForLock(t *testing.T) {
 			worked := make(chan error, 1)
 			go func() {
 				var err error
-				if tt.work == unread {
-					message, _ := (&pgproto3.Query{String: unread}).Encode(nil)
+				switch tt.work {
+				case unread, unfed:
+					message, _ := (&pgproto3.Query{String: tt.work}).Encode(nil)
 					_, err = holder.PgConn().Conn().Write(message)
-				} else if tt.work != "" {
+				case "":
+				default:
 					_, err = holder.PgConn().Exec(t.Context(), tt.work).ReadAll()
 				}
 				worked <- err

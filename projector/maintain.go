@@ -62,12 +62,13 @@ type maintenance struct {
 	// steps is when the session's last step began.
 	steps     *stepClock
 	hungAfter time.Duration
+	copyIdle  time.Duration
 }
 
 func newMaintenance(cfg Config, from source, m *segmentMetrics) *maintenance {
 	return &maintenance{source: from, keep: cfg.Keep, sizes: cmp.Or(cfg.sizes, sizes), log: cfg.Log, metrics: m,
 		wake: make(chan struct{}, 1), status: new(atomic.Pointer[SegmentsStatus]), behind: func() bool { return false },
-		steps: &stepClock{}, hungAfter: cmp.Or(cfg.hungAfter, hungAfter)}
+		steps: &stepClock{}, hungAfter: cmp.Or(cfg.hungAfter, hungAfter), copyIdle: cmp.Or(cfg.hungAfter, copyIdle)}
 }
 
 // A part of the work: sealing has a connection of its own, because a merge may take
@@ -187,6 +188,9 @@ func (m *maintenance) round(ctx context.Context) (more bool, err error) {
 		return false, err
 	}
 	if m.part != sealing {
+		if err := endStalledCopies(ctx, m.conn, m.copyIdle); err != nil {
+			return false, err
+		}
 		if err := m.clearUnfinished(ctx); err != nil {
 			return false, err
 		}
@@ -280,7 +284,7 @@ func (m *maintenance) change(ctx context.Context, do func(tx pgx.Tx, sequence ui
 		if _, err := tx.Exec(ctx, `update checkpoint set catalogue = catalogue + 1`); err != nil {
 			return fmt.Errorf("raise the catalogue's number: %w", err)
 		}
-		return tryReplaceView(ctx, tx)
+		return tryReplaceView(ctx, tx, viewPatience)
 	})
 }
 

@@ -138,12 +138,14 @@ func (s *prefetcher) read(ctx context.Context, b *batch, by *catalogue) (found [
 	w := writer{conn: s.conn} // which only stages
 	ids := b.ids()
 	found = make([]compared, 0, len(b.rows))
+	// Before the transaction, which would hold the view points for as long as it takes: who
+	// changes that would wait where the connection carries nothing any more.
+	if _, err := s.conn.Exec(ctx, createStaged); err != nil {
+		return nil, fmt.Errorf("create the table for staging: %w", err)
+	}
 	err = pgx.BeginFunc(ctx, s.conn, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, endIdle); err != nil {
 			return fmt.Errorf("bound the transaction: %w", err)
-		}
-		if _, err := tx.Exec(ctx, createStaged); err != nil {
-			return fmt.Errorf("create the table for staging: %w", err)
 		}
 		if err := w.copyRange(ctx, "staged", b, 0, len(b.rows)); err != nil {
 			return err

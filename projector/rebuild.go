@@ -92,9 +92,12 @@ func Rebuild(ctx context.Context, endpoint bus.Endpoint, databaseURL string, log
 		if !hasCode(err, lockNotAvailable) {
 			return r.done, err
 		}
-		log.Info("readers held the old table; trying the swap again")
+		if err := endStalledCopies(ctx, conn, copyIdle); err != nil {
+			return r.done, err
+		}
+		log.Info("the checkpoint, or the table latest, is in use; trying the swap again")
 	}
-	return r.done, fmt.Errorf("readers held the old table at each of %d attempts to swap", swapTries)
+	return r.done, fmt.Errorf("the checkpoint, or the table latest, was in use at each of %d attempts to swap", swapTries)
 }
 
 type rebuild struct {
@@ -340,5 +343,5 @@ func (r *rebuild) exchange(ctx context.Context) error {
 	if err := raiseCatalogue(ctx, r.conn); err != nil {
 		return err
 	}
-	return replaceView(ctx, r.conn)
+	return tryReplaceView(ctx, r.conn, swapPatience) // maintenance does it where somebody reads it now
 }

@@ -358,3 +358,40 @@ func TestBatchesOfOneTransaction(t *testing.T) {
 		t.Error("the point is not what the last batch made of it")
 	}
 }
+
+// Who reads the view for long does not delay a rebuild: the view follows when that ends.
+func TestRebuildBesideAReader(t *testing.T) {
+	b := newBench(t)
+	b.start()
+	b.waitFor(b.publish(line("a", `{"v":1}`)))
+	reader, err := b.pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reader.Rollback(context.Background()) }()
+	if _, err := reader.Exec(t.Context(), `select count(*) from points`); err != nil {
+		t.Fatal(err)
+	}
+	conn, err := connect(t.Context(), b.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	old := func() bool {
+		old, err := viewIsOld(t.Context(), conn)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return old
+	}
+	if done, err := b.rebuild(); err != nil || done.Replayed != 1 {
+		t.Fatalf("%+v, %v", done, err)
+	}
+	if !old() {
+		t.Error("the view changed while it was read: this test cannot tell")
+	}
+	if err := reader.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, patience, "the view to follow", func() bool { return !old() })
+}

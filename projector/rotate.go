@@ -67,7 +67,7 @@ func (w *writer) rotation(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := tryReplaceView(ctx, w.conn); err != nil {
+	if err := tryReplaceView(ctx, w.conn, viewPatience); err != nil {
 		return err
 	}
 	if _, err := w.conn.Exec(ctx, "commit"); err != nil {
@@ -78,12 +78,12 @@ func (w *writer) rotation(ctx context.Context) error {
 }
 
 // tryReplaceView is replaceView within a transaction, where somebody who reads the
-// view is let through instead.
-func tryReplaceView(ctx context.Context, conn database) error {
+// view for longer than the patience is let through instead.
+func tryReplaceView(ctx context.Context, conn database, patience time.Duration) error {
 	if _, err := conn.Exec(ctx, "savepoint view"); err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, fmt.Sprintf("set local lock_timeout = %d", viewPatience.Milliseconds())); err != nil {
+	if _, err := conn.Exec(ctx, fmt.Sprintf("set local lock_timeout = %d", patience.Milliseconds())); err != nil {
 		return err
 	}
 	err := replaceView(ctx, conn)

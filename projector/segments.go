@@ -29,9 +29,25 @@ const (
 	lockAnswer = 10 * time.Second
 )
 
-// silent is true of a server process that waits for its client: for a request, or to be rid
-// of an answer.
-const silent = `(state like 'idle%' or state = 'active' and wait_event = 'ClientWrite')`
+// silent is true of a server process that waits for its client: for a request, for the rows
+// of a COPY, or to be rid of an answer.
+const silent = `(state like 'idle%' or state = 'active' and wait_event in ('ClientRead', 'ClientWrite'))`
+
+// copyIdle is longer than a batch may take, and so than a COPY of its rows may.
+const copyIdle = 90 * time.Second
+
+// endStalledCopies ends processes of ours that have waited for the rows of a COPY for so
+// long. Postgres itself does not: its time-outs of statements and of idle transactions do
+// not count there, and until the end of the connection is noticed, what the transaction
+// has locked stays locked.
+func endStalledCopies(ctx context.Context, conn *pgx.Conn, idle time.Duration) error {
+	_, err := conn.Exec(ctx, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'cairn-%'
+		and state = 'active' and wait_event = 'ClientRead' and state_change < now() - $1::interval and pid <> pg_backend_pid()`, idle)
+	if err != nil {
+		return fmt.Errorf("end what waits for the rows of a COPY: %w", err)
+	}
+	return nil
+}
 
 func lockSegments(ctx context.Context, conn *pgx.Conn, lock string) error {
 	if err := waitForLock(ctx, conn, lock, lockWait, lockIdle); err != nil {
