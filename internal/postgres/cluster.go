@@ -161,9 +161,12 @@ func (c *Cluster) up(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	defer c.reportSlow()()
-	var err error
+	var ended error
 	for range startAttempts {
-		server, runs := running(c.data())
+		server, runs, err := running(c.data())
+		if err != nil {
+			return fmt.Errorf("look whether PostgreSQL runs: %w", err)
+		}
 		if !runs {
 			if err := c.launch(ctx); err != nil {
 				return err
@@ -171,11 +174,11 @@ func (c *Cluster) up(ctx context.Context) error {
 		} else if server.pid != c.pid {
 			c.log.Info("adopting the PostgreSQL that runs already", "pid", server.pid, "folder", c.dir)
 		}
-		if err = c.waitReady(ctx); !errors.Is(err, errEnded) {
-			return err
+		if ended = c.waitReady(ctx); !errors.Is(ended, errEnded) {
+			return ended
 		}
 	}
-	return fmt.Errorf("start PostgreSQL: %w; its log is in %s", err, filepath.Join(c.dir, "log"))
+	return fmt.Errorf("start PostgreSQL: %w; its log is in %s", ended, filepath.Join(c.dir, "log"))
 }
 
 // reportSlow says periodically that a start continues, until the result is called.
@@ -250,10 +253,8 @@ func (c *Cluster) logTail() string {
 func (c *Cluster) removeStaleFiles(ctx context.Context) error {
 	// Without their postmaster, backends can only end; while one lives, the
 	// server refuses to start.
-	if len(processesIn(c.dir, c.data())) > 0 {
-		if err := endProcesses(ctx, c.dir, c.data()); err != nil {
-			return err
-		}
+	if err := endProcesses(ctx, c.dir, c.data()); err != nil {
+		return err
 	}
 	// The server itself sees through a lock file of a process that is gone, but
 	// not where another of the same user has got its number since, or nobody
@@ -281,14 +282,20 @@ func (c *Cluster) Stop(ctx context.Context) error {
 func (c *Cluster) shutDown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, stopTimeout)
 	defer cancel()
-	server, runs := running(c.data())
+	server, runs, err := running(c.data())
+	if err != nil {
+		return fmt.Errorf("stop PostgreSQL: %w", err)
+	}
 	if runs {
 		seconds := strconv.Itoa(int(stopTimeout.Seconds()))
 		err := run(c.owner.command(ctx, c.dir, c.inst.program("pg_ctl"), "stop", "-m", "fast", "-w", "-t", seconds, "-D", filepath.Base(c.data())))
 		if err == nil { // the pid file is gone, the process a moment later
-			err = waitFor(ctx, func() bool { return !worksIn(server.pid, c.data()) })
+			err = waitFor(ctx, func() bool {
+				works, err := worksIn(server.pid, c.data())
+				return err == nil && !works
+			})
 		}
-		if _, still := running(c.data()); err != nil && still {
+		if _, still, lookErr := running(c.data()); err != nil && (still || lookErr != nil) {
 			return fmt.Errorf("stop PostgreSQL: %w", err)
 		}
 	}
@@ -305,8 +312,8 @@ func Find(dir string) (url string, ok bool) {
 	if err != nil {
 		return "", false
 	}
-	server, ok := running(dataOf(dir))
-	if !ok {
+	server, ok, err := running(dataOf(dir))
+	if err != nil || !ok {
 		return "", false
 	}
 	return urlOf(server.socketDir, database), true

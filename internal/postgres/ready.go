@@ -30,7 +30,11 @@ func (c *Cluster) waitReady(ctx context.Context) error {
 	last := errors.New("its socket is not there yet")
 	refusedSince := time.Now()
 	err := waitFor(ctx, func() bool {
-		server, runs := running(c.data())
+		server, runs, err := running(c.data())
+		if err != nil { // it cannot be told now
+			last = err
+			return time.Since(refusedSince) > refusedTimeout
+		}
 		if !runs {
 			last = errEnded
 			return true

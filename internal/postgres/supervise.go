@@ -2,6 +2,7 @@ package postgres
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -28,7 +29,7 @@ func (c *Cluster) Supervise(ctx context.Context) {
 			pause = superviseEvery
 		} else if ctx.Err() == nil {
 			pause = min(2*pause, maxRetry)
-			c.log.Error("cannot start PostgreSQL again, will try once more", "error", err, "in", pause)
+			c.log.Error("cannot keep PostgreSQL running, will try once more", "error", err, "in", pause)
 		}
 	}
 }
@@ -36,7 +37,14 @@ func (c *Cluster) Supervise(ctx context.Context) {
 func (c *Cluster) restartIfDead(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.stopped || worksIn(c.pid, c.data()) {
+	if c.stopped {
+		return nil
+	}
+	works, err := worksIn(c.pid, c.data())
+	if err != nil {
+		return fmt.Errorf("look whether PostgreSQL runs: %w", err)
+	}
+	if works {
 		return nil
 	}
 	c.log.Warn("PostgreSQL has ended, starting it again", "pid", c.pid)
