@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -36,7 +37,15 @@ type access struct {
 	services []string
 	// announcements are the subjects of announcements that it may subscribe to.
 	announcements []string
+	// instead are the subjects where requests come to that JetStream does not answer itself.
+	instead map[string]string
+	// limits bound what its connections may use, as the server's configuration has them.
+	limits string
 }
+
+// inspectors bounds the user without a password: a connection of which nobody reads has up
+// to maxPending bytes in memory, and a subscription some hundred.
+const inspectors = "max_connections: 16, max_subscriptions: 256, max_payload: 65536"
 
 const (
 	api = "$JS.API."
@@ -66,9 +75,11 @@ var accesses = map[string]access{
 		announcements: []string{bus.SubjectApplied},
 	},
 	bus.UserInspect: {
+		limits:  inspectors,
+		instead: map[string]string{direct: subjectGet},
 		services: []string{
 			apiInfo, api + "STREAM.NAMES", api + "STREAM.LIST", api + "STREAM.INFO." + bus.Stream,
-			api + "STREAM.MSG.GET." + bus.Stream, api + "DIRECT.GET." + bus.Stream, api + "DIRECT.GET." + bus.Stream + ".>",
+			api + "STREAM.MSG.GET." + bus.Stream, direct, direct + ".>",
 			api + "CONSUMER.NAMES." + bus.Stream, api + "CONSUMER.LIST." + bus.Stream, api + "CONSUMER.INFO." + bus.Stream + ".*",
 		},
 		announcements: []string{bus.SubjectApplied},
@@ -107,7 +118,7 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 		},
 		subscribe: []string{inboxes, bus.SubjectNode},
 	},
-	userStore:  {publish: []string{inboxes}, subscribe: []string{bus.SubjectCut}},
+	userStore:  {publish: []string{inboxes, answers, direct}, subscribe: []string{inboxes, bus.SubjectCut, subjectGet}},
 	userWriter: {publish: []string{bus.Subject}, subscribe: []string{inboxes}},
 }
 
@@ -124,7 +135,8 @@ const userNode = "node"
 // never leaves the process.
 const userWriter = "writer"
 
-// userStore is the server's process, where it answers for the store's files. Its password
+// userStore is the server's process, where it answers for the store's files, and for the
+// user without a password. Its password
 // never leaves the process.
 const userStore = "store"
 
@@ -149,11 +161,12 @@ func configFile(cfg Config, open bool) string {
 	for _, user := range slices.Sorted(maps.Keys(accesses)) {
 		a, name := accesses[user], accountOf(user)
 		subscribe := append([]string{inboxes}, a.announcements...)
-		fmt.Fprintf(&accounts, "%s: { users: [%s], imports: [\n", name, userLine(cfg, user, a.services, subscribe))
+		fmt.Fprintf(&accounts, "%s: { users: [%s], limits: { %s }, imports: [\n", name, userLine(cfg, user, a.services, subscribe), a.limits)
 		for _, subject := range a.imports() {
 			// Some are answered with more than one message.
-			fmt.Fprintf(&exports, "{ service: %q, response_type: stream, accounts: [%s] }\n", subject, name)
-			fmt.Fprintf(&accounts, "{ service: { account: %s, subject: %q } }\n", account, subject)
+			answered := cmp.Or(a.instead[subject], subject)
+			fmt.Fprintf(&exports, "{ service: %q, response_type: stream, accounts: [%s] }\n", answered, name)
+			fmt.Fprintf(&accounts, "{ service: { account: %s, subject: %q }, to: %q }\n", account, answered, subject)
 		}
 		for _, subject := range a.announcements {
 			fmt.Fprintf(&exports, "{ stream: %q, accounts: [%s] }\n", subject, name)

@@ -28,6 +28,7 @@ var targets = []string{
 	"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.Subject, "points.x", bus.SubjectApplied, bus.SubjectRead, bus.SubjectKeep,
 	"$JS.API.STREAM.PURGE.KV_cairn-uploads", "$JS.API.STREAM.DELETE.KV_cairn-uploads", "$JS.API.STREAM.CREATE.KV_cairn-uploads", "$KV.cairn-uploads.mallory",
 	"$JS.API.DIRECT.GET.KV_cairn-keys", "$JS.API.STREAM.MSG.GET.KV_cairn-keys", "$JS.API.CONSUMER.CREATE.KV_cairn-keys.other", "$JS.API.CONSUMER.CREATE.KV_cairn-keys",
+	"$JS.API.DIRECT.GET.POINTS", "$JS.API.DIRECT.GET.POINTS.points.events",
 	"$JS.API.CONSUMER.CREATE.POINTS", "$JS.API.CONSUMER.CREATE.POINTS.other.points.events", "$JS.API.CONSUMER.DURABLE.CREATE.POINTS.other", "$JS.API.CONSUMER.UNPIN.POINTS.projector",
 	"$JS.API.STREAM.PEER.REMOVE.POINTS", "$JS.API.STREAM.LEADER.STEPDOWN.POINTS", "$JS.API.CONSUMER.LEADER.STEPDOWN.POINTS.projector",
 	"$JS.API.META.LEADER.STEPDOWN", "$JS.API.SERVER.REMOVE", "$JS.API.ACCOUNT.PURGE.CAIRN", "$JS.SNAPSHOT.RESTORE.POINTS.x", "$JS.FC.POINTS.projector.x",
@@ -39,6 +40,8 @@ var rights = map[string][]string{
 	// Every role reads the keys' hashes, by which it identifies the caller.
 	bus.UserIngest: {bus.Subject, bus.SubjectRead, bus.SubjectKeep, "$KV.cairn-uploads.mallory", "$JS.API.DIRECT.GET.KV_cairn-keys"},
 	bus.UserQuery:  {"$JS.API.DIRECT.GET.KV_cairn-keys"},
+	// One by one: see TestInspectIsBounded.
+	bus.UserInspect: {"$JS.API.DIRECT.GET.POINTS", "$JS.API.DIRECT.GET.POINTS.points.events"},
 }
 
 // bodies are what requests are made with; the streams answer them with nothing,
@@ -113,12 +116,12 @@ func TestNoRequestCanBeAimed(t *testing.T) {
 func TestInsidersHaveWhatTheyNeed(t *testing.T) {
 	needs := map[string][]string{
 		"writer": {bus.Subject},
-		"store":  {},
+		"store":  {"$JS.API.DIRECT.GET.POINTS"},
 		bus.UserProjector: {
 			"$JS.API.STREAM.PURGE.POINTS", // trims
 			"$JS.API.CONSUMER.DELETE.POINTS.projector", "$JS.API.CONSUMER.RESET.POINTS.projector", "$JS.API.CONSUMER.CREATE.POINTS.other", "$JS.API.CONSUMER.MSG.NEXT.POINTS.projector",
 			"$JS.ACK.POINTS.projector.1.1.1.1.0", bus.SubjectApplied, bus.SubjectNode, bus.SubjectCut,
-			"$JS.API.STREAM.CREATE.KV_cairn-uploads", "$JS.API.DIRECT.GET.KV_cairn-keys",
+			"$JS.API.STREAM.CREATE.KV_cairn-uploads", "$JS.API.DIRECT.GET.KV_cairn-keys", "$JS.API.DIRECT.GET.POINTS",
 		},
 		bus.UserAdmin: {
 			"$JS.API.STREAM.PURGE.POINTS", "$JS.API.STREAM.DELETE.POINTS", "$JS.API.STREAM.MSG.DELETE.POINTS", "$JS.API.STREAM.UPDATE.POINTS", "$JS.API.STREAM.CREATE.OTHER",
@@ -127,6 +130,7 @@ func TestInsidersHaveWhatTheyNeed(t *testing.T) {
 			"$JS.API.STREAM.PURGE.KV_cairn-keys", "$JS.API.STREAM.DELETE.KV_cairn-keys", "$KV.cairn-keys.mallory", bus.Subject,
 			"$JS.API.STREAM.PURGE.KV_cairn-uploads", "$JS.API.STREAM.DELETE.KV_cairn-uploads", "$JS.API.STREAM.CREATE.KV_cairn-uploads",
 			"$JS.API.DIRECT.GET.KV_cairn-keys", "$JS.API.STREAM.MSG.GET.KV_cairn-keys", "$JS.API.CONSUMER.CREATE.KV_cairn-keys.other", "$JS.API.CONSUMER.CREATE.KV_cairn-keys",
+			"$JS.API.DIRECT.GET.POINTS", "$JS.API.DIRECT.GET.POINTS.points.events",
 			"$JS.API.CONSUMER.CREATE.POINTS", "$JS.API.CONSUMER.CREATE.POINTS.other.points.events", "$JS.API.CONSUMER.DURABLE.CREATE.POINTS.other", "$JS.API.CONSUMER.UNPIN.POINTS.projector",
 			"$JS.API.STREAM.PEER.REMOVE.POINTS", "$JS.API.STREAM.LEADER.STEPDOWN.POINTS", "$JS.API.CONSUMER.LEADER.STEPDOWN.POINTS.projector",
 			"$JS.SNAPSHOT.RESTORE.POINTS.x", bus.SubjectNode, bus.SalvageSubject,

@@ -34,6 +34,9 @@ const (
 	// routeReports is each how many failed attempts, one a second, to reach a node that
 	// is unreachable the log says so again.
 	routeReports = 60
+	// maxPending bounds what waits in memory for a client that does not read, which is cut
+	// then. The projector may be sent 12 MiB ahead.
+	maxPending = 16 << 20
 	// tlsTimeout bounds a handshake, on a bad radio link.
 	tlsTimeout = 5 * time.Second
 )
@@ -53,6 +56,8 @@ type Config struct {
 	Cluster *Cluster
 	// Version of the program, which the node reports.
 	Version string
+	// MaxConnections bounds those of clients, those of this process included; 0: 65,536.
+	MaxConnections int
 	// Passwords by user. On a loopback address, a client that gives none is
 	// [bus.UserInspect], so that the nats CLI works at once.
 	Passwords map[string]string
@@ -133,6 +138,9 @@ func (s *Server) serve(ctx context.Context) (err error) {
 	if err := bus.ServeCut(s.nc, s.cut); err != nil {
 		return err
 	}
+	if err := serveSingles(s.nc); err != nil {
+		return err
+	}
 	if s.node != nil {
 		return s.node.start(ctx)
 	}
@@ -166,6 +174,8 @@ func (s *Server) start() error {
 	opts.JetStreamMaxStore = s.cfg.MaxStore
 	opts.SyncAlways = true // the default syncs every two minutes
 	opts.WriteDeadline = writeDeadline
+	opts.MaxPending = maxPending
+	opts.MaxConn = s.cfg.MaxConnections
 	opts.DisableShortFirstPing = true
 	opts.ReconnectErrorReports = routeReports
 	if s.cfg.TLS != nil {

@@ -291,6 +291,14 @@ type queue struct {
 // and what the server keeps while it rewrites blocks.
 const storeShare = 2
 
+const (
+	// queueShare is the part of the files that HTTP leaves which the queue's connections
+	// may take up: MQTT has half, and Postgres, the store and pg_ctl need theirs.
+	queueShare = 4
+	// leastQueue is how many there may be anyhow. The dozen of this process needs no files.
+	leastQueue = 32
+)
+
 // openQueue starts the embedded server, unless there is a NATS URL.
 func openQueue(data dataFlag, u natsURLFlag, f queueFlags, w webFlags, version string, log *slog.Logger) (*queue, error) {
 	bound, err := f.bound(data.Data)
@@ -337,7 +345,7 @@ func (f queueFlags) start(data dataFlag, bound int64, w webFlags, version string
 		return nil, err
 	}
 	s, err := server.Start(server.Config{TLS: encrypted, Closed: w.asks(), Listen: f.NATSListen, StoreDir: data.store(), AcknowledgedFile: data.acknowledgedFile(), AdoptDir: data.adopted(),
-		MaxStore: storeShare * max(bound, f.MaxBytes), Passwords: passwords, Cluster: cluster, Version: version, Log: log})
+		MaxStore: storeShare * max(bound, f.MaxBytes), MaxConnections: max(web.SpareFiles()/queueShare, leastQueue), Passwords: passwords, Cluster: cluster, Version: version, Log: log})
 	if errors.Is(err, server.ErrSingleStore) || errors.Is(err, server.ErrClusterStore) {
 		err = usageError{err}
 	}

@@ -199,9 +199,12 @@ func (n Neighbours) Share(from net.Addr, most int) (owner netip.Addr, share int)
 	return ownerOf(address), n.proxies.share(address, most)
 }
 
-// Most is how many connections there may be beside those of HTTP, by the limit of open
-// files: half of what those leave, as others open files too.
-func (n Neighbours) Most() int { return max((maxFiles()-MaxConnections())/2, 1) }
+// Most is how many connections there may be beside those of HTTP: half of [SpareFiles], as
+// others open files too.
+func (n Neighbours) Most() int { return max(SpareFiles()/2, 1) }
+
+// SpareFiles is what the limit of open files leaves beside the connections of HTTP.
+func SpareFiles() int { return max(maxFiles()-MaxConnections(), 0) }
 
 func addressOf(a net.Addr) netip.Addr {
 	if tcp, ok := a.(*net.TCPAddr); ok {
