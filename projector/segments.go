@@ -41,7 +41,7 @@ const copyIdle = 90 * time.Second
 // not count there, and until the end of the connection is noticed, what the transaction
 // has locked stays locked.
 func endStalledCopies(ctx context.Context, conn *pgx.Conn, idle time.Duration) error {
-	_, err := conn.Exec(ctx, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and application_name like 'cairn-%'
+	_, err := conn.Exec(ctx, `select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database() and usename = current_user and application_name like 'cairn-%'
 		and state = 'active' and wait_event = 'ClientRead' and state_change < now() - $1::interval and pid <> pg_backend_pid()`, idle)
 	if err != nil {
 		return fmt.Errorf("end what waits for the rows of a COPY: %w", err)
