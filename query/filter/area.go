@@ -17,6 +17,7 @@ type Area struct {
 	polygons [][][]Place // the outer ring of each first; every ring is closed
 	text     string      // WKT
 	bounds   Box
+	vertices int
 }
 
 func (Area) expr() {}
@@ -30,6 +31,7 @@ func NewArea(touching bool, polygons [][][]Place) Area {
 		text = append(text, separator(i)...)
 		for j, ring := range polygon {
 			text = append(text, separator(j)...)
+			a.vertices += len(ring)
 			for k, p := range ring {
 				text = append(text, separator(k)...)
 				text = append(event.AppendFloat(text, p[0]), ' ')
@@ -54,9 +56,6 @@ func separator(i int) string {
 }
 
 func (a *Area) has(x, y float64) bool {
-	if !a.bounds.Has(x, y) {
-		return false
-	}
 	switch s := a.side(Place{x, y}); s {
 	case earth.Edge:
 		return a.Touching

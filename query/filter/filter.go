@@ -226,6 +226,33 @@ func All(parts ...Expr) Expr {
 	return kept
 }
 
+// MaxComparisons bounds those of a filter from outside, in whatever syntax it is written:
+// a stream asks them of every row that comes, a page of every row that it may have to look
+// at, and Postgres takes a large row's properties apart for each. People stay below 20.
+const MaxComparisons = 100
+
+// Comparisons is how many an expression has. A list of values is one; so is an area, and
+// a box is none.
+func Comparisons(e Expr) (n int) {
+	switch e := e.(type) {
+	case nil, Box:
+		return 0
+	case And:
+		for _, part := range e {
+			n += Comparisons(part)
+		}
+		return n
+	case Or:
+		for _, part := range e {
+			n += Comparisons(part)
+		}
+		return n
+	case Not:
+		return Comparisons(e.Expr)
+	}
+	return 1
+}
+
 // Names reports whether the expression has a comparison with the field.
 func Names(e Expr, f Field) bool {
 	any := func(parts []Expr) bool { return slices.ContainsFunc(parts, func(e Expr) bool { return Names(e, f) }) }

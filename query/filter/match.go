@@ -4,13 +4,93 @@ import (
 	"math"
 	"strings"
 	"unicode/utf8"
+)
 
-	"github.com/go-json-experiment/json/jsontext"
+// These are what asking costs, in nanoseconds: a comparison, one of a text with the next
+// value, a vertex of an area, a distance, a number, and a step in a text.
+const (
+	askCost, valueCost, vertexCost, nearCost, decimalCost, stepCost = 25, 6, 3, 400, 60, 2
 )
 
 // Match reports whether the row passes, as SQL's where does: what is neither true
 // nor false does not.
-func Match(e Expr, r *Row) bool { return e == nil || eval(e, r) == yes }
+func Match(e Expr, r *Row) bool {
+	var s Subject
+	s.Set(r)
+	left := math.MaxInt
+	passes, _ := s.Match(e, &left)
+	return passes
+}
+
+// A Subject is a row that filters are asked about. What they find out is kept: the row's
+// JSON is read once, however many comparisons there are, of one filter or of several.
+type Subject struct {
+	row     *Row
+	members members
+	known   bool // the members are the row's
+	left    int  // of what the filter that is asked may spend, in nanoseconds
+}
+
+// Set makes it another row, which must not change while it is asked about; nil: none, so
+// that it holds on to none.
+func (s *Subject) Set(r *Row) {
+	s.row, s.known = r, r == nil
+	s.members.spent = 0
+	if r == nil {
+		s.members.reset(nil)
+	}
+}
+
+// object are the members of the row's properties.
+func (s *Subject) object() *members {
+	if !s.known {
+		s.known = true
+		s.members.reset(s.row.Properties)
+	}
+	return &s.members
+}
+
+// Read is what it has cost to read the row for all that was asked, in nanoseconds: whoever
+// asks first pays for all. It is in proportion to the row's size.
+func (s *Subject) Read() int { return s.members.spent }
+
+// Match reports whether the row passes, and takes what that costs, without what it costs to
+// read the row, from left: nanoseconds, estimated from what is done, so that the same costs
+// the same. Where nothing is left it gives up, and known is false.
+func (s *Subject) Match(e Expr, left *int) (passes, known bool) {
+	if e == nil {
+		return true, true
+	}
+	s.left = *left
+	passes = s.passes(e)
+	*left = s.left
+	return passes && s.left >= 0, s.left >= 0
+}
+
+// passes is whether the expression is true. Where all have to be, it does not matter
+// whether one that is not is false.
+func (s *Subject) passes(e Expr) bool {
+	switch e := e.(type) {
+	case And:
+		for _, part := range e {
+			if !s.passes(part) {
+				return false
+			}
+		}
+		return true
+	case Or:
+		for _, part := range e {
+			if s.passes(part) {
+				return true
+			}
+		}
+		return false
+	case Box:
+		s.left -= askCost
+		return e.Has(s.row.X, s.row.Y)
+	}
+	return s.eval(e) == yes
+}
 
 // A truth is one of SQL's three; their order is that of and (the least) and or
 // (the greatest).
@@ -29,12 +109,15 @@ func truthOf(b bool) truth {
 	return no
 }
 
-func eval(e Expr, r *Row) truth {
+func (s *Subject) eval(e Expr) truth {
+	if s.left < 0 {
+		return unknown // and nobody asks what it is
+	}
 	switch e := e.(type) {
 	case And:
 		t := yes
 		for _, part := range e {
-			if t = min(t, eval(part, r)); t == no {
+			if t = min(t, s.eval(part)); t == no {
 				break
 			}
 		}
@@ -42,35 +125,50 @@ func eval(e Expr, r *Row) truth {
 	case Or:
 		t := no
 		for _, part := range e {
-			if t = max(t, eval(part, r)); t == yes {
+			if t = max(t, s.eval(part)); t == yes {
 				break
 			}
 		}
 		return t
 	case Not:
-		return -eval(e.Expr, r)
+		return -s.eval(e.Expr)
+	}
+	s.left -= askCost
+	switch e := e.(type) {
 	case Compare:
-		return compare(e.Field, r, e.Op, e.Value)
-	case In:
-		t := no
-		for _, v := range e.Values {
-			t = max(t, compare(e.Field, r, Equal, v))
+		if e.Value.kind == Text {
+			text, ok := s.text(e.Field)
+			if !ok {
+				return unknown
+			}
+			return truthOf(e.Op.compare(text, e.Value.text))
 		}
-		return t
-	case Like:
-		s, ok := textOf(e.Field, r)
+		o, ok := s.operand(e.Field, e.Value.kind)
 		if !ok {
 			return unknown
 		}
-		return truthOf(like(s, e.Pattern))
+		return truthOf(o.compare(e.Op, &e.Value))
+	case In:
+		return s.in(&e)
+	case Like:
+		text, ok := s.text(e.Field)
+		if !ok {
+			return unknown
+		}
+		return truthOf(like(text, e.Pattern, &s.left))
 	case IsNull:
-		return truthOf(isNull(e.Field, r))
+		return truthOf(s.isNull(e.Field))
 	case Box:
-		return truthOf(e.Has(r.X, r.Y))
+		return truthOf(e.Has(s.row.X, s.row.Y))
 	case Area:
-		return truthOf(e.has(r.X, r.Y))
+		if !e.bounds.Has(s.row.X, s.row.Y) {
+			return no
+		}
+		s.left -= vertexCost * e.vertices
+		return truthOf(e.has(s.row.X, s.row.Y))
 	case Near:
-		return truthOf(Distance(e.Longitude, e.Latitude, r.X, r.Y) <= e.Metres)
+		s.left -= nearCost
+		return truthOf(Distance(e.Longitude, e.Latitude, s.row.X, s.row.Y) <= e.Metres)
 	}
 	panic("filter: an expression of no known type")
 }
@@ -84,44 +182,103 @@ func (b Box) Has(x, y float64) bool {
 	return inside && b.South <= y && y <= b.North
 }
 
-func compare(f Field, r *Row, op Op, v Value) truth {
+// in looks the field up once, and stops where it has one of the values.
+func (s *Subject) in(e *In) truth {
+	o, ok := s.operand(e.Field, e.Values[0].kind)
+	if !ok {
+		return unknown
+	}
+	for i := range e.Values {
+		s.left -= valueCost
+		if o.compare(Equal, &e.Values[i]) {
+			return yes
+		}
+	}
+	return no
+}
+
+// An operand is what a row has of a field, in the form in which it is compared.
+type operand struct {
+	kind   form
+	text   string
+	whole  int64 // a time, or 1 for true
+	float  float64
+	number decimal
+}
+
+type form uint8
+
+const (
+	ofText form = iota
+	ofWhole
+	ofFloat
+	ofNumber
+)
+
+// operand is what the row has to be compared with a value of that type; ok is false where
+// it has nothing of it.
+func (s *Subject) operand(f Field, t Type) (o operand, ok bool) {
+	r := s.row
 	switch f.kind {
 	case when:
-		return truthOf(op.holds(order(r.Time, v.number)))
+		return operand{kind: ofWhole, whole: r.Time}, true
 	case received:
-		return truthOf(op.holds(order(r.Received, v.number)))
+		return operand{kind: ofWhole, whole: r.Received}, true
 	case position:
-		return compareNumber(parsed(int64(r.Position)), op, v)
+		s.left -= decimalCost
+		return operand{kind: ofNumber, number: parsed(int64(r.Position))}, true
 	case revision:
-		return compareNumber(parsed(int64(r.Revision)), op, v)
+		s.left -= decimalCost
+		return operand{kind: ofNumber, number: parsed(int64(r.Revision))}, true
 	case altitude:
-		if math.IsNaN(r.Altitude) {
-			return unknown
+		return operand{kind: ofFloat, float: r.Altitude}, !math.IsNaN(r.Altitude)
+	case property:
+		if t != Text {
+			return s.property(f, t)
 		}
-		return truthOf(op.holds(order(r.Altitude, float(v.text))))
-	case name, author:
-		s, ok := textOf(f, r)
-		if !ok {
-			return unknown
-		}
-		return truthOf(op.holds(strings.Compare(s, v.text)))
 	}
-	if f.end != whole {
-		s, _ := textOf(f, r)
-		at, ok := timeOf(s, f.end)
-		if !ok {
-			return unknown
+	o.text, ok = s.text(f)
+	return o, ok
+}
+
+// property is a property that is compared as no text.
+func (s *Subject) property(f Field, t Type) (o operand, ok bool) {
+	m := s.object()
+	i := m.find(f.name)
+	switch t {
+	case Instant:
+		o.kind = ofWhole
+		o.whole, ok = m.time(i, f.end)
+	case Number:
+		o.kind = ofNumber
+		o.number, ok = m.number(i)
+	case Boolean:
+		kind := kindOf(m.value(i))
+		if o.kind, ok = ofWhole, kind == 't' || kind == 'f'; kind == 't' {
+			o.whole = 1
 		}
-		return truthOf(op.holds(order(at, v.number)))
 	}
-	if v.kind == Text {
-		s, ok := textOf(f, r)
-		if !ok {
-			return unknown
-		}
-		return truthOf(op.holds(strings.Compare(s, v.text)))
+	return o, ok
+}
+
+func (op Op) compare(a, b string) bool {
+	if op == Equal {
+		return a == b
 	}
-	return compareProperty(member(r.Properties, f.name), op, v)
+	return op.holds(strings.Compare(a, b))
+}
+
+func (o *operand) compare(op Op, v *Value) bool {
+	switch o.kind {
+	case ofText:
+		return op.compare(o.text, v.text)
+	case ofWhole:
+		return op.holds(order(o.whole, v.number))
+	case ofFloat:
+		return op.holds(order(o.float, v.exact.float))
+	default:
+		return op.holds(o.number.compare(v.exact.decimal))
+	}
 }
 
 func order[T int64 | float64](a, b T) int {
@@ -134,61 +291,35 @@ func order[T int64 | float64](a, b T) int {
 	return 0
 }
 
-func compareNumber(d decimal, op Op, v Value) truth {
-	o, _ := parseDecimal(v.text)
-	return truthOf(op.holds(d.compare(o)))
-}
-
-// compareProperty compares what is no text.
-func compareProperty(raw jsontext.Value, op Op, v Value) truth {
-	switch kind := raw.Kind(); {
-	case kind == '0' && v.kind == Number:
-		d, ok := parseDecimal(string(raw))
-		if !ok {
-			return unknown
-		}
-		return compareNumber(d, op, v)
-	case (kind == 't' || kind == 'f') && v.kind == Boolean:
-		var is int64
-		if kind == 't' {
-			is = 1
-		}
-		return truthOf(op.holds(order(is, v.number)))
+func (s *Subject) text(f Field) (text string, ok bool) {
+	switch f.kind {
+	case name:
+		text = s.row.Name
+	case author:
+		text = s.row.Author
+	default:
+		m := s.object()
+		return m.text(m.find(f.name), f.fold)
 	}
-	return unknown
-}
-
-func textOf(f Field, r *Row) (s string, ok bool) {
 	if f.fold {
-		f.fold = false
-		s, ok = textOf(f, r)
-		return FoldText(s), ok
+		s.left -= factCost * len(text)
+		text = FoldText(text)
 	}
-	switch f.kind {
-	case name:
-		return r.Name, r.Name != ""
-	case author:
-		return r.Author, r.Author != ""
-	}
-	raw := member(r.Properties, f.name)
-	if raw.Kind() != '"' {
-		return "", false
-	}
-	b, err := jsontext.AppendUnquote(nil, raw)
-	return string(b), err == nil
+	return text, text != ""
 }
 
-func isNull(f Field, r *Row) bool {
+func (s *Subject) isNull(f Field) bool {
 	switch f.kind {
 	case name:
-		return r.Name == ""
+		return s.row.Name == ""
 	case author:
-		return r.Author == ""
+		return s.row.Author == ""
 	case altitude:
-		return math.IsNaN(r.Altitude)
+		return math.IsNaN(s.row.Altitude)
 	case property:
-		kind := member(r.Properties, f.name).Kind()
-		return kind == jsontext.KindInvalid || kind == 'n'
+		m := s.object()
+		kind := kindOf(m.value(m.find(f.name)))
+		return kind == 0 || kind == 'n'
 	default:
 		return false
 	}
@@ -196,17 +327,21 @@ func isNull(f Field, r *Row) bool {
 
 // like matches a whole text: % any characters, _ one, \ takes the next as it is.
 // It looks back to the last % only, so the time is at most the product of the two
-// lengths.
-func like(s, pattern string) bool {
+// lengths; it takes that from left, and gives up where nothing is left.
+func like(s, pattern string, left *int) bool {
 	back, resume := -1, 0 // after the last %, and what it has taken up to
 	i, j := 0, 0
 	for i < len(s) {
+		if *left -= stepCost; *left < 0 {
+			return false
+		}
 		size, ok := 0, false
 		if j < len(pattern) {
 			switch c := pattern[j]; {
 			case c == '%':
 				j++
-				back, resume = j, i
+				back, resume = j, ahead(s, i, pattern[j:], left)
+				i = resume
 				continue
 			case c == '_':
 				_, size = utf8.DecodeRuneInString(s[i:])
@@ -230,8 +365,22 @@ func like(s, pattern string) bool {
 			return false
 		}
 		_, size = utf8.DecodeRuneInString(s[resume:])
-		resume += size
+		resume = ahead(s, resume+size, pattern[back:], left)
 		i, j = resume, back
 	}
 	return strings.Trim(pattern[j:], "%") == ""
+}
+
+// ahead is the next place in s, from i on, where what the pattern begins with may stand.
+func ahead(s string, i int, pattern string, left *int) int {
+	literal := pattern
+	if end := strings.IndexAny(pattern, `%_\`); end >= 0 {
+		literal = pattern[:end]
+	}
+	n := strings.Index(s[i:], literal)
+	if n < 0 {
+		n = len(s) - i
+	}
+	*left -= n / textBytes
+	return i + n
 }

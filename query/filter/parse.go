@@ -143,7 +143,7 @@ func between64(f Field, low, high float64) Expr {
 
 func floatValue(f float64) Value {
 	d, _ := parseDecimal(floats(f))
-	return Value{kind: Number, text: d.String()}
+	return numberValue(d)
 }
 
 // parseInterval reads what OGC API Features, part 1, section 7.15.4 allows for

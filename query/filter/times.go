@@ -34,6 +34,9 @@ const (
 	clock       = `[Tt ]([01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](\.[0-9]{1,9})?(` + zone + `)?`
 	zone        = `[Zz]|[+-](0[0-9]|1[0-4]):[0-5][0-9]`
 
+	// maxTime is the length of the longest that the pattern matches.
+	maxTime = len("2026-11-21T22:43:01.000000000+01:00")
+
 	noYear = "0000" // is none to Postgres, whose year 0 is 1 BC
 )
 
@@ -44,7 +47,7 @@ var (
 
 // timeOf is the end of the time that a text is, in microseconds since 2000-01-01 UTC.
 func timeOf(s string, e end) (micros int64, ok bool) {
-	if !timeText.MatchString(s) || strings.HasPrefix(s, noYear) {
+	if len(s) > maxTime || !timeText.MatchString(s) || strings.HasPrefix(s, noYear) {
 		return 0, false
 	}
 	switch {

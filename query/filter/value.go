@@ -26,6 +26,13 @@ type Value struct {
 	kind   Type
 	text   string // of a text, or of a number in the form of JSON
 	number int64  // microseconds since 2000-01-01 UTC of an instant; 1 for true
+	exact  *exact // of a number
+}
+
+// An exact is a number, and the same as the database keeps altitudes.
+type exact struct {
+	decimal decimal
+	float   float64
 }
 
 // Type is the value's.
@@ -54,7 +61,13 @@ func NumberValue(s string) (Value, error) {
 	if !ok || len(s) > maxNumberBytes || d.exponent > maxExponent || d.exponent < -maxExponent {
 		return Value{}, fmt.Errorf("%q is not a number, or one with an exponent beyond %d", s, maxExponent)
 	}
-	return Value{kind: Number, text: d.String()}, nil
+	return numberValue(d), nil
+}
+
+func numberValue(d decimal) Value {
+	text := d.String()
+	d, _ = parseDecimal(text)
+	return Value{kind: Number, text: text, exact: &exact{d, float(text)}}
 }
 
 func parsed(n int64) decimal {

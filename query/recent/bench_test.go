@@ -74,3 +74,36 @@ func BenchmarkAdd(b *testing.B) {
 		rows.Add(batch, m.sequence)
 	}
 }
+
+// Pages of 100 of what has a property, of rows as people have them: of a tenth of all, and
+// of none, which costs what a walk may spend.
+func BenchmarkProperty(b *testing.B) {
+	r := rand.New(rand.NewPCG(5, 5))
+	rows := New(1 << 28)
+	for n := range uint64(100) {
+		batch := make([]Row, 1000)
+		for i := range batch {
+			p := event.At(n+1, i)
+			text := fmt.Sprintf(`{"name": "Berlin", "country": "C%d", "modified": "2024-01-02", "geonameid": 2950159, "population": %d}`, r.IntN(10), r.IntN(1e7))
+			batch[i] = Row{Row: filter.Row{Position: p, Revision: p, X: r.Float64()*340 - 170, Y: r.Float64()*140 - 60, Time: int64(n), Properties: []byte(text)},
+				Feature: []byte(`{"type":"Feature","properties":` + text + `}`)}
+		}
+		rows.Add(batch, n+1)
+	}
+	for _, country := range []string{"C1", "none"} {
+		b.Run(country, func(b *testing.B) {
+			value, _ := filter.TextValue(country)
+			q := Query{Filter: filter.Compare{Field: filter.Property("country"), Value: value}, Before: math.MaxInt64, Limit: 101}
+			b.ReportAllocs()
+			var reached event.Position
+			for b.Loop() {
+				n := 0
+				reached, _, _ = rows.Walk(0, &q, func(*Row) bool {
+					n++
+					return n < q.Limit
+				})
+			}
+			b.ReportMetric(float64(event.At(101, 0)-reached)/float64(1<<12)*1000, "looked/op")
+		})
+	}
+}
