@@ -200,7 +200,7 @@ func (s *service) readItems(ctx context.Context, w *itemsWriter) (sequence uint6
 	}
 	begin := len(w.body)
 	q := recent.Query{Filter: asked.Filter, Before: before, Limit: asked.Limit}
-	from, held, ok := s.walk(&q, w.addFeature)
+	from, held, ok := s.walk(ctx, &q, w.addFeature)
 	switch {
 	case !ok:
 		*w = itemsWriter{body: w.body[:begin], bound: w.bound, query: w.query}

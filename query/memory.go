@@ -1,6 +1,7 @@
 package query
 
 import (
+	"context"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -234,7 +235,7 @@ func (m *memory) has(sequence uint64) bool {
 
 // walk hands the newest rows of a page to f, as [recent.Rows.Walk] does, if they are
 // all that the database is known to have.
-func (s *service) walk(q *recent.Query, f func(*recent.Row) bool) (from event.Position, sequence uint64, ok bool) {
+func (s *service) walk(ctx context.Context, q *recent.Query, f func(*recent.Row) bool) (from event.Position, sequence uint64, ok bool) {
 	need := s.tracker.Target()
 	s.memory.asked()
 	epoch := s.tail.epoch.Load()
@@ -244,6 +245,6 @@ func (s *service) walk(q *recent.Query, f func(*recent.Row) bool) (from event.Po
 	if !s.tracker.Current(need) || s.memory.stale(epoch) || !s.memory.has(need) {
 		return 0, 0, false
 	}
-	from, sequence, ok = s.memory.rows.Walk(need, q, f)
+	from, sequence, ok = s.memory.rows.Walk(ctx, need, q, f)
 	return from, sequence, ok && s.tail.epoch.Load() == epoch && !s.memory.stale(epoch)
 }

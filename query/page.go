@@ -64,7 +64,7 @@ func (s *service) fill(ctx context.Context, w *pageWriter, a *answer.Answer) err
 			before = rest.After.Position
 		}
 		q := recent.Query{Filter: rest.Filter, Before: before, Limit: rest.Limit}
-		from, sequence, ok := s.walk(&q, w.addFeature)
+		from, sequence, ok := s.walk(ctx, &q, w.addFeature)
 		if !ok {
 			w.body, w.features, w.more, w.large = append(w.body[:0], pageHead...), 0, false, false
 		} else if w.large {

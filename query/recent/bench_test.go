@@ -50,7 +50,7 @@ func BenchmarkBox(b *testing.B) {
 				q := Query{Filter: filter.Box{West: max(t[0]-width/2, -180), South: max(t[1]-width/2, -90), East: min(t[0]+width/2, 180), North: min(t[1]+width/2, 90)}, Before: math.MaxInt64, Limit: 101}
 				n := 0
 				page = page[:0]
-				rows.Walk(0, &q, func(row *Row) bool {
+				rows.Walk(b.Context(), 0, &q, func(row *Row) bool {
 					page = append(page, row.Feature...)
 					n++
 					return n < q.Limit
@@ -98,7 +98,7 @@ func BenchmarkProperty(b *testing.B) {
 			var reached event.Position
 			for b.Loop() {
 				n := 0
-				reached, _, _ = rows.Walk(0, &q, func(*Row) bool {
+				reached, _, _ = rows.Walk(b.Context(), 0, &q, func(*Row) bool {
 					n++
 					return n < q.Limit
 				})

@@ -34,7 +34,7 @@ func (w *walk) merge(end uint32) (from event.Position) {
 		case !top.inner && !w.box.Has(e.x, e.y):
 			w.spent += visitCost
 		case !w.offer(c, e):
-			return from
+			return w.end(e)
 		}
 		if k := len(top.rest); k > 0 {
 			top.n, top.rest = top.rest[k-1], top.rest[:k-1]

@@ -2,10 +2,12 @@ package recent
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -135,7 +137,7 @@ func check(t *testing.T, r *rand.Rand, rows *Rows, m *model) {
 	t.Helper()
 	q := randomQuery(r, m)
 	var got []string
-	from, at, ok := rows.Walk(m.sequence, q, func(row *Row) bool {
+	from, at, ok := rows.Walk(t.Context(), m.sequence, q, func(row *Row) bool {
 		got = append(got, string(row.Feature))
 		return len(got) < q.Limit
 	})
@@ -265,7 +267,7 @@ func TestConcurrentWalks(t *testing.T) {
 				}
 				q := randomQuery(r, &model{})
 				last := event.Position(math.MaxInt64)
-				rows.Walk(0, q, func(row *Row) bool {
+				rows.Walk(t.Context(), 0, q, func(row *Row) bool {
 					if row.Position >= last || !bytes.Contains(row.Feature, fmt.Appendf(nil, `"p":%d,"r":%d,`, row.Position, row.Revision)) {
 						t.Errorf("%d after %d: %s", row.Position, last, row.Feature)
 					}
@@ -318,7 +320,7 @@ func TestChunksArePassedOver(t *testing.T) {
 			for _, before := range []event.Position{math.MaxInt64, m.order[len(m.order)/2]} {
 				q := &Query{Filter: e, Before: before, Limit: 100_000}
 				var got []string
-				from, _, ok := rows.Walk(m.sequence, q, func(row *Row) bool {
+				from, _, ok := rows.Walk(t.Context(), m.sequence, q, func(row *Row) bool {
 					got = append(got, string(row.Feature))
 					return true
 				})
@@ -330,5 +332,118 @@ func TestChunksArePassedOver(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// heavy rows have a quarter of a megabyte of properties, nearly.
+func heavy(t *testing.T, n int) (rows *Rows, m *model) {
+	t.Helper()
+	properties := []byte(`{"p0": 0`)
+	for i := 1; len(properties) < 240<<10; i++ {
+		properties = fmt.Appendf(properties, `, "p%d": %d`, i, i)
+	}
+	properties = append(properties, '}')
+	rows, m = New(1<<30), newModel()
+	r := rand.New(rand.NewPCG(4, 4))
+	batch := m.step(r, n, 0)
+	for i := range batch {
+		batch[i].Properties, batch[i].Feature = properties, append([]byte(`{"properties":`), properties...)
+		m.rows[batch[i].Position] = batch[i]
+	}
+	rows.Add(batch, m.sequence)
+	return rows, m
+}
+
+// heaviest is the heaviest filter of comparisons that there may be: none of them is true.
+func heaviest(t *testing.T, prefix string, e filter.Expr) filter.Expr {
+	t.Helper()
+	any := filter.Or{e}
+	for filter.Comparisons(any) < filter.MaxComparisons {
+		v, err := filter.NumberValue("-1")
+		if err != nil {
+			t.Fatal(err)
+		}
+		any = append(any, filter.Compare{Field: filter.Property(fmt.Sprintf("%s%d", prefix, len(any))), Value: v})
+	}
+	return any
+}
+
+// However heavy a filter and the rows are, a walk ends at its bound: it looks at no row
+// beyond, and whoever changes the rows waits no longer. The page continues where it ended.
+func TestHeavyFilterEndsTheWalk(t *testing.T) {
+	const held = 60
+	rows, m := heavy(t, held)
+	everywhere := filter.Box{West: -180, South: -90, East: 180, North: 90}
+	for title, test := range map[string]struct {
+		e     filter.Expr
+		bound int
+	}{
+		"nothing passes":            {heaviest(t, "q", filter.Or{}), maxSpent},
+		"nothing passes, in a box":  {filter.All(everywhere, heaviest(t, "q", filter.Or{})), maxSpent},
+		"all pass":                  {heaviest(t, "q", filter.IsNull{Field: filter.Property("q")}), maxPassed},
+		"all pass at the last":      {filter.Or{heaviest(t, "q", filter.Or{}), filter.IsNull{Field: filter.Property("q")}}, maxPassed},
+		"all pass, one at a time":   {filter.Not{Expr: heaviest(t, "p", filter.Or{})}, maxPassed},
+		"a property that is absent": {filter.Compare{Field: filter.Property("q"), Value: filter.BoolValue(true)}, maxSpent},
+	} {
+		t.Run(title, func(t *testing.T) {
+			var one filter.Subject
+			newest := m.rows[m.order[len(m.order)-1]]
+			one.Set(&newest.Row)
+			left := math.MaxInt
+			one.Match(test.e, &left)
+			row := math.MaxInt - left + one.Read()
+
+			q := &Query{Filter: test.e, Before: math.MaxInt64, Limit: held}
+			w := new(walk)
+			var got []string
+			w.prepare(rows, q, func(row *Row) bool {
+				got = append(got, string(row.Feature))
+				return true
+			})
+			from := w.run()
+			looked := 0
+			for _, p := range m.order {
+				if p >= from {
+					looked++
+				}
+			}
+			if looked == 0 || looked == held || looked > test.bound/row+1 {
+				t.Errorf("it looked at %d rows, each of which costs %d", looked, row)
+			}
+			if want := m.walk(q, from); !slices.Equal(got, want) {
+				t.Errorf("it has %d rows, want %d", len(got), len(want))
+			}
+		})
+	}
+}
+
+// A row about which nothing can be said within the bound is left to the database, and all
+// below it.
+func TestWalkEndsBeforeWhatItCannotSay(t *testing.T) {
+	rows, m := New(1<<26), newModel()
+	r := rand.New(rand.NewPCG(4, 4))
+	batch := m.step(r, 9, 0)
+	batch[4].Properties = []byte(`{"note": "` + strings.Repeat("a", 100_000) + `"}`)
+	for i := range batch {
+		m.rows[batch[i].Position] = batch[i]
+	}
+	rows.Add(batch, m.sequence)
+	like, err := filter.NewLike(filter.Property("note"), "%"+strings.Repeat("a", 400)+"_b%")
+	if err != nil {
+		t.Fatal(err)
+	}
+	everywhere := filter.Box{West: -180, South: -90, East: 180, North: 90}
+	for _, e := range []filter.Expr{like, filter.And{everywhere, filter.Or{like, everywhere}}} {
+		q := &Query{Filter: e, Before: math.MaxInt64, Limit: 100}
+		n := 0
+		from, _, ok := rows.Walk(t.Context(), m.sequence, q, func(*Row) bool { n++; return true })
+		if !ok || from != batch[4].Position+1 || n != len(m.walk(q, from)) {
+			t.Errorf("%.30s…: it ends at %d with %d rows, and the row is at %d", filter.Canonical(e), from, n, batch[4].Position)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, _, ok := rows.Walk(ctx, m.sequence, &Query{Before: math.MaxInt64, Limit: 1}, func(*Row) bool { t.Error("it is walked"); return false }); ok {
+		t.Error("somebody who has left has an answer")
 	}
 }

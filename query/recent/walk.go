@@ -1,6 +1,7 @@
 package recent
 
 import (
+	"context"
 	"math"
 	"slices"
 	"sync"
@@ -18,12 +19,17 @@ const (
 	// lookCost and listCost weigh the two ways from there, in nanoseconds:
 	// looking at one more row, and taking up one more cell's list.
 	lookCost, listCost = 4, 6
-	// visitCost and matchCost are those of a row that a list leads to, and of asking the
-	// filter about a row: both are somewhere else in memory.
+	// visitCost and matchCost are those of a row that a list leads to, and of asking a simple
+	// filter about a row: both are somewhere else in memory. What costs more is charged as
+	// [filter.Subject] counts it.
 	visitCost, matchCost = 60, 400
 	// maxSpent bounds what a walk spends on rows that are not let through, in nanoseconds,
-	// and with it the time that a change has to wait.
-	maxSpent = 2_000_000
+	// and maxPassed what it spends on asking about those that are: 10,000 rows and a filter as
+	// people write them. With both it bounds the time that a change has to wait, and all
+	// readers behind that.
+	maxSpent, maxPassed = 2_000_000, 8_000_000
+	// copyBytes: so many bytes are copied in a nanosecond.
+	copyBytes = 8
 	// fewRows: where the chunks that may have what is looked for have no more rows, they are
 	// looked through, whatever the box is: in 65 µs.
 	fewRows = 4 * chunkRows
@@ -41,11 +47,12 @@ type Query struct {
 // was not called, where the rows are older than the sequence.
 //
 // Nothing can be changed meanwhile, so f should do no more than copy; it must
-// not keep the row.
-func (r *Rows) Walk(sequence uint64, q *Query, f func(*Row) bool) (from event.Position, at uint64, ok bool) {
+// not keep the row. A walk takes some milliseconds at most, and the one row that it is at
+// as long as it takes to read it. Where ctx has ended, there is none.
+func (r *Rows) Walk(ctx context.Context, sequence uint64, q *Query, f func(*Row) bool) (from event.Position, at uint64, ok bool) {
 	r.mu.RLock()
 	defer r.mu.RUnlock()
-	if r.sequence < sequence || len(r.chunks) == 0 {
+	if ctx.Err() != nil || r.sequence < sequence || len(r.chunks) == 0 { // it may have ended while others changed the rows
 		return 0, 0, false
 	}
 	w := walks.Get().(*walk)
@@ -53,11 +60,12 @@ func (r *Rows) Walk(sequence uint64, q *Query, f func(*Row) bool) (from event.Po
 	w.prepare(r, q, f)
 	from = w.run()
 	w.rows, w.q, w.f, w.match, w.box, w.chunk, w.row = nil, nil, nil, nil, nil, nil, Row{scratch: w.row.scratch}
+	w.subject.Set(nil)
 	return from, r.sequence, true
 }
 
 func (w *walk) prepare(r *Rows, q *Query, f func(*Row) bool) {
-	w.rows, w.q, w.f, w.spent, w.stopped, w.chunk = r, q, f, 0, false, nil
+	w.rows, w.q, w.f, w.spent, w.passed, w.stopped, w.unknown, w.chunk = r, q, f, 0, 0, false, false, nil
 	extent := filter.Bound(q.Filter)
 	w.from, w.to = extent.From, extent.To
 	w.names = w.names[:0]
@@ -89,8 +97,11 @@ type walk struct {
 	picky   bool        // times are bounded, or names
 	match   filter.Expr // nil: all in the box are let through
 	spent   int         // on rows that are not, in nanoseconds
+	passed  int         // on asking about those that are
 	stopped bool
+	unknown bool // whether the row is let through: it would cost too much to say
 	row     Row
+	subject filter.Subject
 	heap    []list
 
 	chunk  *chunk // of which it was asked last whether it misses
@@ -194,7 +205,7 @@ func (w *walk) scan(end uint32, n int) (from event.Position) {
 			if e.feature.n == 0 || w.box != nil && !w.box.Has(e.x, e.y) {
 				w.spent += lookCost
 			} else if !w.offer(c, e) {
-				return from
+				return w.end(e)
 			}
 		}
 	}
@@ -223,9 +234,8 @@ func (w *walk) offer(c *chunk, e *entry) bool {
 	w.row.Position, w.row.Revision, w.row.Feature, w.row.Author = e.position, e.revision, e.feature.of(blob), text(e.author.of(blob))
 	if w.match != nil {
 		e.fill(&w.row, blob)
-		if !filter.Match(w.match, &w.row.Row) {
-			w.spent += matchCost
-			return true
+		if let, known := w.ask(e); !known || !let {
+			return known
 		}
 	}
 	if w.f(&w.row) {
@@ -233,6 +243,38 @@ func (w *walk) offer(c *chunk, e *entry) bool {
 	}
 	w.stopped = true
 	return false
+}
+
+// ask asks the filter about the row, for no more than the walk may spend still.
+func (w *walk) ask(e *entry) (let, known bool) {
+	most := min(maxSpent-w.spent, maxPassed-w.passed)
+	left := most
+	w.subject.Set(&w.row.Row)
+	let, known = w.subject.Match(w.match, &left)
+	cost := most - left + w.subject.Read()
+	if e.open {
+		cost += int(e.properties.n) / copyBytes
+	}
+	switch {
+	case !known:
+		w.unknown, w.spent = true, maxSpent
+	case !let:
+		w.spent += max(cost, matchCost)
+	default:
+		if w.passed += cost; w.passed >= maxPassed {
+			w.spent = maxSpent // the row is the last
+		}
+	}
+	return let, known
+}
+
+// end is the position from which up all was handed out or is not let through, where the
+// walk stops at the row.
+func (w *walk) end(e *entry) event.Position {
+	if w.unknown {
+		return e.position + 1
+	}
+	return e.position
 }
 
 // text is a part of a blob as a string, without copying: blobs do not change.
