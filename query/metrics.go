@@ -23,7 +23,7 @@ func newStreamMetrics(r prometheus.Registerer) *streamMetrics {
 	m := &streamMetrics{
 		readers: prometheus.NewGauge(prometheus.GaugeOpts{Name: "cairn_stream_readers", Help: "Streams that have what came, and wait for what comes."}),
 		events:  prometheus.NewCounter(prometheus.CounterOpts{Name: "cairn_stream_events_total", Help: "Events written to streams."}),
-		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "cairn_stream_dropped_total", Help: "Streams cut off because their client was too slow, or furthest behind of too many."}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{Name: "cairn_stream_dropped_total", Help: "Streams cut off because their client was too slow, or furthest behind of too many, or their filter took too long."}),
 	}
 	r.MustRegister(m.readers, m.events, m.dropped)
 	return m

@@ -1,6 +1,8 @@
 package query
 
 import (
+	"fmt"
+
 	"cairn/event"
 	"cairn/query/filter"
 )
@@ -12,6 +14,7 @@ type restrictions struct {
 	cql, lang   string             // filter and filter-lang
 	cqlExpr     filter.Expr        // nil: no filter
 	minPosition event.Position     // 0: none
+	comparisons int
 }
 
 // read reads a query string whose names are all in known. Those that restrict nothing
@@ -36,14 +39,33 @@ func (r *restrictions) read(raw string, known []string, own func(name, value str
 		}
 		p, _, err := filter.ParseParameter(name, value)
 		r.parameters = append(r.parameters, p)
+		if err == nil {
+			err = r.count(p.Expr)
+		}
 		return err
 	})
 	if err != nil {
 		return err
 	}
 	filter.Sort(r.parameters)
-	r.cqlExpr, err = parseFilter(r.cql, r.lang)
-	return err
+	if r.cqlExpr, err = parseFilter(r.cql, r.lang); err != nil {
+		return err
+	}
+	if err := r.count(r.cqlExpr); err != nil {
+		return badParameter("filter", "filter: %v", err)
+	}
+	return nil
+}
+
+var errComparisons = fmt.Errorf("with it the request has more than %d comparisons; ask for less at once: filter=NAME IN (…) is one, properties.NAME=1 two, as a number and as text", filter.MaxComparisons)
+
+// count adds an expression's comparisons to those of the request, whatever it was written
+// in.
+func (r *restrictions) count(e filter.Expr) error {
+	if r.comparisons += filter.Comparisons(e); r.comparisons > filter.MaxComparisons {
+		return errComparisons
+	}
+	return nil
 }
 
 // expr lets through what all of them let through.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"slices"
@@ -346,8 +347,11 @@ func (s *service) catchUp(w *eventWriter, r *reader) error {
 		return nil
 	}
 	var events []pendingEvent
+	var as state        // nothing is known of before
+	left := math.MaxInt // it costs nobody else anything, and the database took as long
 	for _, c := range b.changes {
-		if wire := r.event(c, state{}, false); wire != nil {
+		as.now.Set(&c.Row.Row)
+		if wire := r.event(c, &as, false, &left); wire != nil {
 			events = append(events, pendingEvent{wire: wire})
 		}
 	}

@@ -20,6 +20,15 @@ const (
 	// maxBefore bounds the rows whose state before a change is remembered
 	// though they are not in memory: vehicles on a map, a few hundred bytes each.
 	maxBefore = 16_384
+	// allCost is what the filters of all readers together may cost for each change that is
+	// handed out, in nanoseconds, because the readers wait for one another; readerCost what
+	// that of one may: the outline of a country twice, or five times the most comparisons. So
+	// much is left for each where all have spent theirs: more than a box and a few
+	// comparisons. Whose filter takes more is cut off.
+	allCost, readerCost, leastCost = 2_000_000, 25_000, 1_000
+	// aloneChanges: so many more are counted in each batch: a filter may take a millisecond
+	// for a text of a quarter of a megabyte.
+	aloneChanges = 40
 )
 
 // A tail is this replica's change feed: it reads what was created or changed, in
@@ -305,9 +314,15 @@ func (t *tail) deliver(b batch, after event.Position, epoch uint64) (done bool) 
 		return true
 	}
 	t.at = b.upTo
+	changes := len(b.changes) + aloneChanges
+	all := changes * allCost
 	for i := len(t.readers) - 1; i >= 0; i-- { // from the end, for remove
 		r := t.readers[i]
-		if !r.take(b, states, &t.backlog) {
+		most := changes * min(max(all/changes, leastCost), readerCost)
+		left := most
+		taken := r.take(b, states, &left, &t.backlog)
+		all = max(all-(most-left), 0)
+		if !taken {
 			t.metrics.dropped.Inc()
 			t.remove(r)
 			r.cut()
@@ -317,15 +332,26 @@ func (t *tail) deliver(b batch, after event.Position, epoch uint64) (done bool) 
 	return true
 }
 
-// A state is how a row was before it changed.
+// A state is how a row was before it changed. Readers share what their filters read of it,
+// and of what it is now.
 type state struct {
 	known, live bool
 	row         filter.Row
+	before, now filter.Subject
 }
 
 // states are how the batch's rows were before, where that is known: a stream whose
 // filter did not pass a row then need not hear that it does not now.
 func (t *tail) states(b batch) []state {
+	all := t.earlier(b)
+	for i, c := range b.changes {
+		all[i].before.Set(&all[i].row)
+		all[i].now.Set(&c.Row.Row)
+	}
+	return all
+}
+
+func (t *tail) earlier(b batch) []state {
 	all := make([]state, len(b.changes))
 	for i, c := range b.changes {
 		if c.latest {
@@ -362,16 +388,19 @@ func (t *tail) remember(c *change) {
 }
 
 // take adds what concerns the reader to what waits for it, and reports whether
-// there was room.
-func (r *reader) take(b batch, states []state, backlog *atomic.Int64) bool {
+// there was room, and its filter took no more than was left, in nanoseconds.
+func (r *reader) take(b batch, states []state, left *int, backlog *atomic.Int64) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for i, c := range b.changes {
 		if c.at <= r.at {
 			continue
 		}
-		wire := r.event(c, states[i], c.at > r.sure)
-		if wire == nil {
+		wire := r.event(c, &states[i], c.at > r.sure, left)
+		switch {
+		case *left < 0:
+			return false
+		case wire == nil:
 			continue
 		}
 		// One that is larger on its own, which came in before there was a bound, is told
@@ -402,9 +431,14 @@ func (r *reader) wakeUp() {
 // what the tail had, and only where sure what the reader was told. A point that was
 // deleted and is deleted has been there in between, for somebody. Where it is not known
 // whether a point that went was in the area of whoever reads, they are told where it
-// stood among all points, and not its id.
-func (r *reader) event(c *change, before state, sure bool) []byte {
-	if c.kind != deleted && filter.Match(r.filter, &c.Row.Row) {
+// stood among all points, and not its id. Where the filter takes more than is left,
+// nothing is, and what is returned says nothing.
+func (r *reader) event(c *change, s *state, sure bool, left *int) []byte {
+	passes := func(row *filter.Subject) bool {
+		passes, _ := row.Match(r.filter, left)
+		return passes
+	}
+	if c.kind != deleted && passes(&s.now) {
 		if r.view.authors {
 			return c.signed()
 		}
@@ -413,8 +447,8 @@ func (r *reader) event(c *change, before state, sure bool) []byte {
 	if c.kind == created {
 		return nil
 	}
-	switch known := sure && before.known && before.live; {
-	case known && !filter.Match(r.filter, &before.row):
+	switch known := sure && s.known && s.live; {
+	case known && !passes(&s.before):
 		return nil // it has not shown it
 	case !known && r.view.area != nil:
 		return c.unnamed()

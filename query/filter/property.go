@@ -17,6 +17,8 @@ const (
 	memberCost, byteCost, indexCost, factCost, timeCost = 25, 1, 40, 6, 1_000
 	// textBytes: so many bytes of text are passed over in a nanosecond.
 	textBytes = 8
+	// usualMembers: most points have fewer.
+	usualMembers = 16
 )
 
 // members are those of an object of JSON. They are read once and in order, as far as
@@ -102,9 +104,10 @@ func (m *members) makeIndex() {
 	if m.indexed {
 		return
 	}
-	for m.next() { //nolint:revive // the rest
-	}
 	m.spent += indexCost * len(m.read)
+	for m.next() {
+		m.spent += indexCost
+	}
 	if m.index == nil {
 		m.index = make(map[string]int, len(m.read))
 	}
@@ -158,6 +161,9 @@ func (m *members) next() bool {
 		m.spent += n / textBytes
 	} else {
 		m.spent += n * byteCost
+	}
+	if m.read == nil {
+		m.read = make([]member, 0, usualMembers)
 	}
 	m.read = append(m.read, member{name: text, from: uint32(i), to: uint32(m.at)}) //nolint:gosec // a point has 256 KiB
 	return true
