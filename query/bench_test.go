@@ -2,12 +2,17 @@ package query
 
 import (
 	"encoding/binary"
+	"fmt"
 	"math"
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/gofiber/fiber/v2"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/valyala/fasthttp"
+
+	"cairn/query/filter"
 )
 
 // sampleRow is a row as Postgres sends it.
@@ -79,5 +84,57 @@ func BenchmarkKept(b *testing.B) {
 			b.Fatal(err, len(ctx.Response.Body()))
 		}
 		ctx.Response.Reset()
+	}
+}
+
+// What all streams wait for: a batch is handed to some with heavy filters.
+func BenchmarkDeliver(b *testing.B) {
+	f := newFixture(b)
+	small := make([]string, batchRows)
+	for i := range small {
+		small[i] = fmt.Sprintf(`{"name": "Berlin", "country": "DE", "modified": "2024-01-02", "geonameid": 2950159, "population": %d}`, i)
+	}
+	large := []byte(`{"p0": 0`)
+	for i := 1; len(large) < 240<<10; i++ {
+		large = fmt.Appendf(large, `, "p%d": %d`, i, i)
+	}
+	large = append(large, '}')
+	for title, properties := range map[string][]string{"small": small, "large": {string(large)}} {
+		for _, streams := range []int{1, 20, 200} {
+			for _, comparisons := range []int{1, 100} {
+				b.Run(fmt.Sprintf("%s/streams=%d/comparisons=%d", title, streams, comparisons), func(b *testing.B) {
+					tail := newTail(f.tracker, nil, nil, nil, newStreamMetrics(prometheus.NewRegistry()))
+					cut := 0
+					for i := range streams {
+						var e filter.Or
+						for k := range (comparisons + 1) / 2 {
+							name := fmt.Sprintf("properties.q%d.%d", i, k)
+							value := "1"
+							if comparisons == 1 {
+								name, value = "properties.population", "x"
+							}
+							p, _, err := filter.ParseParameter(name, value)
+							if err != nil {
+								b.Fatal(err)
+							}
+							e = append(e, p.Expr)
+						}
+						tail.readerOf(e, func() { cut++ })
+					}
+					all := slices.Clone(tail.readers)
+					for b.Loop() {
+						b.StopTimer()
+						batch := createdWith(properties...)
+						for _, r := range all {
+							r.at = 0
+						}
+						b.StartTimer()
+						tail.deliver(batch, 0, 0)
+					}
+					b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(properties)), "µs/point")
+					b.ReportMetric(float64(cut), "cut")
+				})
+			}
+		}
 	}
 }

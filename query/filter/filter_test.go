@@ -205,7 +205,7 @@ func randomComparison(r *rand.Rand) Expr {
 		f, v.text = Fold(f), FoldText(v.text)
 	}
 	if v.Type() == Text && r.IntN(3) == 0 {
-		l, err := NewLike(f, pick(r, []string{"", "%", "_", "a%", "%b", "a__", `a\_b`, `a\\b`, "%a%b%", "_%", `\é`, "__"}))
+		l, err := NewLike(f, pick(r, []string{"", "%", "_", "a%", "%b", "a__", `a\_b`, `a\\b`, "%a%b%", "_%", `\é`, "__", "%_b", "%a_%", `%\%%`, `%\_b`, "%é%", "%a%_", "%%b"}))
 		if err != nil {
 			panic(err)
 		}
