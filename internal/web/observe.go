@@ -29,10 +29,18 @@ func newRequestMetrics(r prometheus.Registerer) *requestMetrics {
 	return m
 }
 
+// No answer is to be taken for something else than its type says: a page, or a script of
+// one (Fetch, section 3.6). As fasthttp keeps them: see fieldVary.
+var (
+	fieldTypeOptions = []byte(fiber.HeaderXContentTypeOptions)
+	noSniff          = []byte("nosniff")
+)
+
 // observe wraps every request: it turns errors into problems, takes care of unread
 // bodies, and writes the log line and the metrics.
 func (s *Server) observe(c *fiber.Ctx) error {
 	start := time.Now()
+	c.Response().Header.SetCanonical(fieldTypeOptions, noSniff)
 	err := c.Next()
 	if err != nil {
 		if err2 := c.App().Config().ErrorHandler(c, err); err2 != nil {
@@ -95,6 +103,7 @@ func (s *Server) owe(c *fiber.Ctx) {
 		return
 	}
 	c.Response().Reset()
+	c.Response().Header.SetCanonical(fieldTypeOptions, noSniff)
 	_ = writeProblem(c, Unavailable("too many answers wait for clients that read slowly", time.Second))
 }
 

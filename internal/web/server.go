@@ -302,6 +302,7 @@ func (s *Server) refuseHead(c *fasthttp.RequestCtx, err error) {
 	body, _ := p.MarshalJSON() // strings and numbers only
 	c.SetStatusCode(p.Status)
 	c.SetContentType("application/problem+json")
+	c.Response.Header.SetCanonical(fieldTypeOptions, noSniff)
 	c.SetBody(body)
 	c.SetConnectionClose()
 }

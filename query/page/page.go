@@ -151,7 +151,6 @@ func (p *Page) send(c *fiber.Ctx, name string) error {
 	if f == nil {
 		return &web.Problem{Status: http.StatusNotFound, Detail: "there is no such file"}
 	}
-	c.Set(fiber.HeaderXContentTypeOptions, "nosniff")
 	c.Set(fiber.HeaderCacheControl, "no-cache") // asked for every time, answered by 304
 	c.Vary(fiber.HeaderAcceptEncoding)
 	c.Set(fiber.HeaderContentType, f.media)
