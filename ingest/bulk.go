@@ -195,17 +195,19 @@ func (u *upload) run(source format.Rows) error {
 	}
 }
 
-// next reads a row, unless the server is stopping.
+// next reads a row, unless the server is stopping. Whether the author may still write is
+// asked once the row is there: it may have been waited for.
 func (u *upload) next(source format.Rows, p *event.Point) error {
 	select {
 	case <-u.h.stop.Done():
 		return web.Unavailable("the server is stopping", unavailableRetry)
 	default:
 	}
-	if err := u.by.over(); err != nil {
-		return err
+	err := source.Next(p)
+	if over := u.by.over(); over != nil && err != io.EOF {
+		return over
 	}
-	return source.Next(p)
+	return err
 }
 
 // noPoint takes a row that is a deletion, and rejects one that is wrong, if the

@@ -34,6 +34,14 @@ const (
 	wasteRatio     = 8
 	pointPays      = 16
 	rejectionBytes = 64
+	// storedRatio and storedFree bound what is stored of a packed body by what was sent of
+	// it: the names of a table's columns, and what an event has besides, are stored with
+	// each point, so that 13 kB could fill 110 MB of the queue, and much more. Real tables
+	// and fleets store 10 to 50 times what was sent; what hardly changes from row to row,
+	// such as a sensor's readings or a parked car's fixes, 90 to 160 times. A body that is
+	// not packed costs its sender what it brings: real ones store 1 to 16 times their size.
+	storedRatio = 256
+	storedFree  = 8 << 20
 	// maxWindow is what RFC 9659 lets a zstd body ask for.
 	maxWindow = 8 << 20
 	// acceptedCodings goes out with a 415 (RFC 9110, section 15.5.16).
@@ -52,6 +60,7 @@ type input struct {
 	unpacked int64
 	turn     int64 // of unpacked, at which others go first
 	paid     int64 // of unpacked, by points; less what refused rows cost
+	kept     int64 // bytes that are stored of it
 	err      error // sticky
 }
 
@@ -107,11 +116,21 @@ func (in *input) close() {
 
 func (in *input) coded() bool { return in.gzip != nil || in.zstd != nil }
 
-// stored notes that a point came of what was read, and how long it is as an event.
-func (in *input) stored(bytes int) {
-	if in != nil {
-		in.paid += pointPays * int64(bytes)
+// stored notes that a point came of what was read, and how long it is as an event. Its
+// error says that this would be more than so few bytes may bring: it is not noted then.
+func (in *input) stored(bytes int) error {
+	if in == nil {
+		return nil
 	}
+	if in.coded() && in.kept+int64(bytes) > storedRatio*in.body.Count()+storedFree {
+		return &web.Problem{
+			Status: http.StatusRequestEntityTooLarge,
+			Detail: fmt.Sprintf("what would be stored is more than %d MiB and %d times what was sent of the packed body: send it not packed, or in smaller parts", storedFree>>20, storedRatio),
+		}
+	}
+	in.kept += int64(bytes)
+	in.paid += pointPays * int64(bytes)
+	return nil
 }
 
 // refused notes that a row was.

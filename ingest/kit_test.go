@@ -202,6 +202,13 @@ func testHandler(q queue) *handler {
 // keysOf makes keys, and returns who knows them, with the keys by their names.
 func keysOf(t testing.TB, identities ...*auth.Identity) (*auth.Authority, map[string]string) {
 	t.Helper()
+	access, keys, _ := keysIn(t, identities...)
+	return access, keys
+}
+
+// keysIn is keysOf with the bucket that has them.
+func keysIn(t testing.TB, identities ...*auth.Identity) (*auth.Authority, map[string]string, *auth.Bucket) {
+	t.Helper()
 	queue := testkit.NATS(t)
 	bucket, err := auth.OpenBucket(t.Context(), testkit.JetStream(t, queue, bus.UserAdmin))
 	if err != nil {
@@ -223,7 +230,7 @@ func keysOf(t testing.TB, identities ...*auth.Identity) (*auth.Authority, map[st
 		_, err := access.Identify([]byte(keys[identities[0].Name]), time.Now())
 		return err == nil
 	})
-	return access, keys
+	return access, keys, bucket
 }
 
 // keysWithin is how long a role may take to know of a key.

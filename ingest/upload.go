@@ -77,7 +77,7 @@ type upload struct {
 }
 
 // addPoint takes a row that is a point. It is encoded before addPoint returns. The
-// error is u.err.
+// error is u.err, or why the body may bring no more.
 func (u *upload) addPoint(e *event.Event, row int64) error {
 	u.mode.apply(e)
 	identify(e, u.keyed, row)
@@ -115,6 +115,10 @@ func (u *upload) add(e *event.Event, row int64) error {
 		u.reject(row, format.ErrRowSize)
 		return u.err
 	}
+	if err := u.in.stored(size); err != nil {
+		b.Lines = b.Lines[:start]
+		return err
+	}
 	if len(b.Lines) > bus.MaxEnvelopeBytes { // the row goes into the next one
 		event := b.Lines[start:]
 		b.Lines = b.Lines[:start]
@@ -123,7 +127,6 @@ func (u *upload) add(e *event.Event, row int64) error {
 		u.open.batch.Lines = append(u.open.batch.Lines, event...)
 		u.send(full)
 	}
-	u.in.stored(size)
 	u.open.runs = addRow(u.open.runs, u.open.batch.Count, row)
 	u.open.batch.Count++
 	u.open.rows.Last = row

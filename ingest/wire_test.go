@@ -15,6 +15,8 @@ import (
 	"github.com/klauspost/compress/zstd"
 
 	"cairn/ingest/format"
+	"cairn/internal/auth"
+	"cairn/internal/testkit"
 )
 
 // A wire is one TCP connection.
@@ -236,6 +238,34 @@ func TestSlowClient(t *testing.T) {
 	}
 }
 
+// Of an upload whose key is removed meanwhile, no row is stored that comes after that.
+func TestKeyRemovedDuringUpload(t *testing.T) {
+	access, keys, bucket := keysIn(t, &auth.Identity{Name: "writer", Scopes: auth.Write})
+	l := testLimits()
+	l.flushAge = 20 * time.Millisecond
+	q := &fakeQueue{stored: make(chan int, 10)}
+	w := dial(t, serveTo(t, access, q, l, func(*handler) {}))
+	row := feature("", "null") + "\n"
+	w.send(head(ndjson, chunked, "Authorization: Bearer "+keys["writer"]) + chunk(row))
+	select {
+	case <-q.stored:
+	case <-time.After(10 * time.Second):
+		t.Fatal("the first row was not handed over")
+	}
+	if err := bucket.Remove(t.Context(), "writer"); err != nil {
+		t.Fatal(err)
+	}
+	testkit.Eventually(t, keysWithin, "the key is gone", func() bool {
+		_, err := access.Identify([]byte(keys["writer"]), time.Now())
+		return err != nil
+	})
+	w.send(chunk(row) + lastChunk)
+	w.answer().want(t, http.StatusUnauthorized, `"accepted":1`)
+	if len(q.lines) != 1 {
+		t.Errorf("%d rows are stored", len(q.lines))
+	}
+}
+
 func TestSilentClient(t *testing.T) {
 	l := testLimits()
 	l.flushAge, l.readStall = 10*time.Millisecond, 50*time.Millisecond
@@ -288,7 +318,7 @@ func TestPackedBodies(t *testing.T) {
 }
 
 // What unpacks to much and brings little ends early, though it may be within the
-// bound on the ratio; points are taken however well they pack.
+// bound on the ratio.
 func TestPackedWork(t *testing.T) {
 	const mib = 1 << 20
 	bad := feature("", "[]") + "\n"
@@ -305,12 +335,58 @@ func TestPackedWork(t *testing.T) {
 		{"empty objects", strings.Repeat("{}\n", mib/3), 4, 413, []string{"bring no point", `"rejected":`}},
 		{"rows that are refused", strings.Repeat(bad, mib/len(bad)), 48, 413, []string{"bring no point"}},
 		{"some that are refused", strings.Repeat(bad, 1000), 1, 422, []string{`"rejected":1000`}},
-		{"points, many alike", strings.Repeat(good, mib/len(good)), 24, 202, []string{`"rejected":0`}},
+		{"points, many alike", strings.Repeat(good, mib/len(good)), 3, 202, []string{`"rejected":0`}},
 		{"a point, then spaces", good + strings.Repeat(" ", mib), 48, 413, []string{"bring no point", `"accepted":`}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			body := bytes.Repeat(gzipped(tt.text), tt.times)
 			postBody(t, address, "/point", ndjson, bytes.NewReader(body), "Content-Encoding", "gzip").want(t, tt.status, tt.texts...)
+		})
+	}
+}
+
+// What is stored is bounded by what was sent, for packed bodies: what was read until then
+// stays, and the answer says how much that is. What real senders pack is far from it.
+func TestPackedBodyFillsNoQueue(t *testing.T) {
+	columns := "longitude,latitude"
+	for i := range 1990 {
+		columns += fmt.Sprintf(",column_of_thirty_bytes_%07d", i)
+	}
+	names := columns + "\n" + strings.Repeat(strings.Repeat("1,", 1991)+"1\n", 400)
+	short := "longitude,latitude\n" + strings.Repeat("1,1\n", 100_000)
+	var fleet strings.Builder
+	fleet.WriteString("device,time,lat,lon,speed,ignition\n")
+	for i := range 60_000 { // of which every third is parked
+		car, at := i%30, time.Date(2026, 1, 2, 0, 0, i/30, 0, time.UTC).Format(time.RFC3339)
+		moved := i * (car % 3) * 7919 % 100_003
+		fmt.Fprintf(&fleet, "van-%d,%s,48.%06d,2.%06d,%d,%v\n", car, at, 100*car+moved, moved/2, moved%90, moved > 0)
+	}
+	for _, tt := range []struct {
+		name, text string
+		packed     bool
+		status     int
+		texts      []string
+	}{
+		{"long names of columns", names, true, 413, []string{"256 times", `"accepted":1`, `"row":`, "not packed"}},
+		{"short rows", short, true, 413, []string{"256 times", `"accepted":`, `"row":`}},
+		{"the same, not packed", names, false, 202, []string{`"accepted":400`, `"rejected":0`}},
+		{"a fleet", fleet.String(), true, 202, []string{`"accepted":60000`}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			q := &fakeQueue{}
+			body, fields := []byte(tt.text), []string{}
+			if tt.packed {
+				body, fields = gzipped(tt.text), []string{"Content-Encoding", "gzip"}
+			}
+			a := postBody(t, serve(t, q, testLimits()), "/point", csvType, bytes.NewReader(body), fields...)
+			a.want(t, tt.status, tt.texts...)
+			stored := 0
+			for _, line := range q.lines {
+				stored += len(line)
+			}
+			if accepted := a.json["accepted"].(float64); int(accepted) != len(q.lines) || tt.packed && stored > storedRatio*len(body)+storedFree {
+				t.Errorf("%d bytes brought %d points, %v of them told, of %d bytes", len(body), len(q.lines), accepted, stored)
+			}
 		})
 	}
 }
