@@ -95,14 +95,14 @@ type download struct {
 
 // newDownload begins one, which write makes, and leaves the slot at its end.
 func (s *service) newDownload(slot *slot, write func(ctx context.Context, w io.Writer, began func(sequence uint64)) error) *download {
-	ctx, cancel := context.WithTimeout(s.draining, downloadTime)
+	ctx, cancel := slot.bound(s.draining, downloadTime)
 	d := &download{slot: slot, pieces: newPieces(), began: make(chan uint64, 1), ended: make(chan struct{}), cancel: cancel}
 	go func() {
 		defer slot.leave()
 		defer cancel()
-		d.err = write(ctx, d.pieces, func(sequence uint64) { d.began <- sequence })
+		d.err = slot.reason(write(ctx, d.pieces, func(sequence uint64) { d.began <- sequence }))
 		close(d.ended)
-		if d.err != nil && !errors.Is(d.err, io.ErrClosedPipe) {
+		if d.err != nil && d.err != errLeft && !errors.Is(d.err, io.ErrClosedPipe) {
 			s.log.Warn("a download broke off", "error", d.err)
 		}
 		d.pieces.end(d.err)

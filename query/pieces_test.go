@@ -56,7 +56,7 @@ func TestDownloadEndsBeforeItBegins(t *testing.T) {
 	s := &service{draining: t.Context(), log: testkit.Log(t)}
 	for name, want := range map[string]error{"whole": nil, "broken off": io.ErrUnexpectedEOF} {
 		for range 50 { // a select picks any that is ready
-			d := s.newDownload(&slot{leave: func() {}}, func(_ context.Context, _ io.Writer, began func(uint64)) error {
+			d := s.newDownload(newSlot(nil, func() {}), func(_ context.Context, _ io.Writer, began func(uint64)) error {
 				if want == nil {
 					began(7)
 				}
@@ -85,7 +85,7 @@ func TestPieces(t *testing.T) {
 				}
 			}
 			conn := &timed{}
-			d := s.newDownload(&slot{conn: conn, leave: func() {}}, func(_ context.Context, w io.Writer, _ func(uint64)) error {
+			d := s.newDownload(newSlot(conn, func() {}), func(_ context.Context, w io.Writer, _ func(uint64)) error {
 				rest := body
 				for _, n := range sizes {
 					if _, err := w.Write(rest[:n]); err != nil {
@@ -127,7 +127,7 @@ func TestPiecesThatBreakOff(t *testing.T) {
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			d := s.newDownload(&slot{conn: &c.conn, leave: func() {}}, func(_ context.Context, w io.Writer, _ func(uint64)) error { return c.make(w) })
+			d := s.newDownload(newSlot(&c.conn, func() {}), func(_ context.Context, w io.Writer, _ func(uint64)) error { return c.make(w) })
 			if err := send(d, &c.conn); !errors.Is(err, broken) {
 				t.Errorf("%v", err)
 			}

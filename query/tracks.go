@@ -205,15 +205,15 @@ func (s *service) getTracks(c *fiber.Ctx) error {
 		return err
 	}
 	defer slot.leave()
-	ctx, cancel := context.WithTimeout(s.stopping, tracksTime)
+	ctx, cancel := slot.bound(s.stopping, tracksTime)
 	defer cancel()
 	names, next, err := s.trackNames(ctx, q)
 	if err != nil {
-		return s.refuse(c, err)
+		return s.refuse(c, slot.reason(err))
 	}
 	list, sequence, err := s.reader.Summaries(ctx, names)
 	if err != nil {
-		return s.refuse(c, err)
+		return s.refuse(c, slot.reason(err))
 	}
 	base := s.server.Base(c)
 	entries, links := []trackEntry{}, []map[string]string{}

@@ -242,6 +242,35 @@ func TestStreams(t *testing.T) {
 	})
 }
 
+// When the client of a read leaves, the role is told, although it has answered nothing
+// yet: a download may search for a minute.
+func TestClientLeaves(t *testing.T) {
+	each(t, func(t *testing.T, start func(testing.TB, behind, ...string) *running) {
+		b, _, query := stubs(t)
+		p := start(t, b)
+		asked, left := make(chan struct{}, 1), make(chan struct{}, 1)
+		for _, q := range query {
+			q.do(func(_ http.ResponseWriter, r *http.Request) {
+				asked <- struct{}{}
+				<-r.Context().Done()
+				left <- struct{}{}
+			})
+		}
+		conn, err := net.Dial("tcp", strings.TrimPrefix(p.base, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(conn, "GET /points.csv HTTP/1.1\r\nHost: localhost\r\n\r\n")
+		<-asked
+		_ = conn.Close()
+		select {
+		case <-left:
+		case <-time.After(patience / 2): // less than the proxies wait for an answer
+			t.Error("the role still works for a client that has left")
+		}
+	})
+}
+
 // openStream begins a GET that does not end on its own.
 func openStream(ctx context.Context, t testing.TB, url string) (*http.Response, *bufio.Scanner) {
 	t.Helper()
