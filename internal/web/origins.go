@@ -1,13 +1,18 @@
 package web
 
 import (
+	"bytes"
 	"fmt"
 	"mime"
+	"net"
 	"net/http"
+	"net/netip"
 	"net/url"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/gofiber/fiber/v2"
 )
@@ -67,6 +72,11 @@ func (s *Server) writeOrigins(c *fiber.Ctx) error {
 		c.Set(fiber.HeaderAccessControlAllowOrigin, origin)
 		c.Set(fiber.HeaderAccessControlExposeHeaders, exposed)
 		c.Vary(fiber.HeaderOrigin)
+	case s.isRebound(c, origin):
+		return &Problem{
+			Status: http.StatusForbidden,
+			Detail: "a page may write to this machine only under a name that is known to be this server's: set --public-url to the URL at which clients reach it, or list the page's origin in --allow-origins",
+		}
 	case s.isForeign(c, origin) && isSimpleRequest(c):
 		return &Problem{
 			Status: http.StatusForbidden,
@@ -99,6 +109,76 @@ func (s *Server) isOwn(c *fiber.Ctx, origin string) bool {
 	}
 	own, err := url.Parse(s.Base(c))
 	return strings.EqualFold(page.Host, string(c.Request().Host())) || err == nil && strings.EqualFold(page.Host, own.Host)
+}
+
+// isRebound reports whether a browser sends the request for a page whose name may have been
+// made to mean this machine (DNS rebinding): to the browser it is of this server, whatever
+// the owner of the name put on it. It matters where nobody is asked who they are, on
+// loopback, which others cannot reach: the names that are this server's are known there.
+//
+// What a page can set proves nothing, such as X-Forwarded-For. It cannot set Host and
+// Origin, nor make this server's certificate valid for its name; so it cannot have an
+// origin of HTTPS, either, unless a proxy that speaks it stands between.
+func (s *Server) isRebound(c *fiber.Ctx, origin string) bool {
+	if s.cfg.Access != nil || !fromBrowser(c, origin) || isEncrypted(c) || len(origin) > 8 && strings.EqualFold(origin[:8], "https://") {
+		return false
+	}
+	if local := addressOf(c.Context().LocalAddr()); !local.IsLoopback() {
+		return false
+	}
+	return !s.isOwnName(hostName(string(c.Request().Host()))) && !s.isBehindProxy(c)
+}
+
+// fromBrowser reports whether a page may have sent the request: all that browsers send but
+// by GET has an Origin (Fetch, section 3.2). By GET it has none, and to a name that is not
+// loopback's no Sec-Fetch-Site by HTTP, so that what such a program calls itself must do.
+func fromBrowser(c *fiber.Ctx, origin string) bool {
+	if origin != "" || len(FieldOf(c, FetchSite)) > 0 {
+		return true
+	}
+	if c.Method() != http.MethodGet && c.Method() != http.MethodHead {
+		return false
+	}
+	h := &c.Request().Header
+	return bytes.HasPrefix(h.UserAgent(), []byte("Mozilla/")) || len(h.Referer()) > 0
+}
+
+// isOwnName reports whether a host is this server, whoever answers for names: nobody can
+// make an address, or a name below localhost (RFC 6761, section 6.3), mean another.
+func (s *Server) isOwnName(host string) bool {
+	if host == "" || host == "localhost" || strings.HasSuffix(host, ".localhost") || host == machineName() || slices.Contains(s.cfg.Origins, "*") {
+		return true
+	}
+	if _, err := netip.ParseAddr(host); err == nil {
+		return true
+	}
+	for _, known := range append([]string{s.publicURL}, s.cfg.Origins...) {
+		if u, err := url.Parse(known); err == nil && u.Host != "" && hostName(u.Host) == host {
+			return true
+		}
+	}
+	return false
+}
+
+// isBehindProxy reports whether the request came by a proxy on this machine that the
+// operator has named. By default all of this machine is trusted, and so a browser.
+func (s *Server) isBehindProxy(c *fiber.Ctx) bool {
+	return s.cfg.Proxies != nil && s.cfg.Proxies.trust(addressOf(c.Context().RemoteAddr())) &&
+		(len(FieldOf(c, ForwardedFor)) > 0 || len(FieldOf(c, Forwarded)) > 0)
+}
+
+// machineName is what this machine is called.
+var machineName = sync.OnceValue(func() string {
+	name, _ := os.Hostname()
+	return strings.ToLower(name)
+})
+
+// hostName is a host without its port, brackets and final dot, in small letters.
+func hostName(host string) string {
+	if name, _, err := net.SplitHostPort(host); err == nil {
+		host = name
+	}
+	return strings.ToLower(strings.TrimSuffix(strings.Trim(host, "[]"), "."))
 }
 
 // isSimpleRequest reports whether a browser would send such a request for any page, without

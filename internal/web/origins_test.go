@@ -1,7 +1,12 @@
 package web
 
 import (
+	"bufio"
+	"cmp"
+	"fmt"
+	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -107,6 +112,93 @@ func TestUnaskedWrites(t *testing.T) {
 			}
 			if status, head := ask(asked{http.MethodGet, "/items", page.fields}); status != http.StatusOK || head("Access-Control-Allow-Origin") != "*" {
 				t.Errorf("GET that reads: %d", status)
+			}
+		})
+	}
+}
+
+// A name that anybody may make mean this machine gives a page no right to write: it is of
+// this server to the browser alone. Programs, names that are this server's, and pages
+// behind proxies write on.
+func TestReboundPages(t *testing.T) {
+	const evil = "evil.example:18080"
+	from := func(host, origin string, more ...string) []string {
+		return append([]string{"Host: " + host, "Origin: " + origin}, more...)
+	}
+	nobody := auth.New(auth.Config{Keys: true, Log: slog.New(slog.DiscardHandler)})
+	loopback, err := ParseProxies([]string{"127.0.0.1"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, tt := range map[string]struct {
+		cfg    Config
+		public string
+		method string // POST
+		fields []string
+		status int
+	}{
+		"another name":                        {fields: from(evil, "http://"+evil, "Sec-Fetch-Site: same-origin"), status: 403},
+		"without Sec-Fetch-Site":              {fields: from(evil, "http://"+evil), status: 403},
+		"without an origin":                   {fields: from(evil, "null"), status: 403},
+		"one that says it is a proxy":         {fields: from(evil, "http://"+evil, "X-Forwarded-For: 203.0.113.7", "X-Forwarded-Host: localhost", "Forwarded: for=203.0.113.7;host=localhost"), status: 403},
+		"change":                              {method: "PATCH", fields: from(evil, "http://"+evil), status: 403},
+		"a device's GET, by a browser":        {method: "GET", fields: []string{"Host: " + evil, "User-Agent: Mozilla/5.0 (X11; Linux x86_64)"}, status: 403},
+		"a device's GET, of a page":           {method: "GET", fields: []string{"Host: " + evil, "Referer: http://" + evil + "/"}, status: 403},
+		"a device's GET":                      {method: "GET", fields: []string{"Host: cairn.example", "User-Agent: okhttp/4.12"}, status: 200},
+		"a program":                           {fields: []string{"Host: cairn.example", "User-Agent: curl/8.5.0"}, status: 200},
+		"localhost":                           {fields: from("localhost:18080", "http://localhost:18080", "Sec-Fetch-Site: same-origin"), status: 200},
+		"below localhost":                     {fields: from("Cairn.LOCALHOST.:18080", "http://cairn.localhost:18080"), status: 200},
+		"like localhost":                      {fields: from("localhost.evil.example", "http://localhost.evil.example"), status: 403},
+		"an address":                          {fields: from("127.0.0.1:18080", "http://127.0.0.1:18080"), status: 200},
+		"an address of IPv6":                  {fields: from("[::1]:18080", "http://[::1]:18080"), status: 200},
+		"the public name":                     {public: "http://maps.example/cairn", fields: from("maps.example", "http://maps.example"), status: 200},
+		"another than the public one":         {public: "http://maps.example/cairn", fields: from(evil, "http://"+evil), status: 403},
+		"an allowed origin":                   {cfg: Config{Origins: Origins{"http://maps.example"}}, fields: from("maps.example", "http://maps.example"), status: 200},
+		"any origin":                          {cfg: Config{Origins: Origins{"*"}}, fields: from(evil, "http://"+evil), status: 200},
+		"behind a proxy that speaks HTTPS":    {fields: from("maps.example", "https://maps.example", "Sec-Fetch-Site: same-origin", "X-Forwarded-Proto: https"), status: 200},
+		"behind a proxy that is named":        {cfg: Config{Proxies: loopback}, fields: from("maps.example", "http://maps.example", "X-Forwarded-For: 203.0.113.7"), status: 200},
+		"beside a proxy that is named":        {cfg: Config{Proxies: loopback}, fields: from(evil, "http://"+evil), status: 403},
+		"where keys are asked for":            {cfg: Config{Access: nobody}, fields: from(evil, "http://"+evil), status: 401},
+		"by the PROXY protocol, from outside": {cfg: Config{ProxyProtocol: true}, fields: from("maps.example", "http://maps.example"), status: 200},
+	} {
+		t.Run(name, func(t *testing.T) {
+			tt.cfg.Listen, tt.cfg.Log = "127.0.0.1:0", slog.New(slog.DiscardHandler)
+			s, err := Listen(tt.cfg, 1)
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.SetPublicURL(tt.public)
+			done := func(c *fiber.Ctx) error { return c.SendString("done\n") }
+			s.Mount(Role{Name: "some", Ready: func() error { return nil }, Routes: []Route{
+				{Method: http.MethodGet, Path: "/fix", Scope: auth.Write, Handler: done},
+				{Method: http.MethodPost, Path: "/fix", Scope: auth.Write, Handler: done},
+				{Method: http.MethodPatch, Path: "/fix", Scope: auth.Edit, Handler: done},
+				{Method: http.MethodGet, Path: "/items", Scope: auth.Read, Handler: done},
+			}})
+			run(t, s)
+			ask := func(method, path string) (int, string) {
+				conn, err := net.Dial("tcp", s.Addr())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer conn.Close()
+				if tt.cfg.ProxyProtocol {
+					fmt.Fprint(conn, "PROXY TCP4 203.0.113.7 203.0.113.8 4711 80\r\n")
+				}
+				fmt.Fprintf(conn, "%s %s HTTP/1.1\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: 0\r\n%s\r\n\r\n", method, path, strings.Join(tt.fields, "\r\n"))
+				answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer answer.Body.Close()
+				text, _ := io.ReadAll(answer.Body)
+				return answer.StatusCode, string(text)
+			}
+			if status, text := ask(cmp.Or(tt.method, http.MethodPost), "/fix"); status != tt.status || status == 403 && !strings.Contains(text, "--public-url") {
+				t.Errorf("%d %s, want %d", status, text, tt.status)
+			}
+			if status, text := ask(http.MethodGet, "/items"); status != 200 && tt.cfg.Access == nil {
+				t.Errorf("a read: %d %s", status, text)
 			}
 		})
 	}
