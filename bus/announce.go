@@ -23,7 +23,8 @@ const (
 	OutcomeCreated      Outcome = "created"      // there is a point that was not there before
 	OutcomeReplaced     Outcome = "replaced"     // the point has another content now
 	OutcomeDeleted      Outcome = "deleted"      // the point is gone now
-	OutcomeUnchanged    Outcome = "unchanged"    // it was like this already, or a deleted one's late creation
+	OutcomeUnchanged    Outcome = "unchanged"    // it was like this already
+	OutcomeLate         Outcome = "late"         // the creation of a point that was deleted, and stays so; see [Applied.Late]
 	OutcomeConflict     Outcome = "conflict"     // parked: its id is there with other content
 	OutcomeRefused      Outcome = "refused"      // parked: the database does not take it
 	OutcomeUnreadable   Outcome = "unreadable"   // parked: it is no event
@@ -39,8 +40,9 @@ func (o Outcome) Parked() bool {
 }
 
 // maxOutcomeBytes bounds the outcomes in one announcement: the server takes
-// messages of 1 MiB.
-const maxOutcomeBytes = 256 << 10
+// messages of 1 MiB. Those of a batch of 5,000 events need less, however they lie:
+// late ones are told twice.
+const maxOutcomeBytes = 512 << 10
 
 // A Range is positions of one envelope, both ends included.
 type Range [2]event.Position
@@ -53,6 +55,9 @@ type Applied struct {
 	First    uint64              `json:"first,omitempty"`
 	Sequence uint64              `json:"sequence"`
 	Outcomes map[Outcome][]Range `json:"outcomes,omitempty"`
+	// Late are those of the unchanged that are [OutcomeLate]. They are told as unchanged,
+	// too, for an ingest of a version that does not know of them.
+	Late []Range `json:"late,omitempty"`
 	// Truncated says that there were more outcomes than an announcement holds, so
 	// that none is known.
 	Truncated bool `json:"truncated,omitempty"`
@@ -76,12 +81,24 @@ func (a *Applied) Add(p event.Position, o Outcome) {
 	if a.Outcomes == nil {
 		a.Outcomes = map[Outcome][]Range{}
 	}
-	ranges := a.Outcomes[o]
+	if o == OutcomeLate {
+		a.Late, o = extend(a.Late, p), OutcomeUnchanged
+	}
+	a.Outcomes[o] = extend(a.Outcomes[o], p)
+}
+
+// extend adds a position that is behind all others.
+func extend(ranges []Range, p event.Position) []Range {
 	if n := len(ranges); n > 0 && ranges[n-1][1]+1 == p && ranges[n-1][1].Sequence() == p.Sequence() {
 		ranges[n-1][1] = p
-		return
+		return ranges
 	}
-	a.Outcomes[o] = append(ranges, Range{p, p})
+	return append(ranges, Range{p, p})
+}
+
+func contains(ranges []Range, p event.Position) bool {
+	i := sort.Search(len(ranges), func(i int) bool { return ranges[i][1] >= p })
+	return i < len(ranges) && ranges[i][0] <= p
 }
 
 // Outcome reports what became of the event at p, if the announcement is about it.
@@ -89,9 +106,11 @@ func (a *Applied) Outcome(p event.Position) (outcome Outcome, known bool) {
 	if s := p.Sequence(); a.First == 0 || a.Truncated || s < a.First || s > a.Sequence {
 		return "", false
 	}
+	if contains(a.Late, p) {
+		return OutcomeLate, true
+	}
 	for outcome, ranges := range a.Outcomes {
-		i := sort.Search(len(ranges), func(i int) bool { return ranges[i][1] >= p })
-		if i < len(ranges) && ranges[i][0] <= p {
+		if contains(ranges, p) {
 			return outcome, true
 		}
 	}

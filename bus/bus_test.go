@@ -301,11 +301,13 @@ func TestOutcomes(t *testing.T) {
 	a.Add(event.At(3, 11), bus.OutcomeUnchanged)
 	a.Add(event.At(4, 0), bus.OutcomeRefused)
 	a.Add(event.At(5, 0), bus.OutcomeUnchanged)
+	a.Add(event.At(5, 1), bus.OutcomeLate)
+	a.Add(event.At(5, 2), bus.OutcomeLate)
 	data, err := json.Marshal(a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	const want = `{"first":3,"sequence":5,"outcomes":{"refused":[[16384,16384]],"unchanged":[[12288,12297],[12299,12299],[20480,20480]]},"parked":[16384]}`
+	const want = `{"first":3,"sequence":5,"outcomes":{"refused":[[16384,16384]],"unchanged":[[12288,12297],[12299,12299],[20480,20482]]},"late":[[20481,20482]],"parked":[16384]}`
 	if string(data) != want {
 		t.Errorf("\n got %s\nwant %s", data, want)
 	}
@@ -316,7 +318,7 @@ func TestOutcomes(t *testing.T) {
 	}{
 		{event.At(2, 4095), "", false}, {event.At(3, 0), bus.OutcomeUnchanged, true}, {event.At(3, 9), bus.OutcomeUnchanged, true},
 		{event.At(3, 10), bus.OutcomeCreated, true}, {event.At(3, 11), bus.OutcomeUnchanged, true}, {event.At(4, 0), bus.OutcomeRefused, true},
-		{event.At(4, 1), bus.OutcomeCreated, true}, {event.At(5, 0), bus.OutcomeUnchanged, true}, {event.At(6, 0), "", false},
+		{event.At(4, 1), bus.OutcomeCreated, true}, {event.At(5, 0), bus.OutcomeUnchanged, true}, {event.At(5, 1), bus.OutcomeLate, true}, {event.At(6, 0), "", false},
 	} {
 		if got, known := a.Outcome(tt.p); got != tt.want || known != tt.known {
 			t.Errorf("%d: %q, %v; want %q, %v", tt.p, got, known, tt.want, tt.known)

@@ -284,6 +284,40 @@ func TestLoadBadRows(t *testing.T) {
 	}
 }
 
+// A file whose points were deleted since is not in, and says so.
+func TestLoadDeletedPoints(t *testing.T) {
+	s := serveOn(t, testkit.Postgres(t))
+	file := writeFile(t, "some.csv", "id,lon,lat\nx1,1,2\nx2,3,4\nx3,5,6\n")
+	load := func(code int, told string, flags ...string) {
+		t.Helper()
+		p, got := run(t, append([]string{"load", "--url", s.Base, "--id", "id", file}, flags...)...)
+		if got != code || !strings.Contains(p.Stdout.String(), told) {
+			t.Errorf("exit code %d, want %d and %q: %s%s", got, code, told, p.Stdout.Tail(), p.Stderr.Tail())
+		}
+	}
+	load(0, "3 created, 0 unchanged")
+	for _, id := range []string{"x1", "x3"} {
+		request, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, s.Base+"/point/"+id, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response, err := http.DefaultClient.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _ = response.Body.Close(); response.StatusCode != http.StatusAccepted {
+			t.Fatal(response.Status)
+		}
+	}
+	load(3, "0 created, 1 unchanged, 2 deleted before")
+	load(3, "2 rows of points that were deleted (row 1, 3), which stay so: --replace")
+	load(0, "2 created, 1 unchanged\n", "--replace")
+	s.Settled()
+	if all := testrig.AllPoints(t, s.Base); len(all) != 3 {
+		t.Errorf("%+v", all)
+	}
+}
+
 // Ctrl-C in the middle of a file, then the same command again: every row once.
 func TestLoadInterrupted(t *testing.T) {
 	const rows = 40_000

@@ -15,6 +15,7 @@ import (
 
 const (
 	headerETag       = fiber.HeaderETag
+	staysDeleted     = "the point was deleted, and a late creation does not bring it back: PUT does"
 	cannotBeReplaced = "there is a point with this id and other content, which stays as it is; this one is parked. To replace it, send it with PUT /point/{id}"
 )
 
@@ -32,6 +33,8 @@ func (h *handler) respondOutcome(c *fiber.Ctx, r *pointRequest, t target, positi
 	case bus.OutcomeReplaced:
 	case bus.OutcomeUnchanged:
 		revision, note = h.unchanged(t, position)
+	case bus.OutcomeLate:
+		outcome, revision, note = bus.OutcomeUnchanged, 0, staysDeleted
 	case bus.OutcomeDeleted:
 		c.Response().ResetBody()
 		head.Del(fiber.HeaderContentType)
@@ -65,14 +68,15 @@ func (h *handler) respondOutcome(c *fiber.Ctx, r *pointRequest, t target, positi
 }
 
 // unchanged looks at what is there: the revision that goes with the answer, 0 where
-// it is not known, and a word where it is a point that was deleted.
+// it is not known, and a word where it is a point that was deleted, which a projector of
+// a version before [bus.OutcomeLate] does not say.
 func (h *handler) unchanged(t target, position event.Position) (revision event.Position, note string) {
 	stored, known := h.look(t)
 	switch {
 	case !known || !stored.Found || stored.Revision > position: // changed since
 		return 0, ""
 	case stored.Deleted:
-		return 0, "the point was deleted, and a late creation does not bring it back: PUT does"
+		return 0, staysDeleted
 	}
 	return stored.Revision, ""
 }

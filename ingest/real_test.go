@@ -254,8 +254,8 @@ func TestOutcomesOfUploads(t *testing.T) {
 		t.Errorf("%v", a.header)
 	}
 	mixed := row(1, 1) + "\n" + row(2, 5) + row(4, 1) + `{"delete":"3"}` + "\n" + `{ "delete" : 99 }` + "\n" + row(3, 1)
-	r.do("POST", "/point", ndjson, mixed, waiting, long).want(t, http.StatusOK, `"created":1,"unchanged":2,"replaced":0,"deleted":1,"missing":1,"conflicts":1`,
-		`"conflicts":[3]`, `"deleted":[5]`, `"missing":[6]`, `"unchanged":[1,7]`, "on-conflict=replace")
+	r.do("POST", "/point", ndjson, mixed, waiting, long).want(t, http.StatusOK, `"created":1,"unchanged":2,"deleted_before":1,"replaced":0,"deleted":1,"missing":1,"conflicts":1`,
+		`"conflicts":[3]`, `"deleted":[5]`, `"missing":[6]`, `"unchanged":[1,7]`, `"deleted_before":[7]`, "on-conflict=replace")
 	r.do("POST", "/point?on-conflict=skip", ndjson, row(1, 1)+row(2, 6)+row(5, 1), waiting, long).
 		want(t, http.StatusOK, `"created":1,"unchanged":0,"replaced":0,"skipped":2,"conflicts":0`, `"skipped":[1,2]`)
 	r.do("POST", "/point?on-conflict=replace", ndjson, row(1, 1)+row(2, 6)+row(3, 7)+row(6, 1), waiting, long).
@@ -271,6 +271,31 @@ func TestOutcomesOfUploads(t *testing.T) {
 	}
 	r.halt()
 	r.do("POST", "/point", ndjson, row(7, 1), waiting, "wait=1").want(t, http.StatusAccepted, `"open":1`)
+}
+
+// Rows of points that were deleted since are told apart from those that are there.
+func TestUploadsOfDeletedPoints(t *testing.T) {
+	r := newReal(t)
+	row := func(id, lon int) string { return point(lon, fmt.Sprintf(`,"id":"%d"`, id)) + "\n" }
+	body := row(1, 1) + row(2, 1) + row(3, 1)
+	r.do("POST", "/point", ndjson, body, keyed, "k", waiting, long).want(t, http.StatusOK, `"created":3`)
+	for _, id := range []string{"1", "3"} {
+		r.do("DELETE", "/point/"+id, "", "", waiting, long).want(t, http.StatusNoContent)
+	}
+	told := []string{`"created":0,"unchanged":3,"deleted_before":2`, `"deleted_before":[1,3]`, `"unchanged":[1,2,3]`,
+		"deleted, and stay so: ?on-conflict=replace creates them again"}
+	r.do("POST", "/point", ndjson, body, waiting, long).want(t, http.StatusOK, told...)
+	r.do("POST", "/point", ndjson, body, keyed, "k", waiting, long).want(t, http.StatusOK, told...)
+	r.do("GET", "/point/uploads/k", "", "").want(t, http.StatusOK, told...)
+	r.do("POST", "/point?on-conflict=skip", ndjson, row(1, 1)+row(2, 1), waiting, long).
+		want(t, http.StatusOK, `"unchanged":1,"deleted_before":1`, `"skipped":1`, `"deleted_before":[1]`)
+	// Of other content, it is no conflict: there is none to keep.
+	r.do("POST", "/point", ndjson, row(1, 5)+row(2, 5), waiting, long).
+		want(t, http.StatusOK, `"unchanged":1,"deleted_before":1`, `"conflicts":1`, "skip leaves them out. Those deleted_before")
+	r.do("POST", "/point?on-conflict=replace", ndjson, body, waiting, long).want(t, http.StatusOK, `"created":2,"unchanged":1,"replaced":0,"conflicts":0`)
+	if got := r.query(`select count(*)::text from points`); got != "3" {
+		t.Errorf("%s points", got)
+	}
 }
 
 // The rows that an answer names are those of the body, over many envelopes.

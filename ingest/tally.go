@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"slices"
+	"strings"
 
 	"cairn/bus"
 	"cairn/event"
@@ -109,31 +110,42 @@ func (t *tally) take(a *bus.Applied, s stretch) bool {
 		t.unknown += int64(s.count)
 		return true
 	}
-	last := s.first + event.Position(s.count-1)
 	created := int64(s.count)
 	for outcome, ranges := range a.Outcomes {
 		for _, r := range ranges {
-			from, to := max(r[0], s.first), min(r[1], last)
-			if from > to {
-				continue
-			}
-			t.counts[outcome] += int64(to - from + 1)
-			created -= int64(to - from + 1)
-			for p := from; p <= to && len(t.rows[outcome]) < maxOutcomeRows; p++ {
-				t.rows[outcome] = append(t.rows[outcome], s.row(int(p-s.first)))
-			}
+			created -= t.count(outcome, s, r)
 		}
+	}
+	for _, r := range a.Late { // which are among the unchanged
+		t.count(bus.OutcomeLate, s, r)
 	}
 	t.counts[bus.OutcomeCreated] += created
 	return true
+}
+
+// count counts those of the stretch that are in the range.
+func (t *tally) count(outcome bus.Outcome, s stretch, r bus.Range) int64 {
+	from, to := max(r[0], s.first), min(r[1], s.first+event.Position(s.count-1))
+	if from > to {
+		return 0
+	}
+	for p := from; p <= to && len(t.rows[outcome]) < maxOutcomeRows; p++ {
+		t.rows[outcome] = append(t.rows[outcome], s.row(int(p-s.first)))
+	}
+	n := int64(to - from + 1)
+	t.counts[outcome] += n
+	return n
 }
 
 // Outcomes are what became of an upload's rows.
 type Outcomes struct {
 	Created   int64 `json:"created"`
 	Unchanged int64 `json:"unchanged"`
-	Replaced  int64 `json:"replaced"`
-	Deleted   int64 `json:"deleted,omitempty"`
+	// DeletedBefore are those of the unchanged that are of deleted points, which stay
+	// deleted. A projector of a version before does not tell.
+	DeletedBefore int64 `json:"deleted_before,omitempty"`
+	Replaced      int64 `json:"replaced"`
+	Deleted       int64 `json:"deleted,omitempty"`
 	// Skipped are those that were there already, with on-conflict=skip.
 	Skipped int64 `json:"skipped,omitempty"`
 	// Missing are deletions of what was not there.
@@ -153,7 +165,7 @@ type Outcomes struct {
 
 // outcomeNames are as answers have them.
 var outcomeNames = map[bus.Outcome]string{
-	bus.OutcomeUnchanged: "unchanged", bus.OutcomeReplaced: "replaced", bus.OutcomeDeleted: "deleted",
+	bus.OutcomeUnchanged: "unchanged", bus.OutcomeLate: "deleted_before", bus.OutcomeReplaced: "replaced", bus.OutcomeDeleted: "deleted",
 	bus.OutcomePrecondition: "skipped", bus.OutcomeMissing: "missing", bus.OutcomeGone: "missing",
 	bus.OutcomeConflict: "conflicts", bus.OutcomeOutside: "outside", bus.OutcomeRefused: "refused", bus.OutcomeUnreadable: "refused",
 }
@@ -172,8 +184,8 @@ func (p *projection) outcomesSoFar(t *tally) *Outcomes {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	o := &Outcomes{
-		Created: t.counts[bus.OutcomeCreated], Unchanged: t.counts[bus.OutcomeUnchanged], Replaced: t.counts[bus.OutcomeReplaced],
-		Deleted: t.counts[bus.OutcomeDeleted], Skipped: t.counts[bus.OutcomePrecondition],
+		Created: t.counts[bus.OutcomeCreated], Unchanged: t.counts[bus.OutcomeUnchanged], DeletedBefore: t.counts[bus.OutcomeLate],
+		Replaced: t.counts[bus.OutcomeReplaced], Deleted: t.counts[bus.OutcomeDeleted], Skipped: t.counts[bus.OutcomePrecondition],
 		Missing:   t.counts[bus.OutcomeMissing] + t.counts[bus.OutcomeGone],
 		Conflicts: t.counts[bus.OutcomeConflict], Outside: t.counts[bus.OutcomeOutside], Refused: t.counts[bus.OutcomeRefused] + t.counts[bus.OutcomeUnreadable],
 		Unknown: t.unknown,
@@ -190,8 +202,18 @@ func (p *projection) outcomesSoFar(t *tally) *Outcomes {
 		slices.Sort(all)
 		o.Rows[name] = all[:min(len(all), maxOutcomeRows)]
 	}
-	if o.Conflicts > 0 {
-		o.Note = "conflicts have the id of a point with other content, which stays; they are parked. ?on-conflict=replace replaces, skip leaves them out"
-	}
+	o.Note = o.note()
 	return o
+}
+
+// note is what a person should know of rows that did not become points.
+func (o *Outcomes) note() string {
+	var notes []string
+	if o.Conflicts > 0 {
+		notes = append(notes, "conflicts have the id of a point with other content, which stays; they are parked. ?on-conflict=replace replaces, skip leaves them out")
+	}
+	if o.DeletedBefore > 0 {
+		notes = append(notes, "Those deleted_before, which count as unchanged, are of points that were deleted, and stay so: ?on-conflict=replace creates them again")
+	}
+	return strings.Join(notes, ". ")
 }

@@ -53,4 +53,13 @@ func TestTally(t *testing.T) {
 	if p.outcomesSoFar(y).Open != 10 {
 		t.Error("it hears after it was dropped")
 	}
+	late := batch(6, 6, bus.OutcomeUnchanged, bus.Range{at(6, 0), at(6, 8)})
+	late.Late = []bus.Range{{at(6, 3), at(6, 3)}, {at(6, 7), at(6, 8)}}
+	z := p.track()
+	p.hear(late)
+	p.add(z, envelope(6))
+	p.drop(z)
+	if o := p.outcomesSoFar(z); fmt.Sprint(o.Created, o.Unchanged, o.DeletedBefore, o.Rows["deleted_before"]) != "3 7 3 [102 201 202]" {
+		t.Errorf("of deleted points: %+v", o)
+	}
 }

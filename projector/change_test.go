@@ -68,7 +68,9 @@ func (m *model) apply(e event.Event, at event.Position, value string) bus.Outcom
 		case p == nil:
 			m.points[e.ID] = &modelPoint{at, at, value}
 			return bus.OutcomeCreated
-		case live && p.value != value:
+		case !live:
+			return bus.OutcomeLate
+		case p.value != value:
 			return bus.OutcomeConflict
 		}
 		return bus.OutcomeUnchanged

@@ -42,7 +42,7 @@ const stored = -1 // a point's source: what the database has
 // whole meaning of events is here:
 //
 //	             never was   there, same   there, other   deleted
-//	created      created     unchanged     conflict       unchanged
+//	created      created     unchanged     conflict       late
 //	put          created     unchanged     replaced       created
 //	deleted      missing     deleted       deleted        gone
 //
@@ -70,7 +70,7 @@ func (p *point) decide(index int, r *row, content int) bus.Outcome {
 		p.source, p.content, p.author, p.where = index, content, r.author, r.at
 		return bus.OutcomeCreated
 	case r.kind == event.Created && p.deleted:
-		return bus.OutcomeUnchanged
+		return bus.OutcomeLate
 	case !p.deleted && p.content == content:
 		return bus.OutcomeUnchanged
 	case r.kind == event.Created:
@@ -132,7 +132,11 @@ type verdict struct {
 }
 
 func (v *verdict) add(p event.Position, o bus.Outcome) {
-	v.counted[o]++
+	counted := o
+	if o == bus.OutcomeLate {
+		counted = bus.OutcomeUnchanged
+	}
+	v.counted[counted]++
 	if o != bus.OutcomeCreated {
 		v.outcomes = append(v.outcomes, eventOutcome{p, o})
 	}

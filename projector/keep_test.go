@@ -45,8 +45,8 @@ func always(c event.Condition) func(event.Position) event.Condition {
 }
 
 var attempts = []attempt{
-	{"its creation again", event.Created, "1", always(event.Condition{}), bus.OutcomeUnchanged, bus.OutcomeUnchanged, bus.OutcomeCreated},
-	{"another creation", event.Created, "other", always(event.Condition{}), bus.OutcomeConflict, bus.OutcomeUnchanged, bus.OutcomeCreated},
+	{"its creation again", event.Created, "1", always(event.Condition{}), bus.OutcomeUnchanged, bus.OutcomeLate, bus.OutcomeCreated},
+	{"another creation", event.Created, "other", always(event.Condition{}), bus.OutcomeConflict, bus.OutcomeLate, bus.OutcomeCreated},
 	{"put", event.Put, "3", always(event.Condition{}), bus.OutcomeReplaced, bus.OutcomeCreated, bus.OutcomeCreated},
 	{"put if there is none", event.Put, "3", always(event.IfNone()), bus.OutcomePrecondition, bus.OutcomeCreated, bus.OutcomeCreated},
 	{"put if there is one", event.Put, "3", always(event.IfAny()), bus.OutcomeReplaced, bus.OutcomeGone, bus.OutcomeMissing},

@@ -29,16 +29,18 @@ type answer struct {
 	Position   uint64      `json:"position"`
 
 	// What became of them, where the server waited for it to come about.
-	Created   *int64             `json:"created"`
-	Unchanged int64              `json:"unchanged"`
-	Replaced  int64              `json:"replaced"`
-	Deleted   int64              `json:"deleted"`
-	Missing   int64              `json:"missing"`
-	Conflicts int64              `json:"conflicts"`
-	Refused   int64              `json:"refused"`
-	Open      int64              `json:"open"`
-	Unknown   int64              `json:"unknown"`
-	Rows      map[string][]int64 `json:"rows"`
+	Created   *int64 `json:"created"`
+	Unchanged int64  `json:"unchanged"`
+	// DeletedBefore are those of the unchanged that are not there: of deleted points.
+	DeletedBefore int64              `json:"deleted_before"`
+	Replaced      int64              `json:"replaced"`
+	Deleted       int64              `json:"deleted"`
+	Missing       int64              `json:"missing"`
+	Conflicts     int64              `json:"conflicts"`
+	Refused       int64              `json:"refused"`
+	Open          int64              `json:"open"`
+	Unknown       int64              `json:"unknown"`
+	Rows          map[string][]int64 `json:"rows"`
 
 	ID any `json:"id"` // of the only point, where there was one
 

@@ -105,6 +105,23 @@ func TestLoadReplaces(t *testing.T) {
 	mustContain(t, b.out.String(), "a.csv: 1 created, 0 unchanged", "1 row in conflict (row 2)", "--replace")
 }
 
+// Rows of points that were deleted are not there, whatever else they count as.
+func TestLoadOfDeletedPoints(t *testing.T) {
+	for told, want := range map[string]string{
+		`"rejected":0,"created":0,"unchanged":2,"deleted_before":1,"conflicts":0,"rows":{"unchanged":[1,2],"deleted_before":[2]}`: "1 of 2 rows did not go in: their points were deleted",
+		`"rejected":0,"created":0,"unchanged":1,"deleted_before":1,"conflicts":1,"rows":{"unchanged":[2],"deleted_before":[2]}`:   "1 of 2 rows did not go in, but were parked, and 1 of deleted points",
+		`"rejected":1,"created":0,"unchanged":2,"deleted_before":1,"conflicts":0,"rows":{"unchanged":[2],"deleted_before":[2]}`:   "1 of 3 rows rejected, and 1 of deleted points",
+	} {
+		s := serve(t, respond(http.StatusOK, `{"accepted":2,"position":1,`+told+`}`))
+		b := newBench(t, s.URL, "a.csv", "key,lat,lon\na,1,2\nb,3,4\n")
+		b.cfg.ID = "key"
+		if err := b.load(context.Background()); !errors.Is(err, ErrOnlyRejected) || err.Error() != want {
+			t.Errorf("%v, want %s", err, want)
+		}
+		mustContain(t, b.out.String(), "unchanged, 1 deleted before", "1 row of points that were deleted (row 2), which stay so: --replace creates them again")
+	}
+}
+
 func TestLoadWritesRejectedRows(t *testing.T) {
 	for name, test := range map[string]struct{ text, rejected, want string }{
 		"a.csv": {"lat;lon;name\n1;2;a\n99;2;b\n1;2\n", "a.rejected.csv",

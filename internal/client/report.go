@@ -46,12 +46,12 @@ func (l *loader) reportOutcomes(name string, a *answer) {
 	if a.Created == nil {
 		return
 	}
-	line := fmt.Sprintf("%s: %s created, %s unchanged", name, thousands(*a.Created), thousands(a.Unchanged))
+	line := fmt.Sprintf("%s: %s created, %s unchanged", name, thousands(*a.Created), thousands(a.Unchanged-a.DeletedBefore))
 	for _, one := range []struct {
 		n    int64
 		what string
 	}{
-		{a.Replaced, "replaced"}, {a.Deleted, "deleted"}, {a.Missing, "not there to be deleted"}, {a.Refused, "refused by the database"},
+		{a.DeletedBefore, "deleted before"}, {a.Replaced, "replaced"}, {a.Deleted, "deleted"}, {a.Missing, "not there to be deleted"}, {a.Refused, "refused by the database"},
 		{a.Open, "not yet projected"}, {a.Unknown, "of unknown outcome"},
 	} {
 		if one.n > 0 {
@@ -62,6 +62,10 @@ func (l *loader) reportOutcomes(name string, a *answer) {
 	if a.Conflicts > 0 {
 		say(l.cfg.Out, "%s: %s in conflict%s: the id is there with other content, which stays; --replace replaces it\n",
 			name, plural(a.Conflicts, "row"), rowsOf(a.Rows["conflicts"], a.Conflicts))
+	}
+	if a.DeletedBefore > 0 {
+		say(l.cfg.Out, "%s: %s of points that were deleted%s, which stay so: --replace creates them again\n",
+			name, plural(a.DeletedBefore, "row"), rowsOf(a.Rows["deleted_before"], a.DeletedBefore))
 	}
 }
 
@@ -117,6 +121,7 @@ func counts(accepted, rejected int64, took time.Duration) string {
 type tally struct {
 	accepted, rejected int64
 	apart              int64    // in conflict, or refused by the database: parked, not in
+	deleted            int64    // of points that were deleted before: not in
 	done, failed       []string // names
 	causes             []error
 }
@@ -125,6 +130,7 @@ func (t *tally) add(f *file, r result, err error) {
 	t.accepted += r.Accepted
 	t.rejected += r.Rejected
 	t.apart += r.Conflicts + r.Refused
+	t.deleted += r.DeletedBefore
 	if err == nil {
 		t.done = append(t.done, clean(f.path))
 		return
@@ -150,6 +156,12 @@ func (t *tally) err(files int) error {
 		rejected = fmt.Errorf("%s of %s %w", thousands(t.rejected), all, ErrRejected)
 	case t.apart > 0:
 		rejected = &runError{fmt.Sprintf("%s of %s did not go in, but were parked", thousands(t.apart), all), []error{ErrRejected}}
+	}
+	switch {
+	case t.deleted > 0 && rejected != nil:
+		rejected = &runError{fmt.Sprintf("%v, and %s of deleted points", rejected, thousands(t.deleted)), []error{ErrRejected}}
+	case t.deleted > 0:
+		rejected = &runError{fmt.Sprintf("%s of %s did not go in: their points were deleted", thousands(t.deleted), all), []error{ErrRejected}}
 	}
 	if failed == nil && rejected != nil {
 		return &runError{rejected.Error(), []error{rejected, ErrOnlyRejected}}

@@ -50,8 +50,8 @@ export async function load(file, into, done) {
 }
 
 function report(name, status, answer, title, box) {
-  const counts = ['accepted', 'rejected', 'created', 'replaced', 'unchanged', 'conflicts']
-    .filter((n) => typeof answer[n] === 'number' && (answer[n] > 0 || n === 'accepted')).map((n) => `${answer[n]} ${n}`);
+  const counts = ['accepted', 'rejected', 'created', 'replaced', 'unchanged', 'deleted_before', 'conflicts']
+    .filter((n) => typeof answer[n] === 'number' && (answer[n] > 0 || n === 'accepted')).map((n) => `${answer[n]} ${n.replace('_', ' ')}`);
   title.textContent = `${name}: ` + (status < 300 ? counts.join(', ') : `${answer.detail || 'refused with ' + status}${counts.length ? ' (' + counts.join(', ') + ')' : ''}`);
   const rows = [...(answer.rejections || []).map((r) => `row ${r.row}: ${r.reason}`),
     ...(answer.warnings || []).map((w) => `warning${w.row ? ', row ' + w.row : ''}: ${w.field ? w.field + ': ' : ''}${w.reason}${w.count > 1 ? ` (${w.count} rows so)` : ''}`)];
