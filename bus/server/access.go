@@ -103,13 +103,13 @@ var insiders = map[string]struct{ publish, subscribe []string }{
 		subscribe: []string{inboxes, bus.SubjectRead, bus.SubjectKeep},
 	},
 	// The administrator backs up, restores, salvages, publishes what was parked
-	// again, and keeps the access keys.
+	// again and hears what becomes of it, and keeps the access keys.
 	bus.UserAdmin: {
 		publish: []string{
 			apiInfo, api + "STREAM.>", api + "DIRECT.GET.>", api + "CONSUMER.>", "$JS.SNAPSHOT.>",
 			bus.Subject, bus.SalvageSubject, bus.SalvageAgain, "$KV." + bus.KeysBucket + ".>", bus.SubjectNode,
 		},
-		subscribe: []string{inboxes},
+		subscribe: []string{inboxes, bus.SubjectApplied},
 	},
 	userNode: {
 		publish: []string{

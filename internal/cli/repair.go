@@ -164,7 +164,10 @@ func (c *parkedDropCmd) Run(s *session) error {
 	return c.withDatabase(s, func(ctx context.Context, conn *pgx.Conn) error { return parked.Drop(ctx, conn, which, s.stdout) })
 }
 
-type parkedRetryCmd struct{ whichFlags }
+type parkedRetryCmd struct {
+	whichFlags
+	Replace bool `help:"Replace what is stored under the events' ids, and create again what was deleted."`
+}
 
 func (c *parkedRetryCmd) Run(s *session) error {
 	which, err := c.which()
@@ -188,6 +191,6 @@ func (c *parkedRetryCmd) Run(s *session) error {
 	collector := bus.NewCollector(js, endpoint.Refusal, prometheus.NewRegistry(), log)
 	defer collector.Close()
 	return c.withDatabase(s, func(ctx context.Context, conn *pgx.Conn) error {
-		return parked.Retry(ctx, conn, collector, which, s.stdout)
+		return parked.Retry(ctx, conn, nc, collector, which, c.Replace, s.stdout)
 	})
 }

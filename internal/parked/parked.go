@@ -9,9 +9,6 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"cairn/bus"
-	"cairn/event"
-
 	"github.com/jackc/pgx/v5"
 )
 
@@ -102,39 +99,6 @@ func Drop(ctx context.Context, conn *pgx.Conn, which Which, out io.Writer) error
 	}
 	fmt.Fprintf(out, "Dropped %d.\n", tag.RowsAffected())
 	return nil
-}
-
-// Retry publishes the events again, as they are, at new positions, and marks the
-// parked ones. One that still cannot become a row is parked again. If it is ended
-// half-way, the next retry may publish some a second time, which their ids make
-// harmless.
-func Retry(ctx context.Context, conn *pgx.Conn, collector *bus.Collector, which Which, out io.Writer) error {
-	events, err := find(ctx, conn, which)
-	if err != nil {
-		return err
-	}
-	for _, e := range events {
-		position, err := publish(ctx, collector, e.Event)
-		if err != nil {
-			return fmt.Errorf("publish the event of position %d again: %w", e.Position, err)
-		}
-		_, err = conn.Exec(ctx, `update parked set resolved_at = now(), resolved_position = $2 where position = $1`, e.Position, int64(position))
-		if err != nil {
-			return fmt.Errorf("mark position %d: %w", e.Position, err)
-		}
-		fmt.Fprintf(out, "%d is published again at %d\n", e.Position, position)
-	}
-	return nil
-}
-
-func publish(ctx context.Context, collector *bus.Collector, line []byte) (event.Position, error) {
-	b := bus.NewBatch()
-	defer b.Release()
-	b.Lines, b.Count = append(append(b.Lines, line...), '\n'), 1
-	if err := collector.Enqueue(ctx, b); err != nil {
-		return 0, err
-	}
-	return b.Wait()
 }
 
 func find(ctx context.Context, conn *pgx.Conn, which Which) ([]entry, error) {
