@@ -32,7 +32,7 @@ func (h *handler) postMany(c *fiber.Ctx, m format.Media) error {
 	if err != nil {
 		return err
 	}
-	options, err := format.ParseOptions(m.Kind, query)
+	options, err := format.ParseOptions(m.Kind, query, onConflictParameter)
 	if err != nil {
 		return err
 	}

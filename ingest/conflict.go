@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"net/url"
 	"strings"
 
 	"github.com/gofiber/fiber/v2"
@@ -45,7 +46,7 @@ func onConflictOf(c *fiber.Ctx) (m onConflict, rest string, err error) {
 	given := false
 	for _, pair := range strings.Split(string(query), "&") {
 		name, value, _ := strings.Cut(pair, "=")
-		if name != onConflictParameter {
+		if plain, err := url.QueryUnescape(name); err != nil || plain != onConflictParameter {
 			others = append(others, pair)
 			continue
 		}

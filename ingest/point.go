@@ -107,7 +107,7 @@ func (r *pointRequest) reset() {
 func (r *pointRequest) parse(query string) (err error) {
 	r.reset()
 	if query != "" {
-		r.options, err = format.ParseOptions(format.JSON, query)
+		r.options, err = format.ParseOptions(format.JSON, query, onConflictParameter)
 	}
 	return err
 }

@@ -215,6 +215,9 @@ func TestPointRequestsRefused(t *testing.T) {
 	}
 	post(t, address, "/point", "application/json;;=", paris).want(t, http.StatusBadRequest, "Content-Type")
 	post(t, address, "/point", "application/json; charset=klingon", paris).want(t, http.StatusUnsupportedMediaType, "charset")
+	post(t, address, "/point?on_conflict=replace", "application/json", paris).want(t, http.StatusBadRequest, `did you mean "on-conflict"?`)
+	post(t, address, "/point?on_conflict=replace", "text/csv", "lon,lat\n1,2\n").want(t, http.StatusBadRequest, `did you mean "on-conflict"?`)
+	post(t, address, "/point?on%2Dconflict=panic", "application/json", paris).want(t, http.StatusBadRequest, "park, replace or skip")
 	post(t, address, "/point?limt=1", "application/json", paris).want(t, http.StatusBadRequest, `unknown query parameter "limt"`)
 	post(t, address, "/point?longitude=x", "application/json", paris).want(t, http.StatusBadRequest, "is for text/csv")
 	post(t, address, "/point?a=%zz", "application/json", paris).want(t, http.StatusBadRequest, "cannot be read")
