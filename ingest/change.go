@@ -98,12 +98,7 @@ func pathID(segment string) (string, error) {
 // must be that of the path. The answer is 202 when the change is on disk; with
 // Prefer: wait or a condition it is what became of it.
 func (h *handler) putPoint(c *fiber.Ctx) error {
-	m, err := format.ReadType(string(c.Request().Header.ContentType()))
-	if err == nil && (m.Kind != format.JSON && m.Kind != format.GeoJSON || m.Coded()) {
-		err = &web.Problem{Status: http.StatusUnsupportedMediaType, Detail: "PUT takes one point, as " + onePointTypes}
-	}
-	if err != nil {
-		c.Set(fiber.HeaderAccept, onePointTypes)
+	if err := oneType(c, "PUT takes one point, as "+onePointTypes); err != nil {
 		return err
 	}
 	t, err := h.targetOf(c)
@@ -135,6 +130,23 @@ func (h *handler) putPoint(c *fiber.Ctx) error {
 }
 
 const onePointTypes = "application/json, application/geo+json"
+
+// oneType checks the Content-Type of a request that takes one thing, in onePointTypes;
+// other says so, of another type.
+func oneType(c *fiber.Ctx, other string) error {
+	m, err := format.ReadType(string(c.Request().Header.ContentType()))
+	switch {
+	case err != nil:
+	case m.Kind != format.JSON && m.Kind != format.GeoJSON:
+		err = &web.Problem{Status: http.StatusUnsupportedMediaType, Detail: other}
+	default:
+		err = m.Plain()
+	}
+	if err != nil {
+		c.Set(fiber.HeaderAccept, onePointTypes)
+	}
+	return err
+}
 
 // keepID checks an id in the body, and gives the point its own: as in the body, or
 // as it is there already, for an id may be a number.
@@ -271,10 +283,14 @@ func (t *target) met(s bus.Stored) bool {
 // It is read, merged and put under the condition that it is still what was read;
 // where somebody was faster that begins again.
 func (h *handler) patchPoint(c *fiber.Ctx) error {
-	media, _, _ := strings.Cut(string(c.Request().Header.ContentType()), ";")
-	if !strings.EqualFold(strings.TrimSpace(media), mergePatchType) {
+	m, is := format.IsType(string(c.Request().Header.ContentType()), mergePatchType)
+	err := m.Plain()
+	if !is {
+		err = &web.Problem{Status: http.StatusUnsupportedMediaType, Detail: "PATCH takes " + mergePatchType + ": what is to change of the point's GeoJSON Feature"}
+	}
+	if err != nil {
 		c.Set(headerAcceptPatch, mergePatchType)
-		return &web.Problem{Status: http.StatusUnsupportedMediaType, Detail: "PATCH takes " + mergePatchType + ": what is to change of the point's GeoJSON Feature"}
+		return err
 	}
 	t, err := h.targetOf(c)
 	if err != nil {

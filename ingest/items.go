@@ -80,12 +80,7 @@ const (
 //
 // The answer is 201 when it is visible.
 func (h *handler) postItem(c *fiber.Ctx) error {
-	m, err := format.ReadType(string(c.Request().Header.ContentType()))
-	if err == nil && (m.Kind != format.JSON && m.Kind != format.GeoJSON || m.Coded()) {
-		err = &web.Problem{Status: http.StatusUnsupportedMediaType, Detail: "POST takes one point here, as " + onePointTypes + "; POST /point takes many"}
-	}
-	if err != nil {
-		c.Set(fiber.HeaderAccept, onePointTypes)
+	if err := oneType(c, "POST takes one point here, as "+onePointTypes+"; POST /point takes many"); err != nil {
 		return err
 	}
 	if err := format.NoParameters(c.Context().URI().QueryString()); err != nil {

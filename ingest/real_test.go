@@ -213,6 +213,50 @@ func TestIDsOfChanges(t *testing.T) {
 	r.do("GET", "/point/a", "", "").want(t, http.StatusMethodNotAllowed)
 }
 
+// A point may have any id; one that is a word of a path under /point is changed under
+// the paths where points have all of them.
+func TestIDsThatAreWordsOfPaths(t *testing.T) {
+	r := newReal(t)
+	for _, id := range []string{"osmand", "owntracks", "overland"} {
+		r.do("POST", "/point", asJSON, point(1, `,"id":"`+id+`"`), waiting, long).want(t, http.StatusCreated)
+		r.do("PUT", "/point/"+id, asJSON, point(3, "")).want(t, http.StatusMethodNotAllowed)
+		for lon, at := range []string{"/points/" + id, itemsPath + "/" + id} {
+			r.do("PUT", at, asJSON, point(4+lon, ""), waiting, long).want(t, http.StatusOK, `"outcome":"replaced"`)
+			r.do("PATCH", at, mergePatchType, fmt.Sprintf(`{"properties":{"a":%d}}`, lon), waiting, long).want(t, http.StatusOK, `"outcome":"replaced"`)
+			if got := r.query(`select count(*)::text from points where external_id = $1 and st_x(geom) = $2`, id, 4+lon); got != "1" {
+				t.Errorf("%s: %s points are so", at, got)
+			}
+		}
+		r.do("DELETE", "/points/"+id, "", "", waiting, long).want(t, http.StatusNoContent)
+	}
+	// Others are no path alone.
+	for _, id := range []string{"uploads", "from"} {
+		r.do("PUT", "/point/"+id, asJSON, point(1, ""), waiting, long).want(t, http.StatusCreated)
+		r.do("DELETE", "/point/"+id, "", "", waiting, long).want(t, http.StatusNoContent)
+	}
+}
+
+// JSON is in UTF-8, whatever a Content-Type says.
+func TestCharsetOfChanges(t *testing.T) {
+	r := newReal(t)
+	for _, x := range []struct{ method, path, contentType, body, name string }{
+		{"PUT", "/point/a", asJSON, point(1, ""), "iso-8859-1"},
+		{"PATCH", "/point/a", mergePatchType, `{"properties":{"n":1}}`, "latin1"},
+		{"POST", itemsPath, geojson, feature("null", "null"), "latin1"},
+	} {
+		for _, charset := range []string{"; charset=utf-8", "; charset=UTF-8", ""} {
+			if a := r.do(x.method, x.path, x.contentType+charset, x.body, waiting, long); a.status/100 != 2 {
+				t.Errorf("%s with %s: %d %s", x.method, charset, a.status, a.body)
+			}
+		}
+		a := r.do(x.method, x.path, x.contentType+"; charset="+x.name, x.body, waiting, long)
+		a.want(t, http.StatusUnsupportedMediaType, "in UTF-8 only, and the Content-Type says charset="+x.name)
+		if a.header.Get("Accept")+a.header.Get(headerAcceptPatch) == "" {
+			t.Errorf("%s: it does not say what is taken: %v", x.method, a.header)
+		}
+	}
+}
+
 // Patches of one point at once: none is lost.
 func TestPatchesDoNotLoseEachOther(t *testing.T) {
 	r := newReal(t)

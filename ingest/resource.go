@@ -80,12 +80,7 @@ func resourceID(c *fiber.Ctx) (string, error) {
 // The answer is what is stored, when it is.
 func (h *handler) putResource(k resource) fiber.Handler {
 	return func(c *fiber.Ctx) error {
-		m, err := format.ReadType(string(c.Request().Header.ContentType()))
-		if err == nil && (m.Kind != format.JSON && m.Kind != format.GeoJSON || m.Coded()) {
-			err = &web.Problem{Status: http.StatusUnsupportedMediaType, Detail: "a " + k.kind + " is sent as " + onePointTypes}
-		}
-		if err != nil {
-			c.Set(fiber.HeaderAccept, onePointTypes)
+		if err := oneType(c, "a "+k.kind+" is sent as "+onePointTypes); err != nil {
 			return err
 		}
 		id, err := resourceID(c)

@@ -133,6 +133,21 @@ func (m Media) Coded() bool {
 	return m.charset != "" && !strings.EqualFold(m.charset, "utf-8") && !strings.EqualFold(m.charset, "us-ascii")
 }
 
+// Plain refuses a text in another charset than UTF-8, where no other is taken.
+func (m Media) Plain() error {
+	if !m.Coded() {
+		return nil
+	}
+	return &web.Problem{Status: http.StatusUnsupportedMediaType, Detail: "JSON is taken here in UTF-8 only, and the Content-Type says charset=" + Clip(m.charset)}
+}
+
+// IsType reports whether the Content-Type is media, which ReadType does not know, and
+// reads its charset.
+func IsType(contentType, media string) (m Media, is bool) {
+	given, params, err := mime.ParseMediaType(contentType)
+	return Media{charset: params["charset"]}, err == nil && given == media
+}
+
 // OnePoint is the form of one point, which is in JSON.
 const OnePoint = JSON
 
