@@ -147,6 +147,10 @@ func TestKeyOfAnotherBody(t *testing.T) {
 	r.do("POST", "/point", csvType, "lon,lat\n1,2\n", keyed, "one").want(t, http.StatusUnprocessableEntity, "one point")
 	r.do("POST", "/point", asJSON, point(2, ""), keyed, "one", waiting, long).want(t, http.StatusConflict, "was used for another point")
 	r.do("POST", "/point", asJSON, point(2, ""), keyed, "one").want(t, http.StatusAccepted, "if this Idempotency-Key was used")
+	// A point with an id of its own is known by that, whatever was sent under the key.
+	r.do("POST", "/point", asJSON, point(2, `,"id":"own"`), keyed, "one", waiting, long).want(t, http.StatusCreated)
+	r.do("POST", "/point", asJSON, point(2, `,"id":"own"`), keyed, "two", waiting, long).want(t, http.StatusOK, `"outcome":"unchanged"`)
+	r.do("POST", "/point", ndjson, lines(1, "d"), keyed, "two").want(t, http.StatusAccepted)
 	// The key of many is not that of one point, and a refused one does not stop the upload's retry.
 	for _, path := range []string{"/point", "/collections/points/items"} {
 		r.do("POST", path, asJSON, point(3, ""), keyed, "k", waiting, long).want(t, http.StatusUnprocessableEntity, "upload of many points")
