@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"cairn/internal/testkit"
+	"cairn/query/filter"
 )
 
 // begin asks for something large as a proxy does for a client, and reads the status.
@@ -40,7 +41,7 @@ func (s *slots) barrenAfter(age time.Duration) {
 // fruitless is a filter that takes long to find that nothing passes it.
 var fruitless = func() string {
 	var terms []string
-	for i := range 320 {
+	for i := range filter.MaxComparisons {
 		terms = append(terms, fmt.Sprintf("a=%d", i))
 	}
 	return "filter=" + url.QueryEscape(strings.Join(terms, " OR "))
