@@ -24,7 +24,8 @@ const (
 type change struct {
 	recent.Row
 	kind kind
-	at   event.Position // its place among the changes: the event's id
+	at   event.Position // its place among the changes
+	id   event.Position // the event's: at, or less where others of the same place follow
 	// latest: it is told to those who follow the newest of each name.
 	latest bool
 	wire   []byte // as Server-Sent Events have it
@@ -52,6 +53,7 @@ func newChange(r row, after event.Position) (*change, error) {
 	if c.Position <= after {
 		c.kind, c.at = updated, c.Revision
 	}
+	c.id = c.at
 	c.Received, c.Time, c.Altitude = received, received, math.NaN()
 	if r[colLongitude] == nil {
 		return c, c.deleted(r)
@@ -89,7 +91,7 @@ func (c *change) encode(r row) (err error) {
 	if c.kind == updated {
 		wire = append(wire, "event: updated\n"...)
 	}
-	wire = append(strconv.AppendInt(append(wire, "id: "...), int64(c.at), 10), "\ndata: "...)
+	wire = append(strconv.AppendInt(append(wire, "id: "...), int64(c.id), 10), "\ndata: "...)
 	begin := len(wire)
 	if wire, err = appendFeature(wire, r); err != nil { // JSON of Postgres and ours, without a line break
 		return err
@@ -128,7 +130,7 @@ func (c *change) signed() []byte {
 // unnamed says that the point of that position went, and not which it was.
 func (c *change) unnamed() []byte {
 	if c.withoutID == nil {
-		c.withoutID = fmt.Appendf(nil, "event: deleted\nid: %d\ndata: {\"position\":%d,\"revision\":%d}\n\n", c.at, c.Position, c.Revision)
+		c.withoutID = fmt.Appendf(nil, "event: deleted\nid: %d\ndata: {\"position\":%d,\"revision\":%d}\n\n", c.id, c.Position, c.Revision)
 	}
 	return c.withoutID
 }
@@ -137,7 +139,7 @@ func (c *change) unnamed() []byte {
 // why, where it is not deleted.
 func (c *change) appendDeleted(dst []byte, r row, member string) (_ []byte, err error) {
 	dst = append(dst, "event: deleted\nid: "...)
-	dst = append(strconv.AppendInt(dst, int64(c.at), 10), "\ndata: {\"id\":"...)
+	dst = append(strconv.AppendInt(dst, int64(c.id), 10), "\ndata: {\"id\":"...)
 	if dst, err = appendID(dst, r); err != nil {
 		return nil, err
 	}

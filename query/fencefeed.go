@@ -138,15 +138,14 @@ func (r *eventRow) event() *fence.Event {
 // newCrossing is the event as streams tell it. Only the last of those of one position
 // has that as its id: whoever is cut off between two of them is told the first again.
 func newCrossing(e *fence.Event, last bool) *change {
-	id := e.Position
+	c := &change{kind: created, at: e.Position, id: e.Position}
 	if !last {
-		id--
+		c.id--
 	}
-	c := &change{kind: created, at: e.Position}
 	c.Position, c.Revision, c.X, c.Y, c.Altitude = e.Position, e.Position, e.Longitude, e.Latitude, math.NaN()
 	c.Time, c.Received, c.Name = e.Time.UnixMicro()-postgresEpoch, e.Recorded.UnixMicro()-postgresEpoch, e.Name
 	c.wire = append(append(append(c.wire, "event: "...), e.Kind()...), "\nid: "...)
-	c.wire = e.Append(append(strconv.AppendInt(c.wire, int64(id), 10), "\ndata: "...))
+	c.wire = e.Append(append(strconv.AppendInt(c.wire, int64(c.id), 10), "\ndata: "...))
 	c.wire = append(c.wire, "\n\n"...)
 	// By this, a stream is about some fences.
 	c.Properties, _ = jsontext.AppendQuote([]byte(`{"fence":`), e.Fence)

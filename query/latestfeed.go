@@ -25,26 +25,38 @@ const (
 	latestMost = 5 * time.Second
 )
 
-// latestSelect reads which names have another newest point since a position. A change
-// is where the event is that made it; two of one event have the same.
-const latestSelect = `select c.latest, p.* from checkpoint c left join lateral (
-	select ` + columns + `, name, author, since from latest where since > $1::bigint order by since limit $2::bigint) p on true where c.id`
+// latestSelect reads which names have another newest point since a position, up to
+// another. A change is where the event is that made it: names that one event changed have
+// the same, and the last of them says so.
+const latestSelect = `select c.latest, p.*, c.floor from checkpoint c left join lateral (
+	select ` + columns + `, name, author, since, lead(since) over (order by since, name) is distinct from since as last
+	from (select * from latest where since > $1::bigint and since <= $2::bigint order by since, name limit $3::bigint) l order by since, name) p on true where c.id`
 
-// latestChanges reads the changes of the newest points after a position: of each name
-// at most one, whatever came between. The filter is honoured by whoever hands them out.
-func (s *service) latestChanges(after, _ event.Position, _ filter.Expr) (batch, error) {
+// Three columns more than the feed's.
+const (
+	colSince = colAuthor + 1 + iota
+	colLast
+	colFloor
+)
+
+// latestChanges reads the changes of the newest points after a position, up to another: of
+// each name at most one, whatever came between. The filter is honoured by whoever hands
+// them out.
+func (s *service) latestChanges(after, most event.Position, _ filter.Expr) (batch, error) {
 	s.rest.take(s.stopping)
 	defer s.rest.after(time.Now())
 	ctx, cancel := s.bounded()
 	defer cancel()
 	for limit := batchRows + 1; ; limit *= 4 {
-		b, last, err := s.readLatest(ctx, after, limit)
-		if err != nil || len(b.changes) < limit {
+		r := latestRead{after: after, most: most}
+		err := s.readLatest(ctx, &r, limit)
+		b := r.batch
+		if err != nil || r.rows < limit {
 			return b, err
 		}
 		// What shares the last one's event may continue after the limit.
-		b.changes = slices.DeleteFunc(b.changes, func(c *change) bool { return c.at >= last })
-		b.upTo, b.more = last-1, true
+		b.changes = slices.DeleteFunc(b.changes, func(c *change) bool { return c.at >= r.last })
+		b.upTo, b.more = r.last-1, true
 		if len(b.changes) > 0 {
 			return b, nil
 		}
@@ -77,53 +89,77 @@ func (r *rest) after(begun time.Time) {
 	r.mu.Unlock()
 }
 
-func (s *service) readLatest(ctx context.Context, after event.Position, limit int) (b batch, last event.Position, err error) {
+// A latestRead is one reading of the changes of the newest points.
+type latestRead struct {
+	batch
+	after, most event.Position
+	rows        int
+	last        event.Position // the last row's
+}
+
+func (s *service) readLatest(ctx context.Context, read *latestRead, limit int) error {
 	begun := time.Now()
 	defer s.metrics.observe("latest_changes", begun)
-	rows, err := s.feed.Query(ctx, latestSelect, pgx.QueryResultFormats{pgx.BinaryFormatCode}, int64(after), int64(limit))
+	rows, err := s.feed.Query(ctx, latestSelect, pgx.QueryResultFormats{pgx.BinaryFormatCode}, int64(read.after), int64(read.most), int64(limit))
 	if err != nil {
-		return b, 0, err
+		return err
 	}
 	defer rows.Close()
 	any := false
 	for rows.Next() {
-		r := row(rows.RawValues())
-		sequence, ok := r.int64(colSequence)
-		if !ok || len(r) <= colAuthor+1 {
-			return b, 0, errRow
+		any = true
+		if err := read.take(rows.RawValues()); err != nil {
+			return err
 		}
-		any, b.sequence = true, uint64(sequence) //nolint:gosec // not negative
-		if r[colID] == nil {
-			continue
-		}
-		c, err := newLatest(r)
-		if err != nil {
-			return b, 0, err
-		}
-		b.changes, last = append(b.changes, c), c.at
 	}
 	if err := rows.Err(); err != nil {
-		return b, 0, err
+		return err
 	}
 	if !any {
-		return b, 0, errNoCheckpoint
+		return errNoCheckpoint
 	}
-	b.upTo = max(event.EndOf(b.sequence), after)
-	s.metrics.rows.Add(float64(len(b.changes)))
-	return b, last, nil
+	s.metrics.rows.Add(float64(read.rows))
+	return nil
+}
+
+// take takes a row, or nulls beside the checkpoint's columns where there is none.
+func (read *latestRead) take(r row) error {
+	sequence, ok := r.int64(colSequence)
+	if !ok || len(r) <= colFloor {
+		return errRow
+	}
+	read.sequence = uint64(sequence) //nolint:gosec // not negative
+	end := event.EndOf(read.sequence)
+	read.upTo = max(min(end, read.most), read.after)
+	read.more = read.upTo < end
+	if r[colID] == nil {
+		return nil
+	}
+	c, err := newLatest(r)
+	if err != nil {
+		return err
+	}
+	read.changes, read.last = append(read.changes, c), c.at
+	read.rows++
+	return nil
 }
 
 // newLatest is the newest point of a name as it is now. It takes the place of what a
-// client has of that name.
+// client has of that name. Only the last of those that one event changed has that event's
+// position as its id: whoever is cut off between two of them is told the first again.
 func newLatest(r row) (c *change, err error) {
-	since, ok := r.int64(colAuthor + 1)
-	if !ok {
+	since, ok := r.int64(colSince)
+	last := r[colLast]
+	if !ok || len(last) != 1 {
 		return nil, errRow
 	}
 	if c, err = newChange(r, math.MaxInt64); err != nil {
 		return nil, err
 	}
 	c.latest, c.at = true, event.Position(since)
+	if c.id = c.at; last[0] == 0 {
+		c.id--
+	}
 	c.Name = string(r[colName])
 	if c.kind == deleted {
 		c.wire, err = c.appendGone(r, "")

@@ -118,3 +118,48 @@ func TestStreamOfTheLatestRefuses(t *testing.T) {
 		}
 	}
 }
+
+// One event may change two names, as a renaming does: whoever is cut off between the two
+// hears of the second when it comes again.
+func TestStreamOfTheLatestBetweenTwoNamesOfOneEvent(t *testing.T) {
+	f := newFixture(t)
+	f.moved(1, "before", 5)
+	all, box := f.listen("/stream?latest"), f.listen("/stream?latest&bbox=0,0,10,10")
+	f.followed(2)
+	f.exec("begin")
+	f.latest(2, "AA", "2026-04-01T00:00:00Z", 1, 1, `{"name": "AA"}`)
+	f.latest(2, "BB", "2026-05-01T00:00:00Z", 50, 1, `{"name": "BB"}`)
+	f.exec("commit")
+	f.tracker.Saw(2)
+	first, _, id, data := all.event()
+	if first != "created" || !strings.Contains(data, `"name": "AA"`) {
+		t.Fatalf("%s %s", first, data)
+	}
+	all.expectLatest("created", 2, `"name": "BB"`)
+	again := f.listen("/stream?latest", headerLastEventID, id)
+	if _, _, _, data := again.event(); !strings.Contains(data, `"name": "AA"`) {
+		t.Errorf("it comes again after %s, and is told %s", id, data)
+	}
+	again.expectLatest("created", 2, `"name": "BB"`)
+	// One whose filter lets only the first pass is told it again rather than never.
+	if _, _, id, data := box.event(); !strings.Contains(data, `"name": "AA"`) || id != fmt.Sprint(int64(event.At(2, 0))-1) {
+		t.Errorf("in the box: %s %s", id, data)
+	}
+}
+
+// A client that is ahead of the others, as it read the table on its own, holds nobody up.
+func TestStreamOfTheLatestAhead(t *testing.T) {
+	f := newFixture(t)
+	f.moved(1, "bus", 1)
+	for sequence := uint64(2); sequence <= 3; sequence++ {
+		f.moved(sequence, fmt.Sprint("tram", sequence), float64(sequence))
+	}
+	b, err := f.latestChanges(event.EndOf(1), event.EndOf(2), nil)
+	if err != nil || len(b.changes) != 1 || b.upTo != event.EndOf(2) || !b.more {
+		t.Errorf("up to the second: %d changes up to %d, more %v: %v", len(b.changes), b.upTo, b.more, err)
+	}
+	b, err = f.latestChanges(b.upTo, newest, nil)
+	if err != nil || len(b.changes) != 1 || b.upTo != event.EndOf(3) || b.more {
+		t.Errorf("the rest: %d changes up to %d, more %v: %v", len(b.changes), b.upTo, b.more, err)
+	}
+}
