@@ -109,7 +109,9 @@ func (m *maintenance) withCheckpoint(ctx context.Context, do func(pgx.Tx) error)
 func (m *maintenance) patience() time.Duration { return 10 * catalogueWait }
 
 // sweep finds what is newest of those names whose newest point retention has dropped.
-// Until then readers see nothing of them.
+// Until then readers see nothing of them. A name that has no other point keeps an empty
+// row, which streams report, until the floor is above the event of that row: who resumes
+// from before it begins anew.
 func (m *maintenance) sweep(ctx context.Context, all []schema.Segment) (bool, error) {
 	var floor int64
 	if err := m.conn.QueryRow(ctx, `select floor from checkpoint`).Scan(&floor); err != nil {
@@ -119,7 +121,7 @@ func (m *maintenance) sweep(ctx context.Context, all []schema.Segment) (bool, er
 		return false, nil
 	}
 	for {
-		rows, err := m.conn.Query(ctx, `select name from latest where position < $1 order by name limit $2`, floor, sweepAtOnce)
+		rows, err := m.conn.Query(ctx, `select name from latest where position < $1 and (geom is not null or since < $1) order by name limit $2`, floor, sweepAtOnce)
 		if err != nil {
 			return false, fmt.Errorf("look what retention has dropped: %w", err)
 		}
@@ -152,7 +154,10 @@ func (m *maintenance) sweepSome(ctx context.Context, names []string, floor int64
 				there = append(there, &s)
 			}
 		}
-		rows, err := tx.Query(ctx, `delete from latest where name = any($1) and position < $2 returning name`, names, floor)
+		if _, err := tx.Exec(ctx, `delete from latest where name = any($1) and geom is null and since < $2`, names, floor); err != nil {
+			return err
+		}
+		rows, err := tx.Query(ctx, `select name from latest where name = any($1) and position < $2 and geom is not null`, names, floor)
 		if err != nil {
 			return err
 		}
@@ -160,14 +165,24 @@ func (m *maintenance) sweepSome(ctx context.Context, names []string, floor int64
 		if err != nil || len(gone) == 0 {
 			return err
 		}
-		var sequence int64
-		if err := tx.QueryRow(ctx, `select sequence from checkpoint`).Scan(&sequence); err != nil {
+		since, err := afterAll(ctx, tx, len(gone))
+		if err != nil {
 			return err
 		}
-		since := make([]int64, len(gone))
-		for i := range since {
-			since[i] = int64(event.EndOf(uint64(sequence))) //nolint:gosec // a sequence
+		if err := bury(ctx, tx, gone, since); err != nil {
+			return err
 		}
 		return place(ctx, tx, newestSQL(there), gone, since)
 	})
+}
+
+// afterAll is n times the position that the next event will have. What is noted under it
+// is behind all that a reader has been told, whom nothing else would tell of what no event
+// has done.
+func afterAll(ctx context.Context, tx pgx.Tx, n int) ([]int64, error) {
+	var sequence int64
+	if err := tx.QueryRow(ctx, `select sequence from checkpoint`).Scan(&sequence); err != nil {
+		return nil, err
+	}
+	return slices.Repeat([]int64{int64(event.At(uint64(sequence)+1, 0))}, n), nil //nolint:gosec // a sequence
 }

@@ -230,7 +230,8 @@ func (w *writer) flushPending(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := w.bury(ctx, lost); err != nil {
+	names, since := split(lost)
+	if err := bury(ctx, w.conn, names, since); err != nil {
 		return err
 	}
 	positions, err := w.newest(ctx, p)
@@ -439,12 +440,11 @@ func (w *writer) newestIDs(ctx context.Context, names []string) (map[string]uuid
 
 // bury leaves of their rows what says that there is none. The name stays, for those
 // who listen.
-func (w *writer) bury(ctx context.Context, lost map[string]int64) error {
-	if len(lost) == 0 {
+func bury(ctx context.Context, db database, names []string, since []int64) error {
+	if len(names) == 0 {
 		return nil
 	}
-	names, since := split(lost)
-	_, err := w.conn.Exec(ctx, `update latest l set geom = null, altitude = null, observed_at = null, properties = null, members = null, author = null, since = d.since
+	_, err := db.Exec(ctx, `update latest l set geom = null, altitude = null, observed_at = null, properties = null, members = null, author = null, since = greatest(l.since, d.since)
 		from unnest($1::text[], $2::bigint[]) d(name, since) where l.name = d.name collate "C"`, names, since)
 	if err != nil {
 		return fmt.Errorf("bring the table latest up to date: %w", err)

@@ -14,12 +14,12 @@ import (
 // latest puts what the projector would into the table, as of a sequence.
 func (f *fixture) latest(sequence uint64, name, observed string, x, y float64, properties string) {
 	f.t.Helper()
-	f.exec(`insert into latest (id, external_id, position, name, geom, observed_at, received_at, properties, since)
+	f.exec(`with placed as (insert into latest (id, external_id, position, name, geom, observed_at, received_at, properties, since)
 		values ($1, $2, $3, $4, ST_SetSRID(ST_MakePoint($5, $6), 4326), $7::timestamptz, '2026-11-21 22:43:01.5Z', $8, $3)
 		on conflict (name) do update set id = excluded.id, external_id = excluded.external_id, position = excluded.position, geom = excluded.geom,
-			observed_at = excluded.observed_at, properties = excluded.properties, since = excluded.since`,
-		event.Key(fmt.Sprint(name, sequence)), fmt.Sprint(name, sequence), int64(event.At(sequence, 0)), name, x, y, observed, properties)
-	f.exec(`update checkpoint set sequence = $1, latest = $1`, int64(sequence))
+			observed_at = excluded.observed_at, properties = excluded.properties, since = excluded.since)
+		update checkpoint set sequence = $9, latest = $9`,
+		event.Key(fmt.Sprint(name, sequence)), fmt.Sprint(name, sequence), int64(event.At(sequence, 0)), name, x, y, observed, properties, int64(sequence))
 }
 
 // names follows the pages and returns the names, in their order.

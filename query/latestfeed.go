@@ -54,9 +54,11 @@ func (s *service) latestChanges(after, most event.Position, _ filter.Expr) (batc
 		if err != nil || r.rows < limit {
 			return b, err
 		}
-		// What shares the last one's event may continue after the limit.
-		b.changes = slices.DeleteFunc(b.changes, func(c *change) bool { return c.at >= r.last })
-		b.upTo, b.more = r.last-1, true
+		// What shares the last one's event may continue after the limit. What retention has
+		// done is read as a whole, with what comes before its event.
+		end := min(r.last, b.upTo)
+		b.changes = slices.DeleteFunc(b.changes, func(c *change) bool { return c.at >= end })
+		b.upTo, b.more = end-1, true
 		if len(b.changes) > 0 {
 			return b, nil
 		}
@@ -124,30 +126,38 @@ func (s *service) readLatest(ctx context.Context, read *latestRead, limit int) e
 
 // take takes a row, or nulls beside the checkpoint's columns where there is none.
 func (read *latestRead) take(r row) error {
-	sequence, ok := r.int64(colSequence)
-	if !ok || len(r) <= colFloor {
+	if len(r) <= colFloor {
 		return errRow
 	}
-	read.sequence = uint64(sequence) //nolint:gosec // not negative
+	sequence, ok := r.int64(colSequence)
+	floor, ok2 := r.int64(colFloor)
+	if !ok || !ok2 {
+		return errRow
+	}
+	read.sequence, read.floor = uint64(sequence), event.Position(floor) //nolint:gosec // not negative
 	end := event.EndOf(read.sequence)
 	read.upTo = max(min(end, read.most), read.after)
 	read.more = read.upTo < end
 	if r[colID] == nil {
 		return nil
 	}
-	c, err := newLatest(r)
+	c, err := newLatest(r, read.upTo)
 	if err != nil {
 		return err
 	}
-	read.changes, read.last = append(read.changes, c), c.at
-	read.rows++
+	read.rows, read.last = read.rows+1, c.at
+	if c.kind == deleted || c.Position >= read.floor { // else the projector will say what it is now
+		read.changes = append(read.changes, c)
+	}
 	return nil
 }
 
 // newLatest is the newest point of a name as it is now. It takes the place of what a
 // client has of that name. Only the last of those that one event changed has that event's
-// position as its id: whoever is cut off between two of them is told the first again.
-func newLatest(r row) (c *change, err error) {
+// position as its id: whoever is cut off between two of them is told the first again. What
+// retention has done is noted under the event that comes next, and told as what was told
+// up to a position, which is where the reading ends: it is told again with that event.
+func newLatest(r row, upTo event.Position) (c *change, err error) {
 	since, ok := r.int64(colSince)
 	last := r[colLast]
 	if !ok || len(last) != 1 {
@@ -160,6 +170,7 @@ func newLatest(r row) (c *change, err error) {
 	if c.id = c.at; last[0] == 0 {
 		c.id--
 	}
+	c.id = min(c.id, upTo)
 	c.Name = string(r[colName])
 	if c.kind == deleted {
 		c.wire, err = c.appendGone(r, "")
@@ -180,6 +191,84 @@ func (c *change) appendGone(r row, member string) ([]byte, error) {
 		return nil, fmt.Errorf("a change's name: %w", err)
 	}
 	return c.appendDeleted(nil, r, string(name)+member)
+}
+
+// retentionSelect says whether what retention has dropped is out of the table latest, and
+// whether that is noted under an event that is yet to come.
+const retentionSelect = `select not exists (select from latest where geom is not null and position < c.floor),
+	exists (select from latest where since > c.sequence << 12 | 4095) from checkpoint c where c.id`
+
+// retained asks it.
+func (s *service) retained() (swept, untold bool, err error) {
+	s.rest.take(s.stopping)
+	begun := time.Now()
+	defer s.rest.after(begun)
+	defer s.metrics.observe("latest_retention", begun)
+	ctx, cancel := s.bounded()
+	defer cancel()
+	err = s.feed.QueryRow(ctx, retentionSelect).Scan(&swept, &untold)
+	return swept, untold, err
+}
+
+// owe notes that retention has dropped points, which all readers are to be told.
+func (t *tail) owe() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.owed++
+	for _, r := range t.readers {
+		r.due = true
+	}
+}
+
+// owing reports whether there may be readers who do not know what retention has done.
+func (t *tail) owing() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.retained != nil && t.owed > t.paid
+}
+
+// settle has those readers begin anew who would not hear of what retention has done until
+// there is an event. Where one came since, that tells them, and they need not.
+func (t *tail) settle() {
+	t.mu.Lock()
+	owed := t.owed
+	t.mu.Unlock()
+	swept, untold, err := t.retained()
+	if err != nil || !swept {
+		return // later
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.owed != owed {
+		return // there are others
+	}
+	t.paid = owed
+	for _, r := range t.readers {
+		if r.due && untold {
+			r.restart(t.at, t.epoch.Load(), &t.backlog)
+		}
+		r.due = false
+	}
+}
+
+// outrun has readers begin anew whom retention has left behind: what was noted between
+// where they are and the floor is not there any more.
+func (t *tail) outrun(at, floor event.Position) event.Position {
+	if t.retained == nil || at == 0 || at+1 >= floor {
+		return at
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.at = floor - 1
+	for _, r := range t.readers {
+		r.mu.Lock()
+		behind := r.at < t.at
+		r.mu.Unlock()
+		if behind {
+			r.restart(t.at, t.epoch.Load(), &t.backlog)
+		}
+	}
+	return t.at
 }
 
 // nameSeed is of the keys under which names' points are remembered.

@@ -20,8 +20,8 @@ func (f *fixture) moved(sequence uint64, name string, x float64) {
 // gone is what it does when a name's last point was deleted.
 func (f *fixture) gone(sequence uint64, name string) {
 	f.t.Helper()
-	f.exec(`update latest set geom = null, properties = null, since = $2 where name = $1`, name, int64(event.At(sequence, 0)))
-	f.exec(`update checkpoint set sequence = $1, latest = $1`, int64(sequence))
+	f.exec(`with buried as (update latest set geom = null, properties = null, since = $2 where name = $1)
+		update checkpoint set sequence = $3, latest = $3`, name, int64(event.At(sequence, 0)), int64(sequence))
 	f.tracker.Saw(sequence)
 }
 
@@ -161,5 +161,89 @@ func TestStreamOfTheLatestAhead(t *testing.T) {
 	b, err = f.latestChanges(b.upTo, newest, nil)
 	if err != nil || len(b.changes) != 1 || b.upTo != event.EndOf(3) || b.more {
 		t.Errorf("the rest: %d changes up to %d, more %v: %v", len(b.changes), b.upTo, b.more, err)
+	}
+}
+
+// drop is what retention does to the points below a sequence, and to the names that have
+// no others.
+func (f *fixture) drop(below uint64, names ...string) {
+	f.t.Helper()
+	f.exec(`update checkpoint set floor = $1`, int64(event.At(below, 0)))
+	f.sweep(names...)
+}
+
+// sweep is what the projector does after that to names that have no point any more.
+func (f *fixture) sweep(names ...string) {
+	f.t.Helper()
+	f.exec(`update latest set geom = null, properties = null, since = ((select sequence from checkpoint) + 1) << 12 where name = any($1)`, names)
+}
+
+func (l *listener) expectReset(at event.Position) {
+	l.t.Helper()
+	if kind, _, id, data := l.event(); kind != "reset" || id != fmt.Sprint(int64(at)) {
+		l.t.Fatalf("event %q with id %s: %s; want a reset at %d", kind, id, data, at)
+	}
+}
+
+// Whoever is there hears what retention has done, at the next event or, where none comes,
+// by one reset.
+func TestStreamOfTheLatestAndRetention(t *testing.T) {
+	f := newFixture(t)
+	f.moved(1, "old", 5)
+	f.moved(2, "bus", 5)
+	f.moved(3, "tram", 5)
+	live := f.listen("/stream?latest")
+	f.followed(1)
+	f.exec(`update checkpoint set floor = $1`, int64(event.At(2, 0)))
+	testkit.Eventually(t, within, "the floor is seen", func() bool { return f.floorSeen.Load() > 0 })
+	f.sweep("old")
+	live.expectReset(event.EndOf(3))
+	// Once: what comes next are events.
+	f.moved(4, "bus", 6)
+	live.expectEvents("created [6,1]", `deleted "name":"old"`)
+	// With the event there already, no reset is needed.
+	f.exec("begin")
+	f.drop(4, "tram")
+	f.moved(5, "bus", 7)
+	f.exec("commit")
+	f.tracker.Saw(5)
+	live.expectEvents("created [7,1]", `deleted "name":"tram"`)
+	f.moved(6, "bus", 8)
+	live.expectLatest("created", 6, `[8,1]`)
+}
+
+// Whoever comes again hears it, too, and begins anew where what it would have to be told is
+// not there any more; who has nothing is told what there is.
+func TestStreamOfTheLatestResumedAfterRetention(t *testing.T) {
+	f := newFixture(t)
+	f.moved(1, "old", 5)
+	f.moved(2, "older", 5)
+	f.moved(3, "bus", 5)
+	f.moved(4, "tram", 6)
+	f.drop(3, "old") // and not yet the other
+	f.sweep("older")
+	f.exec(`update latest set geom = ST_SetSRID(ST_MakePoint(1, 1), 4326) where name = 'older'`)
+	fresh := f.listen("/stream?latest&since=0")
+	fresh.expectLatest("created", 3, `"name": "bus"`)
+	fresh.expectLatest("created", 4, `"name": "tram"`)
+	f.listen("/stream?latest", headerLastEventID, fmt.Sprint(int64(event.EndOf(1)))).expectReset(event.At(3, 0) - 1)
+	f.sweep("older")
+	idle := f.listen("/stream?latest", headerLastEventID, fmt.Sprint(int64(event.EndOf(4))))
+	idle.expectReset(event.EndOf(4))
+	f.moved(5, "bus", 7)
+	all := []string{"created [7,1]", `deleted "name":"old"`, `deleted "name":"older"`}
+	idle.expectEvents(all...)
+	// Who was away meanwhile is told as well.
+	f.listen("/stream?latest", headerLastEventID, fmt.Sprint(int64(event.EndOf(4)))).expectEvents(all...)
+}
+
+// expectEvents reads as many events, each of a kind and with a part of its data.
+func (l *listener) expectEvents(all ...string) {
+	l.t.Helper()
+	for _, want := range all {
+		kind, part, _ := strings.Cut(want, " ")
+		if got, _, _, data := l.event(); got != kind || !strings.Contains(data, part) {
+			l.t.Fatalf("event %q: %s; want %s", got, data, want)
+		}
 	}
 }

@@ -204,6 +204,7 @@ func open(ctx context.Context, cfg Config) (*service, error) {
 	s.memory = newMemory(memoryBytes(), s.tracker.Now, s.older, cfg.Server.Registry())
 	s.tail = newTail(s.tracker, s.changes, s.floor, s.memory, s.metrics.streams)
 	s.newest = newTail(s.tracker, s.latestChanges, s.floor, nil, s.metrics.streams)
+	s.newest.retained = s.retained
 	s.fences = newTail(s.tracker, s.fenceChanges, s.floor, nil, s.metrics.streams)
 	return s, nil
 }
@@ -236,4 +237,5 @@ func (s *service) wentBack() {
 func (s *service) forget(below event.Position) {
 	s.memory.forget(below)
 	s.cache.Clear()
+	s.newest.owe()
 }

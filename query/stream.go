@@ -275,6 +275,7 @@ func (s *service) begin(w *eventWriter, r *reader) error {
 		}
 		_ = now
 	}
+	resumes := r.at > 0
 	if r.at == fromNow {
 		r.at = event.EndOf(s.tracker.Confirmed())
 		if r.tail == s.newest { // whose table may be behind
@@ -285,18 +286,28 @@ func (s *service) begin(w *eventWriter, r *reader) error {
 			r.at = event.EndOf(b.sequence)
 		}
 	}
-	if r.tail == s.fences && r.at > 0 {
-		switch floor, err := s.fenceFloor(); {
-		case err != nil:
+	if r.tail != s.tail && resumes {
+		floor, err := s.floorOf(r.tail)
+		if err != nil {
 			return err
-		case r.at+1 < floor:
+		}
+		if r.at < floor-1 {
 			return w.reset(r, floor-1)
 		}
+		r.due = r.tail == s.newest && floor > 0
 	}
 	if r.at.Sequence() > s.tracker.Confirmed() && !s.comes(r.at.Sequence()) {
 		return w.reset(r, event.EndOf(s.tracker.Confirmed()))
 	}
 	return w.beat(r.at)
+}
+
+// floorOf is below which position a tail may have had changes that are not there any more.
+func (s *service) floorOf(t *tail) (event.Position, error) {
+	if t == s.fences {
+		return s.fenceFloor()
+	}
+	return s.floor()
 }
 
 // comes waits for the database to have what a client has seen: this replica may be

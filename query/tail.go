@@ -48,12 +48,17 @@ type tail struct {
 	epoch   atomic.Uint64 // how often the database has gone back
 	before  map[event.Position]filter.Row
 	backlog atomic.Int64 // bytes of events that readers have yet to write
+	// retained is what the tail of the newest points asks about retention; nil: it matters
+	// not.
+	retained func() (swept, untold bool, err error)
 
 	mu        sync.Mutex
 	following bool
 	at        event.Position // up to here, readers have what passes
 	read      uint64         // the database's sequence when it was last read
 	readers   []*reader
+	// How often readers were to be told of retention, and up to which of those they are.
+	owed, paid uint64
 }
 
 // readChanges reads what was created or changed after a position, up to another.
@@ -73,6 +78,7 @@ type reader struct {
 	index  int           // in the tail's readers
 
 	epoch uint64 // the tail's, when it began
+	due   bool   // it may not know what retention has done, without an event
 
 	// Until when whoever reads may: see [web.Ends].
 	gone    <-chan struct{}
@@ -107,6 +113,9 @@ func (t *tail) join(r *reader) bool {
 	r.passed(t.at, max(t.read, r.own.Sequence()))
 	r.index = len(t.readers)
 	t.readers = append(t.readers, r)
+	if r.due {
+		t.owed++
+	}
 	t.metrics.readers.Inc()
 	return true
 }
@@ -211,6 +220,8 @@ func (t *tail) follow(ctx context.Context) {
 			if !t.step(ctx, at) {
 				pause = answer.RecheckEvery // the database is behind, or away
 			}
+		case t.owing():
+			t.settle()
 		case t.memory.needsFloor():
 			t.memory.drop(t.floor())
 			pause = 0
@@ -249,6 +260,10 @@ func (t *tail) step(ctx context.Context, at event.Position) bool {
 		b, err := t.changes(at, t.ahead(at), nil)
 		if err != nil || b.upTo <= at || epoch != t.epoch.Load() {
 			return moved
+		}
+		if from := t.outrun(at, b.floor); from != at {
+			at = from
+			continue
 		}
 		if !t.deliver(b, at, epoch) {
 			continue
