@@ -138,8 +138,7 @@ func (c *change) unnamed() []byte {
 // appendDeleted appends the event that takes a point away, and a member that says
 // why, where it is not deleted.
 func (c *change) appendDeleted(dst []byte, r row, member string) (_ []byte, err error) {
-	dst = append(dst, "event: deleted\nid: "...)
-	dst = append(strconv.AppendInt(dst, int64(c.id), 10), "\ndata: {\"id\":"...)
+	dst = append(c.appendHead(dst), `"id":`...)
 	if dst, err = appendID(dst, r); err != nil {
 		return nil, err
 	}
@@ -148,4 +147,10 @@ func (c *change) appendDeleted(dst []byte, r row, member string) (_ []byte, err 
 	dst = append(dst, `,"revision":`...)
 	dst = strconv.AppendInt(dst, int64(c.Revision), 10)
 	return append(append(dst, member...), "}\n\n"...), nil
+}
+
+// appendHead begins the event that takes something away.
+func (c *change) appendHead(dst []byte) []byte {
+	dst = append(dst, "event: deleted\nid: "...)
+	return append(strconv.AppendInt(dst, int64(c.id), 10), "\ndata: {"...)
 }

@@ -82,6 +82,7 @@ type service struct {
 	tracker   *answer.Tracker
 	cache     *answer.Cache
 	floorSeen atomic.Int64 // the highest floor that was read
+	shown     atomic.Int64 // names that readers of an area may show
 	// stopping ends the waits, not the statements, which are bounded anyhow
 	// and which a drain lets finish.
 	stopping context.Context

@@ -186,6 +186,7 @@ func (s *service) present() (uint64, error) {
 func (s *service) stream(conn net.Conn, r *reader) {
 	r.cut = func() { _ = conn.Close() }
 	w := &eventWriter{conn: conn, metrics: s.metrics.streams}
+	defer func() { r.shown.release() }()
 	if w.hello() != nil || s.begin(w, r) != nil {
 		return
 	}
@@ -274,6 +275,9 @@ func (s *service) begin(w *eventWriter, r *reader) error {
 			return err
 		}
 		_ = now
+	}
+	if r.tail == s.newest && r.view.area != nil {
+		return s.beginShown(w, r)
 	}
 	resumes := r.at > 0
 	if r.at == fromNow {
@@ -366,6 +370,9 @@ func (s *service) catchUp(w *eventWriter, r *reader) error {
 			events = append(events, pendingEvent{wire: wire})
 		}
 	}
+	if r.shown.isFull() {
+		return errShown
+	}
 	if err := w.write(events); err != nil {
 		return err
 	}
@@ -397,6 +404,9 @@ func (w *eventWriter) comment() error {
 // reset tells a client that what it has may not be there any more, and from where
 // on it is told all. The reader is there then.
 func (w *eventWriter) reset(r *reader, at event.Position) error {
+	if r.shown != nil {
+		return errAgain
+	}
 	r.at = at
 	return w.write([]pendingEvent{{wire: resetEvent(at)}})
 }

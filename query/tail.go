@@ -73,6 +73,7 @@ type reader struct {
 	tail   *tail // which it follows
 	filter filter.Expr
 	view   view          // the filter has its area
+	shown  *shown        // nil: it may see everything, or follows the points themselves
 	cut    func()        // ends its connection, whoever is writing to it
 	wake   chan struct{} // holds one: there is something in pending
 	index  int           // in the tail's readers
@@ -427,6 +428,9 @@ func (r *reader) take(b batch, states []state, left *int, backlog *atomic.Int64)
 		r.pending = append(r.pending, pendingEvent{wire, c})
 		r.bytes += len(wire)
 	}
+	if r.shown.isFull() {
+		return false
+	}
 	r.at = max(r.at, b.upTo)
 	r.passed(b.upTo, b.sequence)
 	r.wakeUp()
@@ -454,6 +458,7 @@ func (r *reader) event(c *change, s *state, sure bool, left *int) []byte {
 		return passes
 	}
 	if c.kind != deleted && passes(&s.now) {
+		r.shown.add(c.Name)
 		if r.view.authors {
 			return c.signed()
 		}
@@ -461,6 +466,9 @@ func (r *reader) event(c *change, s *state, sure bool, left *int) []byte {
 	}
 	if c.kind == created {
 		return nil
+	}
+	if r.shown != nil {
+		return r.shown.leave(c)
 	}
 	switch known := sure && s.known && s.live; {
 	case known && !passes(&s.before):
@@ -489,6 +497,10 @@ func (r *reader) taken() ([]pendingEvent, event.Position) {
 
 // restart tells the reader that what it has may not be there any more.
 func (r *reader) restart(at event.Position, epoch uint64, backlog *atomic.Int64) {
+	if r.shown != nil {
+		r.cut() // and is reset when it comes again
+		return
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.at, r.epoch = at, epoch
