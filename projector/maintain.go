@@ -368,7 +368,7 @@ func (m *maintenance) rotate(ctx context.Context, all []schema.Segment) (bool, e
 	return true, nil
 }
 
-// errRotated says that the writer was faster.
+// errRotated says that another was faster: the writer, or maintenance.
 var errRotated = errors.New("the head was sealed by another")
 
 func find(all []schema.Segment, state string) (schema.Segment, error) {

@@ -2,6 +2,7 @@ package projector
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -23,7 +24,13 @@ const (
 // Nothing is built here but empty tables; what a sealed segment gets besides is
 // the maintainer's matter.
 func (w *writer) rotate(ctx context.Context) error {
-	if err := w.rotation(ctx); err != nil {
+	err := w.rotation(ctx)
+	if errors.Is(err, errRotated) {
+		_ = w.rollback(ctx, err) // where it fails, so does the next batch
+		w.catalogue = nil
+		return nil
+	}
+	if err != nil {
 		return w.rollback(ctx, fmt.Errorf("begin a new segment: %w", err))
 	}
 	return nil
@@ -61,6 +68,15 @@ func (w *writer) rotation(ctx context.Context) error {
 		return err
 	}
 	if tag.RowsAffected() != 1 {
+		// Maintenance may have been faster, where the head was due for it too.
+		var low int64
+		err := w.conn.QueryRow(ctx, `select low from segments where state = 'head'`).Scan(&low)
+		if err == nil && low == edge {
+			return errRotated
+		}
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("read where the head begins: %w", err)
+		}
 		return mismatch(remedyRestore, "the head of the segments begins above position %d, which this database has applied", edge-1)
 	}
 	_, err = w.conn.Exec(ctx, `insert into segments (id, low, high, state) values ($1, $2, $3, 'head')`, id, edge, int64(schema.HeadEnd))
