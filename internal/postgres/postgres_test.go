@@ -3,7 +3,6 @@ package postgres_test
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -11,13 +10,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"golang.org/x/sys/unix"
 
 	"cairn/internal/postgres"
 	"cairn/internal/testkit"
@@ -423,77 +420,6 @@ func TestWatch(t *testing.T) {
 	if err := c.Stop(t.Context()); err != nil {
 		t.Error(err)
 	}
-}
-
-// Where it cannot be told whether the server runs, because there are no free files, it is
-// left alone: its pid file above all, without which it shuts itself down.
-func TestNoFreeFiles(t *testing.T) {
-	dir := folder(t)
-	var said said
-	c, err := postgres.Start(t.Context(), dir, slog.New(slog.NewTextHandler(&said, nil)), postgres.Unsafe())
-	if err != nil {
-		t.Fatal(err)
-	}
-	pidFile := filepath.Join(dir, "cluster", "postmaster.pid")
-	if _, err := os.Stat(pidFile); err != nil {
-		t.Fatal(err)
-	}
-	pid := c.PID()
-	var limit unix.Rlimit
-	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &unix.Rlimit{Cur: 0, Max: limit.Max}); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		c.Supervise(ctx)
-		close(ended)
-	}()
-	waited := time.Now()
-	for !said.has("too many open files") && time.Since(waited) < patience {
-		time.Sleep(10 * time.Millisecond)
-	}
-	startErr := c.Start(t.Context())
-	if err := unix.Setrlimit(unix.RLIMIT_NOFILE, &limit); err != nil {
-		t.Fatal(err)
-	}
-	cancel()
-	<-ended
-	if !said.has("too many open files") || !errors.Is(startErr, syscall.EMFILE) {
-		t.Errorf("it was not told: %v, and %v", &said, startErr)
-	}
-	if _, err := os.Stat(pidFile); err != nil {
-		t.Error(err)
-	}
-	if got := query(t, c.URL(), "select 'up'"); got != "up" || c.PID() != pid {
-		t.Errorf("%q of process %d, want one of %d", got, c.PID(), pid)
-	}
-	if err := c.Stop(t.Context()); err != nil {
-		t.Error(err)
-	}
-}
-
-// said is what was logged.
-type said struct {
-	mu   sync.Mutex
-	text strings.Builder
-}
-
-func (s *said) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.Write(p)
-}
-
-func (s *said) has(words string) bool { return strings.Contains(s.String(), words) }
-
-func (s *said) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.text.String()
 }
 
 // The suite runs as root in containers; users mostly run as themselves.
